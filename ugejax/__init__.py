@@ -1,0 +1,1 @@
+"""Conditionally learnable image datasets in JAX (UnGeneralizable Examples)."""
