@@ -1,1 +1,3 @@
 """Conditionally learnable image datasets in JAX (UnGeneralizable Examples)."""
+
+__version__ = "0.1.0"

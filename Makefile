@@ -1,0 +1,56 @@
+# Needs Python 3.11 or later, pip and make: everything else is installed into $(VENV) from requirements.lock.
+PYTHON ?= python3
+VENV ?= .venv
+# Test processes that run at the same time.
+WORKERS ?= 2
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.ugejax-installed
+
+.PHONY: help demo test lint types lock
+help:
+	@echo "make demo   protect the handwritten digits, train both sides and report (results in runs/demo)"
+	@echo "make test   run the whole test suite"
+	@echo "make lint   ruff: rules and layout"
+	@echo "make types  pyright"
+	@echo "make lock   renew requirements.lock from pyproject.toml"
+	@echo "Each installs what it needs into $(VENV) first; VENV=... and PYTHON=... choose another place and interpreter."
+
+demo: $(INSTALLED)
+	@echo "[demo] Protecting the handwritten digits and training the authorized network and the hackers on the release"
+	@$(BIN)/ugejax demo
+
+test: $(INSTALLED)
+	@echo "[test] Running the whole test suite in $(WORKERS) processes"
+	@$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(INSTALLED)
+	@echo "[lint] Checking rules and layout with ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	@echo "[types] Checking types with pyright"
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+# The stamp is written last, so that an interrupted installation is taken up again.
+$(INSTALLED): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "ugejax needs Python 3.11 or later, and '$(PYTHON)' is not one: say which to use, as in 'make PYTHON=python3.12 ...'" >&2; \
+	  exit 2; }
+	@echo "[setup] Making a virtual environment in $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "[setup] Installing the locked packages (requirements.lock; a few minutes the first time)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "[setup] Installing ugejax itself"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# One lock for every supported Python: markers choose the newest jax that each of them can have.
+lock:
+	@echo "[lock] Resolving the dependencies of ugejax[test]"
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(PYTHON) -m venv "$$folder" && \
+	"$$folder/bin/python" -m pip install -qq --disable-pip-version-check uv && \
+	"$$folder/bin/uv" pip compile -q --upgrade --universal --python-version 3.11 --extra test --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock
