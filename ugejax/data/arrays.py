@@ -1,0 +1,132 @@
+"""Images in NumPy files: `.npz` archives and pairs of `.npy` files. Nothing is ever unpickled."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ugejax.data.image_file import resize_images
+from ugejax.data.part import Part
+from ugejax.errors import UserError
+
+
+def open_npz(path: Path, *, image_size: int | None) -> Part:
+    """An `.npz` archive with `data`, `targets` and perhaps `class_names`; see `part_of_arrays` for what they hold.
+
+    Raises:
+      UserError: the file is damaged, an array is missing or not fit for use.
+    """
+    arrays = read_npz(path, ("data", "targets", "class_names"))
+    for name in ("data", "targets"):
+        if name not in arrays:
+            raise UserError(f"{path}: no array {name!r}; save it with np.savez(path, data=images, targets=labels)")
+    return part_of_arrays(str(path), arrays["data"], arrays["targets"], arrays.get("class_names"), image_size)
+
+
+def open_npy_pair(images: Path, labels: Path, *, image_size: int | None) -> Part:
+    """Images in one `.npy` file, labels in another; see `part_of_arrays` for what they hold.
+
+    Raises:
+      UserError: a file is missing, damaged or not fit for use.
+    """
+    return part_of_arrays(str(images), _read_npy(images), _read_npy(labels), None, image_size)
+
+
+def part_of_arrays(
+    where: str, images: np.ndarray, labels: np.ndarray, class_names: np.ndarray | None, image_size: int | None
+) -> Part:
+    """A part whose images are in memory.
+
+    Args:
+      where: what a message calls it.
+      images: [N, H, W] or [N, H, W, 1 or 3], uint8, or float in [0, 1], which becomes round(255 x).
+      labels: integers [N] from 0.
+      class_names: text [K], or None for "0", "1" and so on up to the largest label.
+      image_size: side of the square to which images of another size are scaled and cropped, or None.
+
+    Raises:
+      UserError: shape, type or range of the images is another, or labels or class names are not of the right kind.
+    """
+    # What only one image or label can be wrong about is left to the checks of Part.
+    images = _to_uint8(where, images)
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise UserError(
+            f"{where}: {len(images)} images need as many integer labels, not {labels.dtype} {list(labels.shape)}"
+        )
+    if class_names is None:
+        # No more names than images, however large a label a damaged file holds; Part's check then says what is wrong.
+        names = tuple(str(i) for i in range(min(int(labels.max(initial=0)) + 1, len(labels))))
+    elif class_names.dtype.kind == "U" and class_names.ndim == 1:
+        names = tuple(class_names.tolist())
+    else:
+        raise UserError(f"{where}: class_names must be a one-dimensional array of text")
+    # Clipped so that no large label wraps round into a valid one.
+    small = np.clip(labels, -1, np.iinfo(np.int32).max).astype(np.int32)
+    return Part(where, small, names, lambda indices: resize_images(images[indices], image_size))
+
+
+def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Those of the named arrays that the archive holds.
+
+    Raises:
+      UserError: no such file, no permission, not an archive, damaged, or with Python objects inside.
+    """
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise UserError(f"{path}: a single array, not an .npz archive; save it with np.savez")
+        with archive:
+            return {name: archive[name] for name in names if name in archive.files}
+    except UserError:
+        raise
+    # A damaged file makes NumPy and zipfile raise nearly anything, MemoryError for an array that claims to be huge.
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    # As above.
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise UserError(f"{path}: an .npz archive, not a single array; give it the ending .npz")
+    return array
+
+
+def _unreadable(path: Path, error: BaseException) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: no such file; check the path")
+    if isinstance(error, PermissionError):
+        return UserError(f"{path}: no permission to read it")
+    if isinstance(error, IsADirectoryError):
+        return UserError(f"{path}: a folder, not a file")
+    if "Object arrays" in str(error):
+        return UserError(f"{path}: holds Python objects, which are never loaded; save plain numbers")
+    return UserError(f"{path}: not a whole NumPy file (truncated or damaged?); save it again")
+
+
+def _to_uint8(where: str, images: np.ndarray) -> np.ndarray:
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim == 4 and images.shape[-1] not in (1, 3) and images.shape[1] in (1, 3):
+        raise UserError(
+            f"{where}: images {list(images.shape)} have their channels first; save images.transpose(0, 2, 3, 1)"
+        )
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+        raise UserError(
+            f"{where}: images must be [N, H, W], [N, H, W, 1] or [N, H, W, 3], not empty, but are {list(images.shape)}"
+        )
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f":
+        raise UserError(f"{where}: images must be uint8, or float in [0, 1], but are {images.dtype}; convert them")
+    if not np.isfinite(images).all():
+        raise UserError(f"{where}: the images hold NaN or infinity; find out where they come from and save them again")
+    if images.min() < 0 or images.max() > 1:
+        raise UserError(
+            f"{where}: float images must lie in [0, 1], but range from {images.min():g} to {images.max():g}; "
+            "scale them, or save them as uint8"
+        )
+    return np.rint(images * 255).astype(np.uint8)

@@ -1,0 +1,183 @@
+"""Sources of images by name or path, and their train and test parts."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from ugejax.data.arrays import open_npy_pair, open_npz, part_of_arrays
+from ugejax.data.dataset import Dataset, Splits
+from ugejax.data.folder import open_folder
+from ugejax.data.part import Part
+from ugejax.data.tfds_source import open_tfds
+from ugejax.errors import UserError
+
+_TFDS_NAME = re.compile(r"([a-z][a-z0-9_]*)(/[\w.-]+)?(:\d+\.\d+\.\d+)?")
+# Share of `digits`, which has no test images of its own, that is held out.
+_DIGITS_TEST_SHARE = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Which images to take, and how many of them.
+
+    Attributes:
+      name: one of
+        `digits`: scikit-learn's 1,797 handwritten digits, 8 x 8, grey;
+        a TFDS name, such as `cifar10`;
+        an image folder, see `open_folder`;
+        an `.npz` file with `data` and `targets`;
+        a folder with `images.npy` and `labels.npy`, or two such files as `IMAGES.npy,LABELS.npy`.
+        A path that exists wins over a TFDS name, unless data_dir has a data set of that name.
+      data_dir: folder of prepared TFDS data sets, or None for TFDS's default; other sources ignore it.
+      n_train: size of the stratified subset to train on, None for all.
+      n_test: size of the stratified subset to test on, None for all. A source without test images has this many
+        held out (`digits` 20 % unless told; others none).
+      seed: of the subsets and of what is held out.
+      image_size: side of the square to which images of another size are scaled and cropped, None to leave them alone.
+
+    Raises:
+      UserError: a number is out of range or a value of the wrong type.
+    """
+
+    name: str
+    data_dir: str | None = None
+    n_train: int | None = None
+    n_test: int | None = None
+    seed: int = 0
+    image_size: int | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name:
+            raise UserError(f"a source needs a name or path, not {self.name!r}")
+        if not (self.data_dir is None or isinstance(self.data_dir, str)):
+            raise UserError(f"the data folder must be text, not {self.data_dir!r}")
+        for field, least in (("n_train", 1), ("n_test", 1), ("image_size", 1), ("seed", 0)):
+            value = getattr(self, field)
+            if value is None and field != "seed":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise UserError(f"{field} must be a whole number of at least {least}, not {value!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a JSON object."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """The source whose `to_json` this is.
+
+        Raises:
+          UserError: it is no object with these fields.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(fields, Mapping) or "name" not in fields or not set(fields) <= known:
+            raise UserError(f"a source must be an object with the fields {', '.join(sorted(known))}, not {fields!r}")
+        return cls(**fields)
+
+
+def load(source: Source) -> Splits:
+    """Loads the train and test images of a source; the two never share an image.
+
+    Raises:
+      UserError: the source is not there, damaged or not fit for use; the message names the file and what to do.
+    """
+    train, test = _open(source)
+    train.check()
+    if test is not None:
+        test.check()
+        train_set = train.dataset(train.subset(source.n_train, source.seed))
+        return _same_channels(train_set, test.dataset(test.subset(source.n_test, source.seed)))
+    n_test = _held_out(source, train)
+    if n_test is None:
+        return Splits(train.dataset(train.subset(source.n_train, source.seed)), None)
+    test_indices = train.subset(n_test, source.seed)
+    rest = np.setdiff1d(np.arange(len(train.labels)), test_indices, assume_unique=True)
+    remaining = dataclasses.replace(
+        train, where=f"{train.where} without its {n_test} test images", labels=train.labels[rest]
+    )
+    remaining.check()
+    train_indices = rest[remaining.subset(source.n_train, source.seed)]
+    return _same_channels(train.dataset(train_indices), train.dataset(test_indices))
+
+
+def load_all(source: Source) -> Dataset:
+    """Loads a source as test images: its test part where it has one, otherwise everything in it, whatever n_train is.
+
+    Raises:
+      UserError: as for `load`.
+    """
+    train, test = _open(source)
+    n_test = source.n_test
+    if test is None:
+        test, n_test = train, _held_out(source, train)
+    test.check()
+    return test.dataset(test.subset(n_test, source.seed))
+
+
+def _open(source: Source) -> tuple[Part, Part | None]:
+    name, size = source.name, source.image_size
+    if name == "digits":
+        return _open_digits(size), None
+    if name.endswith(".npy") and ".npy," in name:
+        images, labels = name.split(".npy,", 1)
+        return open_npy_pair(_path(images + ".npy"), _path(labels), image_size=size), None
+    path = _path(name)
+    tfds_name = _TFDS_NAME.fullmatch(name)
+    prepared = tfds_name and source.data_dir is not None and _exists(_path(source.data_dir) / tfds_name[1])
+    if tfds_name and (prepared or not _exists(path)):
+        return open_tfds(name, source.data_dir, image_size=size)
+    if not _exists(path):
+        raise UserError(f"{name}: no such file or folder, and neither 'digits' nor the name of a TFDS dataset")
+    if path.is_dir():
+        if (path / "images.npy").is_file():
+            return open_npy_pair(path / "images.npy", path / "labels.npy", image_size=size), None
+        return open_folder(path, image_size=size)
+    if path.suffix == ".npz":
+        return open_npz(path, image_size=size), None
+    if path.suffix == ".npy":
+        raise UserError(f"{name}: a .npy file needs its labels: give IMAGES.npy,LABELS.npy")
+    raise UserError(f"{name}: not a readable kind of file; give a folder of images, an .npz or a pair of .npy files")
+
+
+def _open_digits(image_size: int | None) -> Part:
+    # Here, since scikit-learn takes a second to import.
+    from sklearn.datasets import load_digits
+
+    values, labels = load_digits(return_X_y=True)
+    return part_of_arrays("digits", values.reshape(-1, 8, 8) / 16, labels, None, image_size)
+
+
+def _held_out(source: Source, part: Part) -> int | None:
+    if source.n_test is None and source.name == "digits":
+        return round(_DIGITS_TEST_SHARE * len(part.labels))
+    return source.n_test
+
+
+def _same_channels(train: Dataset, test: Dataset) -> Splits:
+    """Makes the grey one RGB where only one of the two has colour, which mixed folders may yield."""
+    channels = max(train.images.shape[-1], test.images.shape[-1])
+    train, test = (
+        s if s.images.shape[-1] == channels else dataclasses.replace(s, images=np.repeat(s.images, channels, axis=-1))
+        for s in (train, test)
+    )
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise UserError(
+            f"train and test images differ in size ({train.images.shape[1:3]} and {test.images.shape[1:3]}): "
+            "give an image size to resize all"
+        )
+    return Splits(train, test)
+
+
+def _path(name: str) -> Path:
+    return Path(name).expanduser()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise UserError(f"{path}: cannot look at it ({error.strerror})") from error

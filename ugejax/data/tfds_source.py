@@ -1,0 +1,95 @@
+"""TensorFlow Datasets that lie on the disk as array_record, read without TensorFlow."""
+
+from typing import Any
+
+import numpy as np
+
+from ugejax.data.image_file import decode_images
+from ugejax.data.part import Part
+from ugejax.errors import UserError
+
+# Records read at a time: enough for the reader's threads, and little memory even for large photographs.
+_CHUNK = 2048
+
+
+def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> tuple[Part, Part | None]:
+    """The splits `train`, and `test` or else `validation`, of a prepared data set with features `image` and `label`.
+
+    Labels are read without decoding an image. Nothing is ever downloaded. Images are decoded by Pillow, whatever else
+    is installed, so that the same files give the same pixels everywhere.
+
+    Args:
+      name: TFDS name, `dataset[/config][:version]`.
+      data_dir: folder of prepared data sets, or None for TFDS's own default.
+      image_size: see `decode_image`.
+
+    Raises:
+      UserError: no such data set, not prepared in this folder or in this format, or not a set of labelled images.
+    """
+    import tensorflow_datasets as tfds
+
+    where = f"TFDS dataset {name!r}"
+    folder = "the default folder of TFDS" if data_dir is None else data_dir
+    prepare = (
+        f"prepare it once where TensorFlow is installed: tfds.builder({name!r}, data_dir=..., "
+        "file_format='array_record').download_and_prepare(), then name that folder as the data folder (--data-dir)"
+    )
+    try:
+        # Typed Any here and below: the annotations of TFDS name base classes only.
+        builder: Any = tfds.builder(name, data_dir=data_dir)
+    # TFDS raises ValueError, AssertionError and its own for what it does not know, and more for damaged files.
+    except Exception as error:
+        raise UserError(
+            f"{where}: TFDS knows no such dataset, configuration or version, and {folder} holds none that is "
+            "whole; check the name, or give a file or folder that exists"
+        ) from error
+    splits = builder.info.splits
+    if "train" not in splits:
+        raise UserError(f"{where}: no prepared train split in {folder}; {prepare}")
+    features: Any = builder.info.features
+    if not (
+        isinstance(features, tfds.features.FeaturesDict)
+        and {"image", "label"} <= set(features)
+        and isinstance(features["image"], tfds.features.Image)
+        and isinstance(features["label"], tfds.features.ClassLabel)
+    ):
+        raise UserError(f"{where}: not a set of labelled images (it needs the features 'image' and 'label')")
+    label_feature: Any = features["label"]
+    class_names = tuple(label_feature.names)
+
+    def part(split: str) -> Part:
+        try:
+            source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        except NotImplementedError as error:
+            raise UserError(f"{where}: not in a format with random access; {prepare}") from error
+        except Exception as error:
+            raise _damaged(f"{where}, split {split}", folder) from error
+        return _part(source, f"{where}, split {split}", folder, class_names, image_size)
+
+    test = next((split for split in ("test", "validation") if split in splits), None)
+    return part("train"), None if test is None else part(test)
+
+
+def _part(source: Any, where: str, folder: str, class_names: tuple[str, ...], image_size: int | None) -> Part:
+    def items(indices: np.ndarray) -> list[dict[str, Any]]:
+        try:
+            return source.__getitems__(indices.tolist())
+        # Damaged shards show as whatever the reader or the parser stumbles over.
+        except Exception as error:
+            raise _damaged(where, folder) from error
+
+    def read(indices: np.ndarray) -> np.ndarray:
+        def encoded(start: int, stop: int) -> list[tuple[str, bytes]]:
+            chosen = indices[start:stop]
+            return [(f"{where}, image {i}", item["image"]) for i, item in zip(chosen, items(chosen), strict=True)]
+
+        return decode_images(len(indices), encoded, image_size=image_size)
+
+    n = len(source)
+    chunks = (np.arange(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK))
+    labels = [item["label"] for chunk in chunks for item in items(chunk)]
+    return Part(where, np.array(labels, np.int32), class_names, read)
+
+
+def _damaged(where: str, folder: str) -> UserError:
+    return UserError(f"{where}: its files in {folder} are missing or damaged; prepare it again")
