@@ -1,0 +1,8 @@
+"""The release: protected images, their labels, a manifest and a card, in one folder that anyone may have."""
+
+from ugejax.release.quality import Quality, measure_quality
+from ugejax.release.read import Release, read_release
+from ugejax.release.verify import Check, verify_release
+from ugejax.release.write import write_release
+
+__all__ = ["Check", "Quality", "Release", "measure_quality", "read_release", "verify_release", "write_release"]

@@ -1,0 +1,165 @@
+"""Reading a release without trusting it: no pickles, no links, no archive that unpacks to more than it is."""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import stat
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ugejax.data import Dataset, check_dataset
+from ugejax.data.arrays import read_npz
+from ugejax.errors import UserError
+from ugejax.release.write import MANIFEST_COLUMNS
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Release:
+    """What a release holds.
+
+    Attributes:
+      images: uint8 [N, H, W, C].
+      labels: int32 [N].
+      class_names: one name per label.
+      card: the content of `card.json`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    card: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class ManifestRow:
+    """One line of `manifest.csv`."""
+
+    index: int
+    label: int
+    class_name: str
+    sha256: str
+
+
+def read_release(path: str | os.PathLike[str]) -> Release:
+    """Reads a release and checks `data.npz` and `manifest.csv` against the hashes in its card.
+
+    Raises:
+      UserError: the folder or a file in it is missing, damaged or changed.
+    """
+    folder = Path(path)
+    card = read_card(folder)
+    for name in ("data.npz", "manifest.csv"):
+        check_hash(folder, card, name)
+    images, labels = read_data(folder)
+    dataset = Dataset(images, labels, tuple(card["class_names"]))
+    check_dataset(dataset, str(folder / "data.npz"))
+    return Release(dataset.images, dataset.labels, dataset.class_names, card)
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The content of `card.json`.
+
+    Raises:
+      UserError: it is missing, no JSON object, or lacks class names.
+    """
+    path = folder / "card.json"
+    try:
+        # Python's parser reads NaN and Infinity, which are no JSON; ValueError is what it raises on damage.
+        card = json.loads(_read(path), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not strict JSON; get the release again") from error
+    if not isinstance(card, dict):
+        raise UserError(f"{path}: not a JSON object; get the release again")
+    names = card.get("class_names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: class_names must be a list of text; get the release again")
+    return card
+
+
+def read_data(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays of `data.npz`, uint8 [N, H, W, C] and int32 [N].
+
+    Raises:
+      UserError: it is missing, damaged, compressed, or does not hold exactly these two arrays.
+    """
+    path = folder / "data.npz"
+    _check_plain(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    # A damaged directory of the archive makes zipfile raise nearly anything.
+    except Exception as error:
+        raise UserError(f"{path}: not a whole .npz archive; get the release again") from error
+    if sorted(member.filename for member in members) != ["data.npy", "targets.npy"]:
+        raise UserError(f"{path}: must hold the arrays data and targets and nothing else; get the release again")
+    # A compressed member may unpack to any size, and hides what is in it from a search for key material.
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise UserError(f"{path}: is compressed, which no release is; get the release again")
+    arrays = read_npz(path, ("data", "targets"))
+    images, labels = arrays["data"], arrays["targets"]
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.dtype != np.int32 or labels.shape != images.shape[:1]:
+        raise UserError(
+            f"{path}: data must be uint8 [N, H, W, C] and targets int32 [N], but they are {images.dtype} "
+            f"{list(images.shape)} and {labels.dtype} {list(labels.shape)}; get the release again"
+        )
+    return images, labels
+
+
+def read_manifest(folder: Path) -> list[ManifestRow]:
+    """The lines of `manifest.csv`.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    path = folder / "manifest.csv"
+    try:
+        rows = list(csv.reader(io.StringIO(_read(path).decode(), newline=""), strict=True))
+        if not rows or tuple(rows[0]) != MANIFEST_COLUMNS:
+            raise ValueError("other columns")
+        return [ManifestRow(int(index), int(label), name, digest) for index, label, name, digest in rows[1:]]
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not a table of {', '.join(MANIFEST_COLUMNS)}; get the release again") from error
+
+
+def check_hash(folder: Path, card: dict[str, Any], name: str) -> None:
+    """Checks a file against its hash in the card.
+
+    Raises:
+      UserError: it is missing, or not what was released.
+    """
+    hashes = card.get("sha256")
+    expected = hashes.get(name) if isinstance(hashes, dict) else None
+    if not isinstance(expected, str):
+        raise UserError(f"{folder / 'card.json'}: no sha256 of {name}; get the release again")
+    if hashlib.sha256(_read(folder / name)).hexdigest() != expected:
+        raise UserError(f"{folder / name}: changed since the release was written (sha256); get the release again")
+
+
+def _read(path: Path) -> bytes:
+    _check_plain(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _check_plain(path: Path) -> None:
+    """Refuses what is not there, links that lead out of the release, and pipes, which would never end."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; is {path.parent} a whole release?") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: not a plain file; get the release again")
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
