@@ -1,0 +1,206 @@
+"""The registry, and what every network promises."""
+
+import functools
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from ugejax.errors import UserError
+from ugejax.networks import NETWORKS, build, count_parameters
+from ugejax.networks.classifier import Classifier
+from ugejax.networks.convolution import convolve
+from ugejax.networks.resnet import BasicBlock, ResNetBody
+
+SHAPES = [(8, 8, 1), (32, 32, 3), (64, 64, 3), (24, 40, 3)]
+SMALL = ["cnn", "cnn-nonorm", "mlp", "res-tiny"]
+GREY = (8, 8, 1)
+KEY = jax.random.key(0)
+
+
+def images(count: int, shape: tuple[int, ...], seed: int = 1) -> jax.Array:
+    return jax.random.uniform(jax.random.key(seed), (count, *shape))
+
+
+@functools.cache
+def initialiser(name: str):
+    return jax.jit(build(name, 10).init)
+
+
+@functools.cache
+def initialised(name: str):
+    """A network, its variables for grey 8x8 images, and a compiled function of (variables, images) for its outputs."""
+    network = build(name, 10)
+
+    @jax.jit
+    def outputs(variables, x):
+        features = network.apply(variables, x, train=False, method="features")
+        return {"logits": network.apply(variables, x), "features": features}
+
+    return network, initialiser(name)(KEY, images(1, GREY)), outputs
+
+
+# Tracing the deepest networks takes seconds, so each of these meets one shape only.
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [(name, shape) for name in [*SMALL, "r20"] for shape in SHAPES] + [("r18", (24, 40, 3)), ("r56", (24, 40, 3))],
+)
+def test_shapes_and_dtypes(name, shape):
+    network = build(name, 7)
+    x = jnp.zeros((3, *shape))
+    variables = jax.eval_shape(network.init, KEY, x)
+    logits = jax.eval_shape(network.apply, variables, x)
+    features = jax.eval_shape(functools.partial(network.apply, method="features"), variables, x)
+    assert logits.shape == (3, 7) and logits.dtype == jnp.float32
+    assert features.shape == (3, variables["params"]["head"]["kernel"].shape[0])
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "count"),
+    [
+        ("cnn", (32, 32, 3), 279_466),
+        ("cnn-nonorm", (32, 32, 3), 279_050),
+        ("res-tiny", (32, 32, 3), 290_090),
+        ("mlp", (8, 8, 1), 64 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10),
+        ("r18", (32, 32, 3), 11_173_962),
+        ("r20", (32, 32, 3), 269_722),
+        ("r56", (32, 32, 3), 853_018),
+    ],
+)
+def test_parameter_counts(name, shape, count):
+    variables = jax.eval_shape(build(name, 10).init, KEY, jnp.zeros((1, *shape)))
+    assert count_parameters(variables) == count
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_logits_are_the_head_of_the_features(name):
+    _, variables, outputs = initialised(name)
+    got = outputs(variables, images(32, GREY))
+    head = variables["params"]["head"]
+    assert set(variables["params"]) == {"body", "head"}
+    np.testing.assert_allclose(got["logits"], got["features"] @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-4)
+    assert 0.01 < np.std(got["logits"]) < 10
+
+
+@pytest.mark.parametrize(("shape", "side"), [((8, 8, 1), 2), ((4, 4, 1), 2), ((16, 16, 3), 2), ((24, 40, 3), 3)])
+@pytest.mark.parametrize("name", ["cnn", "res-tiny"])
+def test_last_maps_are_at_least_two_by_two(name, shape, side):
+    def intermediates(x):
+        return build(name, 10).init_with_output(KEY, x, capture_intermediates=True)[1]["intermediates"]["body"]
+
+    maps = [leaf for leaf in jax.tree.leaves(jax.eval_shape(intermediates, jnp.zeros((1, *shape)))) if leaf.ndim == 4]
+    assert min(min(leaf.shape[1:3]) for leaf in maps) == side
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [("r20", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), ("cnn", [0.5] * 3, [0.25] * 3)],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_input_is_normalised(name, mean, std, channels):
+    class Flatten(nn.Module):
+        def __call__(self, x, train):
+            return x.reshape(x.shape[0], -1, x.shape[-1]).mean(axis=1)
+
+    network = build(name, 10).copy(body=Flatten())
+    mean, std = np.array(mean), np.array(std)
+    if channels == 1:
+        mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
+    x = jnp.broadcast_to(jnp.asarray(mean + 2 * std, jnp.float32), (1, 2, 2, channels))
+    np.testing.assert_allclose(network.apply({}, x, method="features"), np.full((1, channels), 2.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shortcut", ["pad", "projection"])
+def test_train_updates_the_running_statistics_and_evaluation_does_not(shortcut):
+    network = Classifier(ResNetBody(stages=((4, 1), (8, 1)), shortcut=shortcut), 10)
+    x = images(4, GREY)
+    variables = jax.jit(network.init)(KEY, x)
+    apply = jax.jit(functools.partial(network.apply, mutable=["batch_stats"]), static_argnames="train")
+    before, evaluated, trained = (
+        jax.tree.leaves(tree["batch_stats"])
+        for tree in (variables, apply(variables, x, train=False)[1], apply(variables, x, train=True)[1])
+    )
+    for old, same, new in zip(before, evaluated, trained, strict=True):
+        np.testing.assert_array_equal(old, same)
+        assert np.abs(np.asarray(new - old)).max() > 0
+
+
+def test_running_mean_moves_by_a_tenth():
+    layer = BasicBlock(2, 1, "pad")
+    x = images(4, (3, 3, 2))
+    variables = jax.jit(layer.init, static_argnums=2)(KEY, x, False)
+    _, updated = jax.jit(lambda variables: layer.apply(variables, x, True, mutable=["batch_stats"]))(variables)
+    batch = convolve(x, variables["params"]["conv1"]["kernel"], 1).mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(updated["batch_stats"]["bn1"]["mean"], 0.1 * batch, rtol=1e-4, atol=1e-6)
+
+
+def test_option_a_shortcut_skips_positions_and_pads_channels():
+    layer = BasicBlock(8, 2, "pad")
+    x = images(1, (4, 4, 4))
+    shapes = jax.eval_shape(lambda: layer.init(KEY, x, False))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
+    y = jax.jit(lambda variables: layer.apply(variables, x, False))(zeros)
+    np.testing.assert_array_equal(y, jnp.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (2, 2))))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_initialisation_follows_the_key_alone(name):
+    first, again, other = (initialiser(name)(jax.random.key(seed), images(1, GREY)) for seed in (3, 3, 4))
+    assert checksum(first) == checksum(again) != checksum(other)
+
+
+def test_initialisation_vmaps_over_keys():
+    network, _, outputs = initialised("cnn")
+    keys = jax.random.split(KEY, 2)
+    x = images(32, GREY)
+    stacked = jax.jit(jax.vmap(network.init, in_axes=(0, None)))(keys, x[:1])
+    logits = jax.jit(jax.vmap(network.apply, in_axes=(0, None)))(stacked, x)
+    for index in range(2):
+        alone = outputs(initialiser("cnn")(keys[index], x[:1]), x)["logits"]
+        np.testing.assert_allclose(logits[index], alone, rtol=1e-4, atol=1e-4)
+    assert np.abs(np.asarray(logits[0] - logits[1])).max() > 1e-3
+
+
+def test_twenty_adam_steps_halve_the_loss_without_normalisation():
+    network, variables, _ = initialised("cnn-nonorm")
+    labels = jnp.arange(32) % 10
+    x = 0.5 * jax.nn.one_hot(labels, 64).reshape(32, *GREY) + 0.5 * images(32, GREY)
+    optimiser = optax.adam(2e-3)
+
+    @jax.jit
+    def step(params, state):
+        def loss(params):
+            logits = network.apply({"params": params}, x, train=True)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        value, gradient = jax.value_and_grad(loss)(params)
+        updates, state = optimiser.update(gradient, state)
+        return optax.apply_updates(params, updates), state, value
+
+    params, state, losses = variables["params"], optimiser.init(variables["params"]), []
+    for _ in range(20):
+        params, state, value = step(params, state)
+        losses.append(float(value))
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize(("name", "close"), [("r81", "r18"), ("cnn_nonorm", "cnn-nonorm")])
+def test_unknown_name_lists_the_known_ones_and_the_closest(name, close):
+    with pytest.raises(UserError, match=f"did you mean '{close}'") as caught:
+        build(name, 10)
+    assert all(known in str(caught.value) for known in NETWORKS) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("x", [jnp.zeros((8, 8, 1)), jnp.zeros((1, 8, 8, 2)), jnp.zeros((1, 8, 8, 3), jnp.uint8)])
+def test_images_of_another_form_are_refused(x):
+    with pytest.raises(ValueError, match="floating point"):
+        build("cnn", 10).init(KEY, x)
+
+
+def checksum(tree) -> int:
+    return functools.reduce(lambda total, leaf: zlib.crc32(np.asarray(leaf).tobytes(), total), jax.tree.leaves(tree), 0)

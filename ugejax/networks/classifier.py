@@ -1,0 +1,51 @@
+"""What every network has in common: it normalises its input, gives features, and classifies them by its `head`."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class Classifier(nn.Module):
+    """A body that turns normalised images into features, and a Dense `head` that turns features into logits.
+
+    The parameters are {"body": ..., "head": {"kernel", "bias"}}, all float32; a body with batch norm adds the
+    collection "batch_stats". `__call__` is the head applied to `features`.
+
+    Attributes:
+        body: module called as body(x, train) on normalised images [B, H, W, C], returning features [B, D].
+        num_classes: number of logits.
+        mean: per-channel mean that the network subtracts, for RGB; a grey image gets the average of the three.
+        std: per-channel scale by which the network then divides, treated alike.
+    """
+
+    body: nn.Module
+    num_classes: int
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+    def setup(self):
+        """Defines the head."""
+        self.head = nn.Dense(self.num_classes)
+
+    def features(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Penultimate features [B, D] of images x, float [B, H, W, C] in [0, 1] with C 1 or 3.
+
+        With `train`, batch norm (where there is one) uses the statistics of the batch and updates "batch_stats",
+        which the caller then has to name as mutable.
+
+        Raises:
+            ValueError: x has another shape or is not floating point.
+        """
+        return self.body(self._normalise(x), train)
+
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Logits [B, num_classes] of images x; arguments and errors are those of `features`."""
+        return self.head(self.features(x, train))
+
+    def _normalise(self, x: jax.Array) -> jax.Array:
+        if x.ndim != 4 or x.shape[-1] not in (1, 3) or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(f"images must be floating point [B, H, W, 1 or 3], not {x.dtype} {x.shape}")
+        mean, std = jnp.asarray(self.mean, x.dtype), jnp.asarray(self.std, x.dtype)
+        if x.shape[-1] == 1:
+            mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
+        return (x - mean) / std

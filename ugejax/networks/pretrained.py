@@ -1,0 +1,85 @@
+"""Published CIFAR-10 weights of `r20` and `r56`, read from `.npz` files that keep PyTorch's names and layout."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ugejax.errors import UserError
+from ugejax.networks.registry import build
+
+PRETRAINED = ("r20", "r56")
+NUM_CLASSES = 10
+
+
+def load_pretrained(name: str, path: str | Path) -> dict:
+    """Variables of `build(name, 10)` from an `.npz` with the arrays of the PyTorch state dict.
+
+    Args:
+        name: "r20" or "r56".
+        path: file with float arrays named as in akamaster/pytorch_resnet_cifar10 (`conv1.weight`, `layer1.0.bn1.bias`,
+            `linear.weight`, ...), convolution kernels OIHW. Nothing in it is unpickled.
+
+    Returns:
+        {"params", "batch_stats"} of float32 arrays, kernels HWIO.
+
+    Raises:
+        UserError: the name has no published weights, the file cannot be read, or an array is missing, unexpected, of
+            the wrong shape, not floating point or not finite.
+    """
+    if name not in PRETRAINED:
+        raise UserError(f"there are no pretrained weights of {name!r}: choose one of {', '.join(PRETRAINED)}")
+    arrays = _read(Path(path))
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    template = jax.eval_shape(build(name, NUM_CLASSES).init, jax.eval_shape(lambda: jax.random.key(0)), image)
+    variables = jax.tree_util.tree_map_with_path(lambda keys, leaf: _take(arrays, _names(keys), leaf, path), template)
+    unexpected = sorted(key for key in arrays if not key.endswith("num_batches_tracked"))
+    if unexpected:
+        raise UserError(f"{path}: array {unexpected[0]!r} has no place in {name}: is this the file of another network?")
+    return variables
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file: give the .npz of the pretrained weights") from None
+    except (OSError, ValueError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a readable .npz of plain arrays ({error})") from None
+
+
+def _names(keys: tuple) -> tuple[str, ...]:
+    return tuple(key.key for key in keys)
+
+
+def _torch_name(names: tuple[str, ...]) -> str:
+    """PyTorch's name of a variable: ("params", "body", "layer1_0", "conv1", "kernel") is "layer1.0.conv1.weight"."""
+    collection, part, *modules, leaf = names
+    if part == "head":
+        modules = ["linear"]
+    if collection == "batch_stats":
+        leaf = f"running_{leaf}"
+    elif leaf in ("kernel", "scale"):
+        leaf = "weight"
+    return ".".join([module.replace("_", ".") for module in modules] + [leaf])
+
+
+def _take(
+    arrays: dict[str, np.ndarray], names: tuple[str, ...], leaf: jax.ShapeDtypeStruct, path: str | Path
+) -> jax.Array:
+    """Removes the array of one variable from `arrays` and returns it in Flax's layout."""
+    key = _torch_name(names)
+    if key not in arrays:
+        raise UserError(f"{path}: array {key!r} is missing: is this the file of another network?")
+    array = arrays.pop(key)
+    shown = array.shape
+    if names[-1] == "kernel":
+        array = np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array.T
+    if array.shape != leaf.shape:
+        raise UserError(f"{path}: array {key!r} has the wrong shape {shown}: is this the file of another network?")
+    if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
+        raise UserError(f"{path}: array {key!r} must hold finite floating-point numbers: fetch the file again")
+    return jax.numpy.asarray(array, leaf.dtype)
