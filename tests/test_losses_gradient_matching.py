@@ -1,0 +1,274 @@
+"""Gradient matching: worked constants, exact derivatives, and behaviour where gradients vanish."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ugejax.losses import (
+    class_grouped,
+    class_weights,
+    error_minimising,
+    filter_cosine,
+    gradient_matching,
+    gradient_matching_and_grad,
+    relative_l2,
+)
+
+NUM_CLASSES = 3
+DISTANCES = [relative_l2, filter_cosine]
+
+
+class Problem(NamedTuple):
+    params: dict[str, jax.Array]
+    x: jax.Array
+    x_u: jax.Array
+    y: jax.Array
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def losses_fn(params, x, y):
+    """Cross-entropy per example of a smooth two-layer network."""
+    hidden = jnp.tanh(x.reshape(x.shape[0], -1) @ params["kernel_1"] + params["bias_1"])
+    return error_minimising(hidden @ params["kernel_2"], y)
+
+
+def loss_fn(params, x, y):
+    return jnp.mean(losses_fn(params, x, y))
+
+
+def total(tree) -> jax.Array:
+    return sum((jnp.sum(leaf) for leaf in jax.tree.leaves(tree)), start=jnp.zeros(()))
+
+
+@partial(jax.jit, static_argnames="distance")
+def distance_and_grads(grads, target, *, distance):
+    return jax.value_and_grad(lambda g, t: total(distance(g, t)), argnums=(0, 1))(grads, target)
+
+
+clean_grads = jax.jit(jax.grad(loss_fn))
+match = jax.jit(partial(gradient_matching, loss_fn), static_argnames="distance")
+match_and_grad = jax.jit(partial(gradient_matching_and_grad, loss_fn), static_argnames="distance")
+match_classes = jax.jit(partial(class_grouped, losses_fn, num_classes=NUM_CLASSES), static_argnames="distance")
+
+
+def make_problem(seed: int = 0) -> Problem:
+    """Six 4 x 4 x 3 images of classes 0 and 2 (class 1 is absent) and a network, in the precision now switched on."""
+    rng = np.random.default_rng(seed)
+    params = {
+        "kernel_1": jnp.asarray(rng.normal(0, 0.3, (48, 7))),
+        "bias_1": jnp.asarray(rng.normal(0, 0.3, 7)),
+        "kernel_2": jnp.asarray(rng.normal(0, 0.3, (7, NUM_CLASSES))),
+    }
+    x = rng.uniform(size=(6, 4, 4, 3))
+    x_u = x + rng.normal(0, 0.1, x.shape)
+    return Problem(params, jnp.asarray(x), jnp.asarray(x_u), jnp.array([0, 2, 2, 0, 2, 2]))
+
+
+def central_difference(fn, x, direction, step=1e-5):
+    return (fn(x + step * direction) - fn(x - step * direction)) / (2 * step)
+
+
+def all_finite(tree) -> bool:
+    return all(bool(np.all(np.isfinite(leaf))) for leaf in jax.tree.leaves(tree))
+
+
+def test_relative_l2_worked_constants():
+    target = {"a": np.array([3.0, 4.0]), "b": np.array([[2.0]])}
+    grads = {"a": np.array([3.0, 0.0]), "b": np.array([[-2.0]])}
+    distances = jax.jit(relative_l2)(grads, target)
+    np.testing.assert_allclose(distances["a"], 16 / 25, rtol=1e-6)
+    np.testing.assert_allclose(distances["b"], 4.0, rtol=1e-6)
+    assert all(value == 0 for value in relative_l2(target, target).values())
+
+
+def test_filter_cosine_worked_constants():
+    # Columns are the filters: the first is orthogonal (1), the second opposed (2), the third merely longer (0).
+    target = {"kernel": np.array([[1.0, 1.0, 2.0], [0.0, 1.0, 1.0]]), "bias": np.array([1.0, 0.0])}
+    grads = {"kernel": np.array([[0.0, -3.0, 4.0], [5.0, -3.0, 2.0]]), "bias": np.array([1.0, 1.0])}
+    distances = jax.jit(filter_cosine)(grads, target)
+    np.testing.assert_allclose(distances["kernel"], (1 + 2 + 0) / 3, rtol=1e-6)
+    np.testing.assert_allclose(distances["bias"], 1 - 1 / np.sqrt(2), rtol=1e-6)
+
+
+def test_filter_cosine_of_a_convolution_takes_the_last_axis_as_filters():
+    kernel, other = np.random.default_rng(0).normal(size=(2, 3, 3, 4, 5)).astype(np.float32)
+    expected = [
+        1 - np.vdot(kernel[..., j], other[..., j]) / (np.linalg.norm(kernel[..., j]) * np.linalg.norm(other[..., j]))
+        for j in range(5)
+    ]
+    np.testing.assert_allclose(jax.jit(filter_cosine)(kernel, other), np.mean(expected), rtol=1e-5)
+    scaled = kernel * np.array([1e-4, 1.0, 7.0, 30.0, 1e4])
+    np.testing.assert_allclose(jax.jit(filter_cosine)(scaled, kernel), 0, atol=1e-6)
+
+
+def test_filter_cosine_counts_dead_filters():
+    # Dead on both sides 0, on one side 1, alive and equal 0.
+    target = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    grads = np.array([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]])
+    np.testing.assert_allclose(jax.jit(filter_cosine)(grads, target), 1 / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("grads_scale", [0.0, 1e-9, 1.0])
+@pytest.mark.parametrize("target_scale", [0.0, 1e-9, 1.0])
+def test_distances_and_their_gradients_are_finite_at_zero(distance, grads_scale, target_scale):
+    base = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    grads, target = {"k": grads_scale * base}, {"k": target_scale * base[::-1]}
+    assert all_finite(distance_and_grads(grads, target, distance=distance))
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_derivative_in_the_images_agrees_with_finite_differences(x64, distance):
+    params, x, x_u, y = make_problem()
+    direction = np.random.default_rng(9).normal(size=x.shape)
+
+    @jax.jit
+    def value(images):
+        return total(match(params, x, images, y, distance=distance))
+
+    measured = central_difference(value, x_u, direction)
+    np.testing.assert_allclose(np.vdot(jax.jit(jax.grad(value))(x_u), direction), measured, rtol=1e-7)
+
+    @jax.jit
+    def grouped_value(images):
+        return total(match_classes(params, x, images, y, distance=distance))
+
+    measured = central_difference(grouped_value, x_u, direction)
+    np.testing.assert_allclose(np.vdot(jax.jit(jax.grad(grouped_value))(x_u), direction), measured, rtol=1e-7)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_forward_over_reverse_equals_the_gradient_of_a_gradient(x64, distance):
+    params, x, x_u, y = make_problem()
+    target = clean_grads(params, x, y)
+
+    @jax.jit
+    def value(images):
+        return total(match(params, x, images, y, distance=distance))
+
+    values, dx = match_and_grad(params, x_u, y, target, distance=distance)
+    assert values.keys() == params.keys()
+    np.testing.assert_allclose(sum(map(np.sum, values.values())), value(x_u), rtol=1e-12)
+    np.testing.assert_allclose(dx, jax.jit(jax.grad(value))(x_u), rtol=0, atol=1e-9 * np.max(np.abs(dx)))
+    assert np.max(np.abs(dx)) > 1e-3
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_nothing_moves_at_delta_zero(distance):
+    params, x, _, y = make_problem()
+    target = clean_grads(params, x, y)
+    values, dx = match_and_grad(params, x, y, target, distance=distance)
+    np.testing.assert_allclose(sum(map(np.sum, values.values())), 0, atol=1e-9)
+    np.testing.assert_allclose(dx, 0, atol=1e-4)
+
+    @jax.jit
+    def grouped_value(images):
+        return total(match_classes(params, x, images, y, distance=distance))
+
+    np.testing.assert_allclose(jax.jit(jax.grad(grouped_value))(x), 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_dead_network_gives_finite_derivatives(distance):
+    """With every weight zero the gradient of the first layer vanishes on both sides."""
+    params, x, x_u, y = make_problem()
+    params = jax.tree.map(np.zeros_like, params)
+    target = clean_grads(params, x, y)
+    assert not np.any(target["kernel_1"])
+    values, dx = match_and_grad(params, x_u, y, target, distance=distance)
+    assert all_finite((values, dx))
+
+
+def test_class_weights_are_means_per_class():
+    np.testing.assert_allclose(
+        class_weights(jnp.array([0, 2, 2, 0, 2, 2]), num_classes=3),
+        [[0.5, 0, 0, 0.5, 0, 0], [0] * 6, [0, 0.25, 0.25, 0, 0.25, 0.25]],
+    )
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_class_grouped_equals_each_class_alone(distance):
+    params, x, x_u, y = make_problem()
+    grouped = match_classes(params, x, x_u, y, distance=distance)
+    for label in range(NUM_CLASSES):
+        own = np.flatnonzero(np.asarray(y) == label)
+        if own.size == 0:
+            assert all(per_class[label] == 0 for per_class in grouped.values())
+            continue
+        alone = match(params, x[own], x_u[own], y[own], distance=distance)
+        for name, per_class in grouped.items():
+            assert per_class.shape == (NUM_CLASSES,)
+            np.testing.assert_allclose(per_class[label], alone[name], rtol=1e-4)
+
+
+def test_class_grouped_sees_what_cancels_in_the_batch():
+    """Two classes swap images: the whole batch keeps a small distance, the classes do not."""
+
+    def linear_losses(params, x, y):
+        return x.reshape(x.shape[0], -1) @ params["w"]
+
+    x = jnp.stack([jnp.ones((2, 2, 1)), 3 * jnp.ones((2, 2, 1))])
+    y = jnp.array([0, 1])
+    params = {"w": jnp.ones(4)}
+    whole = gradient_matching(
+        lambda p, x, y: jnp.mean(linear_losses(p, x, y)), params, x, x[::-1], y, distance=relative_l2
+    )
+    grouped = class_grouped(linear_losses, params, x, x[::-1], y, num_classes=2, distance=relative_l2)
+    np.testing.assert_allclose(whole["w"], 0, atol=1e-7)
+    np.testing.assert_allclose(grouped["w"], [4.0, 4 / 9], rtol=1e-6)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_class_grouped_forward_over_reverse_by_vmap(x64, distance):
+    """The recipe in the docstring of `gradient_matching_and_grad`."""
+    params, x, x_u, y = make_problem()
+    weights = class_weights(y, num_classes=NUM_CLASSES)
+
+    def mean_of_class(w):
+        return lambda p, images, labels: w @ losses_fn(p, images, labels)
+
+    def of_class(w, g):
+        return gradient_matching_and_grad(mean_of_class(w), params, x_u, y, g, distance=distance)
+
+    targets = jax.jit(jax.vmap(lambda w: jax.grad(mean_of_class(w))(params, x, y)))(weights)
+    values, dx = jax.jit(jax.vmap(of_class))(weights, targets)
+
+    @jax.jit
+    def grouped_value(images):
+        return total(match_classes(params, x, images, y, distance=distance))
+
+    np.testing.assert_allclose(sum(map(np.sum, values.values())), grouped_value(x_u), rtol=1e-10)
+    expected = jax.jit(jax.grad(grouped_value))(x_u)
+    np.testing.assert_allclose(np.sum(dx, axis=0), expected, rtol=0, atol=1e-9 * np.max(np.abs(expected)))
+
+
+def test_jit_and_vmap_agree_with_plain_calls():
+    params, x, x_u, y = make_problem()
+    target = clean_grads(params, x, y)
+
+    def update(images):
+        return gradient_matching_and_grad(loss_fn, params, images, y, target, distance=relative_l2)
+
+    plain = update(x_u)
+    mapped = jax.jit(jax.vmap(update))(np.stack([x_u, 0.5 * x_u]))
+    for result in (jax.jit(update)(x_u), jax.tree.map(lambda leaf: np.asarray(leaf)[0], mapped)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), result, plain)
+
+
+def test_vmap_over_an_ensemble_agrees_with_its_members():
+    params, x, x_u, y = make_problem()
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * np.asarray(leaf)]), params)
+    ensemble = jax.vmap(lambda p: match(p, x, x_u, y, distance=relative_l2))(stacked)
+    for index in range(2):
+        alone = match(jax.tree.map(lambda leaf, i=index: leaf[i], stacked), x, x_u, y, distance=relative_l2)
+        jax.tree.map(lambda a, b, i=index: np.testing.assert_allclose(a[i], b, rtol=1e-4), ensemble, alone)

@@ -1,0 +1,42 @@
+"""Losses of the method: pure functions of arrays and pytrees, per layer or per example, never reduced.
+
+Symbols throughout: ``theta`` the weights that train (``params``), ``delta`` the perturbation, ``x`` the original and
+``x_u = x + delta`` the released images, ``y`` the labels, ``l`` the classification loss, ``f`` the network, ``D`` a
+distance.
+"""
+
+from ugejax.losses.feature_distance import (
+    class_prototypes,
+    error_minimising,
+    feature_cosine,
+    feature_relative_l2,
+    misalignment,
+    targeted_error_maximising,
+    wrong_class,
+)
+from ugejax.losses.gradient_matching import (
+    class_grouped,
+    class_weights,
+    filter_cosine,
+    gradient_matching,
+    gradient_matching_and_grad,
+    relative_l2,
+)
+from ugejax.losses.undistillation import undistillation
+
+__all__ = [
+    "class_grouped",
+    "class_prototypes",
+    "class_weights",
+    "error_minimising",
+    "feature_cosine",
+    "feature_relative_l2",
+    "filter_cosine",
+    "gradient_matching",
+    "gradient_matching_and_grad",
+    "misalignment",
+    "relative_l2",
+    "targeted_error_maximising",
+    "undistillation",
+    "wrong_class",
+]

@@ -1,0 +1,182 @@
+"""Gradient matching: x + delta should teach the authorized network what x teaches it.
+
+Source: UnGeneralizable Examples (Ye & Wang, CVPR 2024, arXiv 2404.14016), whose summaries give the sum below, taken
+along the authorized network's training trajectory theta_0 ... theta_T::
+
+    L_gm(delta; theta_t) = sum over layers of D(grad_theta l(f(x; theta_t), y), grad_theta l(f(x + delta; theta_t), y))
+
+They do not give D; both distances here are our choice. A "layer" is one array of ``params``, which holds the weights
+that train and nothing else. With batch norm in train mode the examples of a batch are coupled: gradients are then
+those of the batch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ugejax.losses._cosine import one_minus_cosine
+
+PyTree = Any
+LossFn = Callable[[PyTree, jax.Array, jax.Array], jax.Array]
+DistanceFn = Callable[[PyTree, PyTree], PyTree]
+
+# Added to |g|^2 so that a layer whose clean gradient vanishes (dead units, an absent class) has a finite distance.
+TINY_SQUARED_NORM = 1e-12
+
+
+def relative_l2(grads: PyTree, target: PyTree) -> PyTree:
+    """Squared distance of two gradients relative to the clean one, per layer.
+
+    ``D(g, g_u) = |g_u - g|^2 / (|g|^2 + tiny)``, tiny = 1e-12: 0 where equal, 1 where g_u = 0, 4 where g_u = -g. Our
+    choice of D.
+
+    Args:
+      grads: gradients on released images, g_u; a pytree of float arrays.
+      target: gradients on the originals, g; the same structure and shapes.
+
+    Returns:
+      A pytree of the same structure with one scalar per array.
+    """
+
+    def layer(g_u: jax.Array, g: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.square(g_u - g)) / (jnp.sum(jnp.square(g)) + TINY_SQUARED_NORM)
+
+    return jax.tree.map(layer, grads, target)
+
+
+def filter_cosine(grads: PyTree, target: PyTree) -> PyTree:
+    """Cosine distance of two gradients, averaged over a layer's filters.
+
+    ``D(g, g_u) = mean over filters j of 1 - <g[..., j], g_u[..., j]> / (|g[..., j]| |g_u[..., j]|)``. A filter is what
+    feeds one output unit: the last axis of a kernel. An array of fewer than two axes (bias, scale) counts as one
+    vector. The distance of Zhao, Mopuri and Bilen (Dataset Condensation with Gradient Matching, ICLR 2021, arXiv
+    2006.05929), with a mean for their sum so that wide layers do not outweigh narrow ones; its use here is our choice.
+
+    A filter whose gradient is zero on both sides is at distance 0; on one side, at distance 1 with zero gradient.
+
+    Args:
+      grads: gradients on released images, g_u; a pytree of float arrays.
+      target: gradients on the originals, g; the same structure and shapes.
+
+    Returns:
+      A pytree of the same structure with one scalar in [0, 2] per array.
+    """
+
+    def layer(g_u: jax.Array, g: jax.Array) -> jax.Array:
+        filters = g.shape[-1] if g.ndim >= 2 else 1
+        return jnp.mean(one_minus_cosine(g_u.reshape(-1, filters), g.reshape(-1, filters), axis=0))
+
+    return jax.tree.map(layer, grads, target)
+
+
+def gradient_matching(
+    loss_fn: LossFn, params: PyTree, x: jax.Array, x_u: jax.Array, y: jax.Array, *, distance: DistanceFn
+) -> PyTree:
+    """Gradient matching over a whole batch, ``D(grad_theta l(f(x; theta), y), grad_theta l(f(x_u; theta), y))``.
+
+    Differentiable in everything. For the derivative with respect to ``x_u`` alone, `gradient_matching_and_grad` gives
+    the same numbers faster.
+
+    Args:
+      loss_fn: ``(params, x, y) -> scalar``, the mean loss of a batch.
+      params: theta, the weights that train; a pytree of float arrays.
+      x: originals, float [B, H, W, C] in [0, 1].
+      x_u: released images, shaped like x.
+      y: labels, int [B].
+      distance: D, of released then clean gradients: `relative_l2`, `filter_cosine` or the like.
+
+    Returns:
+      A pytree like ``params`` with one scalar per array; L_gm is their sum.
+    """
+    grad_fn = jax.grad(loss_fn)
+    return distance(grad_fn(params, x_u, y), grad_fn(params, x, y))
+
+
+def gradient_matching_and_grad(
+    loss_fn: LossFn, params: PyTree, x_u: jax.Array, y: jax.Array, target_grads: PyTree, *, distance: DistanceFn
+) -> tuple[PyTree, jax.Array]:
+    """Gradient matching to known clean gradients, and the derivative of its sum over layers with respect to ``x_u``.
+
+    Forward over reverse. With g = grad_theta l(f(x_u; theta), y) and v = dD/dg, the chain rule gives
+    ``d sum(D) / d x_u = v . d(grad_theta l)/d x_u``, which is the derivative of ``grad_x l`` along v in theta. Exact,
+    and 1.8 to 5 times faster on CPU than the gradient of a gradient.
+
+    The clean gradients depend on theta and the batch only: compute them once, ``jax.grad(loss_fn)(params, x, y)``, for
+    several updates of delta. Classes are matched one by one (see `class_grouped`) by mapping over weights and targets::
+
+        def of_class(w, g):
+            return gradient_matching_and_grad(lambda p, x, y: w @ losses_fn(p, x, y), params, x_u, y, g, distance=D)
+
+        values, dx = jax.vmap(of_class)(class_weights(y, num_classes=K), target_grads_of_classes)
+
+    Args:
+      loss_fn: ``(params, x, y) -> scalar``, the mean loss of a batch.
+      params: theta, the weights that train; a pytree of float arrays.
+      x_u: released images, float [B, H, W, C] in [0, 1].
+      y: labels, int [B].
+      target_grads: clean gradients, a pytree like ``params``.
+      distance: D, of released then clean gradients.
+
+    Returns:
+      The value per layer (a pytree like ``params`` of scalars), and the derivative, shaped like x_u.
+    """
+    grads = jax.grad(loss_fn)(params, x_u, y)
+    values, pull_back = jax.vjp(lambda g: distance(g, target_grads), grads)
+    (direction,) = pull_back(jax.tree.map(jnp.ones_like, values))
+    _, dx = jax.jvp(lambda p: jax.grad(loss_fn, argnums=1)(p, x_u, y), (params,), (direction,))
+    return values, dx
+
+
+def class_weights(y: jax.Array, *, num_classes: int) -> jax.Array:
+    """Weights that turn the losses of a batch into the mean loss of each class.
+
+    Args:
+      y: labels, int [B].
+      num_classes: how many classes there are, K.
+
+    Returns:
+      float [K, B]: ``1 / n_k`` where y = k, else 0; a class that is absent from the batch has a row of zeros.
+    """
+    members = jax.nn.one_hot(y, num_classes, axis=0)
+    return members / jnp.maximum(jnp.sum(members, axis=1, keepdims=True), 1.0)
+
+
+def class_grouped(
+    losses_fn: LossFn,
+    params: PyTree,
+    x: jax.Array,
+    x_u: jax.Array,
+    y: jax.Array,
+    *,
+    num_classes: int,
+    distance: DistanceFn,
+) -> PyTree:
+    """Gradient matching class by class: the gradients compared are those of each class's mean loss.
+
+    ``D(grad_theta l_k(x), grad_theta l_k(x_u))`` with ``l_k`` the mean of l over the examples of class k in the batch.
+    Opposed class-wise residues can cancel in the batch's gradient but not here. Our choice.
+
+    One forward pass serves all classes; the backward pass is mapped over them.
+
+    Args:
+      losses_fn: ``(params, x, y) -> [B]``, the loss of each example (unlike `gradient_matching`, which takes the mean).
+      params: theta, the weights that train; a pytree of float arrays.
+      x: originals, float [B, H, W, C] in [0, 1].
+      x_u: released images, shaped like x.
+      y: labels, int [B].
+      num_classes: how many classes there are, K.
+      distance: D, of released then clean gradients.
+
+    Returns:
+      A pytree like ``params`` with [K] per array; 0 for the classes that are absent from the batch.
+    """
+    weights = class_weights(y, num_classes=num_classes)
+
+    def grads_of_classes(images: jax.Array) -> PyTree:
+        losses, pull_back = jax.vjp(lambda p: losses_fn(p, images, y), params)
+        (grads,) = jax.vmap(pull_back)(weights.astype(losses.dtype))
+        return grads
+
+    return jax.vmap(distance)(grads_of_classes(x_u), grads_of_classes(x))
