@@ -1,0 +1,132 @@
+"""Transforms: what they cut, their gradients, and the calling convention."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ugejax.perturbation import transforms
+from ugejax.perturbation.transforms import crop_flip, random_crop, random_flip
+
+PUBLIC = [
+    fn
+    for name, fn in inspect.getmembers(transforms, inspect.isfunction)
+    if fn.__module__ == transforms.__name__ and not name.startswith("_")
+]
+ALL = {
+    "crop": jax.jit(lambda key, x: random_crop(key, x, padding=2)),
+    "flip": jax.jit(random_flip),
+    "crop_flip": jax.jit(crop_flip),
+}
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).uniform(0.1, 1, (16, 8, 10, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("fn", PUBLIC, ids=lambda fn: fn.__name__)
+def test_calling_convention(fn):
+    parameters = list(inspect.signature(fn).parameters.values())
+    assert [p.name for p in parameters[:2]] == ["key", "x"]
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters[2:])
+
+
+def test_convention_covers_every_transform():
+    assert {fn.__name__ for fn in PUBLIC} == {"random_crop", "random_flip", "crop_flip"}
+
+
+def windows(image, padding):
+    """Every crop that the padded image holds, by its corner."""
+    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    height, width, _ = image.shape
+    span = range(2 * padding + 1)
+    return {(top, left): padded[top : top + height, left : left + width] for top in span for left in span}
+
+
+def test_crop_is_a_window_of_the_padded_image_and_all_windows_occur(images):
+    one = images[0]
+    cropped = np.asarray(ALL["crop"](jax.random.key(1), np.stack([one] * 1500)))
+    candidates = windows(np.asarray(one), 2)
+    counts = dict.fromkeys(candidates, 0)
+    for corner, window in candidates.items():
+        counts[corner] = int(np.sum(np.all(cropped == window, axis=(1, 2, 3))))
+    assert sum(counts.values()) == 1500
+    # 60 expected for each of the 25 corners, standard deviation 7.6.
+    assert min(counts.values()) > 20 and max(counts.values()) < 100
+
+
+def test_crop_without_padding_changes_nothing(images):
+    np.testing.assert_array_equal(random_crop(jax.random.key(0), images, padding=0), images)
+
+
+def test_flip_mirrors_about_half_of_the_images(images):
+    one = np.stack([images[0]] * 1000)
+    flipped = np.asarray(ALL["flip"](jax.random.key(1), one))
+    kept = np.all(flipped == np.asarray(one), axis=(1, 2, 3))
+    mirrored = np.all(flipped == np.asarray(one)[:, :, ::-1], axis=(1, 2, 3))
+    assert np.all(kept ^ mirrored)
+    assert 420 < mirrored.sum() < 580
+
+
+@pytest.mark.parametrize(("height", "padding"), [(32, 4), (64, 8), (8, 1), (4, 1)])
+def test_default_padding_scales_with_the_images(height, padding):
+    white = np.ones((200, height, height, 1), np.float32)
+    key = jax.random.key(3)
+    cropped = np.asarray(ALL["crop_flip"](key, white))
+    np.testing.assert_array_equal(cropped, crop_flip(key, white, padding=padding))
+    black_columns = np.sum(np.all(cropped == 0, axis=(1, 3)), axis=1)
+    assert black_columns.max() == padding
+
+
+def test_crop_and_flip_are_drawn_independently():
+    """All corners occur both mirrored and not."""
+    one = np.random.default_rng(0).uniform(size=(8, 8, 1)).astype(np.float32)
+    results = np.asarray(crop_flip(jax.random.key(1), np.stack([one] * 600), padding=1))
+    for window in windows(np.asarray(one), 1).values():
+        assert np.any(np.all(results == window, axis=(1, 2, 3)))
+        assert np.any(np.all(results == window[:, ::-1], axis=(1, 2, 3)))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_shape_range_and_dtype_are_kept(name, images):
+    out = ALL[name](jax.random.key(0), images)
+    assert out.shape == images.shape and out.dtype == images.dtype
+    assert np.all(out >= 0) and np.all(out <= 1)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_same_key_transforms_original_and_released_alike(name, images):
+    """A transform is linear in the images once its key is fixed, so delta is moved with its image."""
+    key = jax.random.key(7)
+    delta = 0.03 * np.random.default_rng(1).normal(size=images.shape).astype(np.float32)
+    moved = ALL[name](key, images + delta) - ALL[name](key, images)
+    np.testing.assert_allclose(moved, ALL[name](key, delta), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradient_is_the_transpose(name, images):
+    """<v, T x> = <T' v, x> with T' v the gradient of <v, T x>; and what is cut off gets no gradient."""
+    ones = np.ones_like(images)
+    v = np.random.default_rng(2).normal(size=images.shape).astype(np.float32)
+    key = jax.random.key(5)
+    gradient = jax.grad(lambda x: jnp.vdot(v, ALL[name](key, x)))(images)
+    np.testing.assert_allclose(np.vdot(gradient, images), np.vdot(v, ALL[name](key, images)), rtol=1e-4, atol=1e-3)
+    kept = jax.grad(lambda x: jnp.sum(ALL[name](key, x)))(images)
+    assert set(np.unique(kept)) <= {0.0, 1.0}
+    np.testing.assert_allclose(np.sum(kept), np.sum(ALL[name](key, ones)))
+
+
+def test_jit_vmap_and_pmap_agree_with_plain_calls(images):
+    """With `crop_flip`, which contains the others."""
+    keys = jax.random.split(jax.random.key(3), 4)
+    shards = images.reshape(4, 4, *images.shape[1:])
+    plain = np.stack([crop_flip(key, shard) for key, shard in zip(keys, shards, strict=True)])
+    assert np.any(crop_flip(keys[1], shards[0]) != plain[0])
+    np.testing.assert_array_equal(jax.jit(crop_flip)(keys[0], shards[0]), plain[0])
+    np.testing.assert_array_equal(jax.vmap(crop_flip)(keys, shards), plain)
+    devices = jax.local_devices()[:4]
+    count = len(devices)
+    np.testing.assert_array_equal(jax.pmap(crop_flip, devices=devices)(keys[:count], shards[:count]), plain[:count])

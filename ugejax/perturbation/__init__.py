@@ -1,0 +1,1 @@
+"""Perturbations: what delta may be, how it is updated and how it becomes 8-bit pixels."""

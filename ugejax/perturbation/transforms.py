@@ -1,0 +1,62 @@
+"""Random training-time transforms, for the perturbation update and for training with augmentation.
+
+Every function takes ``key`` first, then images float [B, H, W, C] in [0, 1], then keyword-only options; keeps the shape
+and the range; is differentiable in the images; and draws independently for each image of the batch. What is
+drawn depends on the key and the shape alone: the same key gives x and x + delta the same transform.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def random_crop(key: jax.Array, x: jax.Array, *, padding: int) -> jax.Array:
+    """Pads with zeros on all sides and cuts a window of the original size out at random.
+
+    Args:
+      key: PRNG key.
+      x: float [B, H, W, C].
+      padding: pixels on each side, at least 0; the window moves by up to as many in each direction.
+
+    Returns:
+      Shaped like x.
+    """
+    batch, height, width, channels = x.shape
+    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1)
+
+    # On CPU two to five times faster than one-hot products or bitwise shifts, and than two gathers in the gradient.
+    def window(image: jax.Array, corner: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
+
+    return jax.vmap(window)(padded, corners)
+
+
+def random_flip(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Mirrors each image left to right with probability 1/2.
+
+    Args:
+      key: PRNG key.
+      x: float [B, H, W, C].
+
+    Returns:
+      Shaped like x.
+    """
+    mirrored = jax.random.bernoulli(key, 0.5, (x.shape[0], 1, 1, 1))
+    return jnp.where(mirrored, x[:, :, ::-1, :], x)
+
+
+def crop_flip(key: jax.Array, x: jax.Array, *, padding: int | None = None) -> jax.Array:
+    """The field's standard augmentation: `random_crop`, then `random_flip`.
+
+    Args:
+      key: PRNG key.
+      x: float [B, H, W, C].
+      padding: pixels on each side; without it an eighth of the height, at least 1 (the usual 4 for 32 x 32 images).
+
+    Returns:
+      Shaped like x.
+    """
+    crop_key, flip_key = jax.random.split(key)
+    if padding is None:
+        padding = max(1, x.shape[1] // 8)
+    return random_flip(flip_key, random_crop(crop_key, x, padding=padding))
