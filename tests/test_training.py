@@ -1,0 +1,175 @@
+"""Training: it learns, it goes on from a checkpoint with the same bits, and it compiles once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ugejax.checkpoint import StepCheckpoints
+from ugejax.errors import UserError
+from ugejax.networks import build
+from ugejax.training import (
+    Recipe,
+    accuracy,
+    default_recipe,
+    fit,
+    initial_state,
+    make_train_step,
+    record_trajectory,
+    snapshot,
+)
+from ugejax.training.loop import epoch_order
+from ugejax.training.step import freeze
+
+RECIPE = Recipe(epochs=4, batch_size=16)
+
+
+def toy(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """8x8 images of three classes that differ in which third of the rows is bright."""
+    labels = np.arange(n, dtype=np.int32) % 3
+    images = np.random.default_rng(0).integers(60, 120, (n, 8, 8, 1))
+    for k in range(3):
+        images[labels == k, 3 * k : 3 * k + 2] += 100
+    return images.astype(np.uint8), labels
+
+
+def start(recipe: Recipe, trains: str = "all", network: str = "mlp"):
+    module = build(network, 3)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    optimizer = freeze(recipe.build_optimizer(60), trains)
+    return module, make_train_step(module, optimizer, recipe), initial_state(variables, optimizer)
+
+
+def train(step, state, recipe=RECIPE, **options):
+    images, labels = toy()
+    return fit(step, state, jnp.asarray(images), jnp.asarray(labels), recipe, jax.random.key(1), **options)
+
+
+def assert_same(left, right) -> None:
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_separable_images_are_learned_and_the_loss_falls():
+    module, step, state = start(RECIPE)
+    losses = []
+    trained = train(step, state, after_epoch=lambda epoch, _, loss: losses.append((epoch, loss)))
+    images, labels = toy()
+    assert accuracy(module, trained.variables, images, labels) == 1.0
+    assert [epoch for epoch, _ in losses] == [1, 2, 3, 4]
+    assert losses[-1][1] < 0.5 * losses[0][1]
+    assert int(trained.step) == 4 * (60 // 16)
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_run_that_goes_on_from_a_checkpoint_ends_with_the_same_bits(cut, augment, tmp_path):
+    recipe = Recipe(epochs=4, batch_size=16, augment=augment)
+    _, step, state = start(recipe)
+    checkpoints = StepCheckpoints(tmp_path)
+
+    def save(epoch, current, loss):
+        if epoch == cut:
+            checkpoints.save(epoch, current)
+
+    whole = train(step, state, recipe, after_epoch=save)
+    resumed = checkpoints.restore(cut, state)
+    assert int(resumed.step) == cut * 3
+    epochs = []
+    assert_same(train(step, resumed, recipe, after_epoch=lambda epoch, *_: epochs.append(epoch)), whole)
+    assert epochs == list(range(cut + 1, 5))
+
+
+def test_the_state_given_to_fit_stays_usable():
+    _, step, state = start(RECIPE)
+    before = jax.tree.map(np.array, state)
+    train(step, state)
+    assert_same(jax.tree.map(np.array, state), before)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_the_step_is_traced_once_however_many_epochs(augment):
+    recipe = Recipe(epochs=3, batch_size=16, augment=augment)
+    _, step, state = start(recipe)
+    traces = []
+
+    def counted(*arguments):
+        traces.append(1)
+        return step(*arguments)
+
+    train(counted, state, recipe)
+    assert len(traces) == 1
+
+
+def test_every_epoch_has_an_order_of_its_own_that_is_a_permutation():
+    orders = [np.asarray(epoch_order(jax.random.key(1), epoch, 60)) for epoch in (0, 1, 0)]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(60))
+    assert (orders[0] != orders[1]).any()
+    np.testing.assert_array_equal(orders[0], orders[2])
+
+
+def test_an_epoch_takes_its_batches_from_the_order_one_after_the_other():
+    """The step sees images[order[16 i : 16 (i + 1)]]: the loss on batches of one class says which they were."""
+    images, labels = toy()
+    module, step, state = start(RECIPE)
+    order = jnp.argsort(jnp.asarray(labels), stable=True)
+    for position in (0, 1, 2, 0):
+        batch = np.asarray(order[16 * position : 16 * (position + 1)])
+        logits = module.apply(state.variables, jnp.asarray(images[batch], jnp.float32) / 255, train=True)
+        expected = -np.asarray(jax.nn.log_softmax(logits))[np.arange(16), labels[batch]].mean()
+        state, loss = jax.jit(step)(state, jnp.asarray(images), jnp.asarray(labels), order, jax.random.key(0))
+        assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_accuracy_counts_every_image_once_whatever_the_batch_size(batch_size):
+    images, labels = toy(7)
+    module, _, state = start(RECIPE)
+    # Blank images, with which a last batch is filled up, must not count, whichever class they are taken for.
+    guessed = np.asarray(module.apply(state.variables, jnp.asarray(images, jnp.float32) / 255).argmax(-1))
+    for wrong in range(8):
+        labels = np.where(np.arange(7) < wrong, (guessed + 1) % 3, guessed).astype(np.int32)
+        assert accuracy(module, state.variables, images, labels, batch_size=batch_size) == (7 - wrong) / 7
+    as_float = jnp.asarray(images, jnp.float32) / 255
+    assert accuracy(module, state.variables, as_float, guessed, batch_size=batch_size) == 1.0
+
+
+def test_training_the_head_alone_leaves_the_body_as_it_was():
+    _, step, state = start(RECIPE, trains="head")
+    trained = train(step, state)
+    assert_same(trained.params["body"], state.params["body"])
+    for name in ("kernel", "bias"):
+        assert (np.asarray(trained.params["head"][name]) != np.asarray(state.params["head"][name])).any()
+
+
+def test_trajectory_is_the_evenly_spaced_states_of_the_run(tmp_path):
+    _, step, state = start(RECIPE)
+    seen = {0: jax.tree.map(np.array, state.variables)}
+    train(step, state, after_epoch=lambda epoch, s, _: seen.update({epoch: jax.tree.map(np.array, s.variables)}))
+    images, labels = (jnp.asarray(array) for array in toy())
+
+    def record(snapshots, folder):
+        return record_trajectory(
+            step, state, images, labels, RECIPE, jax.random.key(1),
+            StepCheckpoints(tmp_path / folder, keep=None), snapshots=snapshots,
+        )  # fmt: skip
+
+    two = record(2, "two")
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(two)} == {2}
+    assert_same(snapshot(two, 0), seen[0])
+    assert_same(snapshot(two, 1), seen[2])
+    many = record(9, "many")  # no more than one an epoch, and never the trained network itself
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(many)} == {4}
+    assert_same(jax.jit(snapshot)(many, 3), seen[3])
+
+
+def test_recipes():
+    assert default_recipe("cnn") == Recipe()
+    assert (default_recipe("r18").optimizer, default_recipe("r18").batch_size) == ("sgd", 128)
+    assert default_recipe("cnn", epochs=15, augment=True).epochs == 36
+    assert Recipe(batch_size=32).steps_per_epoch(100) == 3
+    assert Recipe(batch_size=32).steps_per_epoch(5) == 1
+    with pytest.raises(UserError, match="adamw or sgd"):
+        Recipe(optimizer="adam").build_optimizer(10)

@@ -1,0 +1,67 @@
+"""How a network is trained: optimizer, schedule, epochs, batch size, augmentation."""
+
+from dataclasses import dataclass, replace
+
+import optax
+
+from ugejax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training recipe.
+
+    Attributes:
+        optimizer: "adamw" or "sgd" (momentum 0.9, Nesterov off, weight decay added to the gradient).
+        learning_rate: peak of the schedule.
+        weight_decay: decoupled for adamw.
+        epochs: passes over the training images.
+        batch_size: images a step; the last incomplete batch of an epoch is left out.
+        augment: whether every batch is randomly cropped and flipped.
+    """
+
+    optimizer: str = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 5e-3
+    epochs: int = 15
+    batch_size: int = 32
+    augment: bool = False
+
+    def steps_per_epoch(self, n: int) -> int:
+        """Steps in one epoch over n images; at least one."""
+        return max(1, n // self.batch_size)
+
+    def build_optimizer(self, n: int) -> optax.GradientTransformation:
+        """The optax optimizer with its schedule for n training images.
+
+        adamw: one cycle with a cosine, the peak at 20 %. sgd: cosine decay to zero, the field's schedule for CIFAR.
+        """
+        steps = self.steps_per_epoch(n) * self.epochs
+        if self.optimizer == "adamw":
+            # A one-cycle schedule needs at least one step on either side of its peak.
+            schedule = optax.cosine_onecycle_schedule(max(steps, 10), self.learning_rate, 0.2)
+            return optax.adamw(schedule, weight_decay=self.weight_decay)
+        if self.optimizer == "sgd":
+            schedule = optax.cosine_decay_schedule(self.learning_rate, steps)
+            return optax.chain(optax.add_decayed_weights(self.weight_decay), optax.sgd(schedule, momentum=0.9))
+        raise UserError(f"unknown optimizer {self.optimizer!r}: choose adamw or sgd")
+
+
+RESNET_RECIPE = Recipe(optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, epochs=60, batch_size=128)
+CONVERGED = 2.4  # augmented training needs so many times the epochs (36 where 15 do without), see BUILD_NOTES.md
+
+
+def default_recipe(network: str, *, epochs: int | None = None, augment: bool = False) -> Recipe:
+    """The recipe by which a network of that short name is trained.
+
+    Small networks: AdamW, 2e-3, batch 32. The CIFAR ResNets (r18, r20, r56): SGD with momentum 0.9, 0.1, weight decay
+    5e-4, batch 128, the field's recipe.
+
+    Args:
+        network: short name in `ugejax.networks.NETWORKS`.
+        epochs: epochs without augmentation; default 15, for the ResNets 60.
+        augment: crop and flip; trains `CONVERGED` times as many epochs.
+    """
+    recipe = RESNET_RECIPE if network in ("r18", "r20", "r56") else Recipe()
+    epochs = epochs or recipe.epochs
+    return replace(recipe, epochs=round(epochs * CONVERGED) if augment else epochs, augment=augment)

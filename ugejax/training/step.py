@@ -1,0 +1,96 @@
+"""One training step as a pure function of (state, data, key)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from ugejax.perturbation.transforms import crop_flip
+from ugejax.training.recipe import Recipe
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a training run carries from step to step.
+
+    Attributes:
+        step: int32 scalar, steps done.
+        params: the network's weights.
+        batch_stats: running statistics of batch norm, {} where there is none.
+        opt_state: the optimizer's state.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `module.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats} if self.batch_stats else {"params": self.params}
+
+
+def initial_state(variables: Any, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step, from a network's freshly initialised or loaded variables."""
+    params = variables["params"]
+    return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
+
+
+def decode(images: jax.Array) -> jax.Array:
+    """Images at rest as float32 in [0, 1]: uint8 is divided by 255, float is left alone."""
+    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
+
+
+def freeze(optimizer: optax.GradientTransformation, trains: str) -> optax.GradientTransformation:
+    """The optimizer for the part of a network that trains: "all", or "head", which leaves every other weight alone."""
+    if trains == "all":
+        return optimizer
+
+    def label(params):
+        # A label may stand for a whole subtree.
+        return {name: "train" if name == trains else "frozen" for name in params}
+
+    return optax.partition({"train": optimizer, "frozen": optax.set_to_zero()}, label)
+
+
+def make_train_step(
+    module: Any, optimizer: optax.GradientTransformation, recipe: Recipe, *, train_mode: bool = True
+) -> Callable[..., tuple[TrainState, jax.Array]]:
+    """A step of softmax cross-entropy training.
+
+    Args:
+        module: network with `apply(variables, x, train=..., mutable=[...])`.
+        optimizer: its optax optimizer.
+        recipe: for its augmentation and batch size.
+        train_mode: whether batch norm uses the statistics of the batch; False for a network whose body is frozen.
+
+    Returns:
+        step(state, images [N, H, W, C] uint8 or float, labels int32 [N], order int32 [N], key) -> (state, mean
+        loss): trains on the batch of `order` that the state's step has come to, the key folded with the step. Pure;
+        jit it.
+    """
+
+    def step(state, images, labels, order, key):
+        size = min(recipe.batch_size, order.shape[0])
+        position = state.step % recipe.steps_per_epoch(order.shape[0]) * size
+        batch = jax.lax.dynamic_slice(order, (position,), (size,))
+        x, y = decode(images[batch]), labels[batch]
+        if recipe.augment:
+            x = crop_flip(jax.random.fold_in(key, state.step), x)
+
+        def loss(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            logits, updated = module.apply(variables, x, train=train_mode, mutable=["batch_stats"])
+            value = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+            return value, updated.get("batch_stats", {})
+
+        (value, batch_stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, batch_stats, opt_state), value
+
+    return step
