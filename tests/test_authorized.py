@@ -1,0 +1,198 @@
+"""The secret views: what they are blind to, and that the feasible set stays within it after rounding to 8 bits."""
+
+import dataclasses
+import os
+import stat
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ugejax.authorized import FORMS, build_authorized, default_step, new_key, read_key, seen, write_key
+from ugejax.authorized.content import content_view
+from ugejax.authorized.dither import dither_view
+from ugejax.authorized.linear import linear_view
+from ugejax.authorized.patches import patchify, unpatchify
+from ugejax.authorized.view import IdentityView
+from ugejax.errors import UserError
+from ugejax.perturbation.feasible import allowed, feasible
+from ugejax.training import default_recipe
+
+EPS = 8 / 255
+SHAPE = (16, 8, 3)
+VIEWS = {
+    "linear": linear_view(jax.random.key(1), SHAPE),
+    "content": content_view(jax.random.key(2), SHAPE),
+    "dither": dither_view(jax.random.key(3), SHAPE),
+}
+
+
+def images(seed: int, n: int = 6) -> np.ndarray:
+    """Noise with saturated regions, where clipping bites."""
+    levels = np.random.default_rng(seed).normal(128, 110, (n, *SHAPE))
+    return np.clip(levels, 0, 255).astype(np.uint8)
+
+
+def make_key(form: str, seed: int = 0):
+    return new_key(
+        f"seed {seed}".encode(),
+        form=form,
+        network="cnn",
+        image_shape=SHAPE,
+        num_classes=4,
+        step=default_step(form, EPS),
+        recipe=default_recipe("cnn"),
+        from_seed=True,
+    )
+
+
+def test_patches_come_back():
+    x = jnp.arange(2 * 16 * 8 * 3.0).reshape(2, *SHAPE)
+    patches = patchify(x, 4)
+    assert patches.shape == (2, 8, 48)
+    np.testing.assert_array_equal(patches[0, 1].reshape(4, 4, 3), x[0, :4, 4:8])
+    np.testing.assert_array_equal(unpatchify(patches, 4, SHAPE), x)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.01, 1.0))
+def test_feasible_perturbations_are_within_budget_and_box_and_invisible(name, seed, scale):
+    view, x = VIEWS[name], jnp.asarray(images(seed) / 255, jnp.float32)
+    wanted = scale * jax.random.normal(jax.random.key(seed), x.shape)
+    delta = feasible(wanted, x, view, eps=EPS)
+    assert float(jnp.abs(delta).max()) <= EPS * (1 + 1e-6)
+    assert float((x + delta).min()) >= -1e-6 and float((x + delta).max()) <= 1 + 1e-6
+    lower, upper = allowed(x, view, eps=EPS)
+    assert bool((lower <= 0).all()) and bool((upper >= 0).all())
+    if name == "dither":  # exact on the 8-bit grid
+        released = jnp.round((x + delta) * 255) / 255
+        np.testing.assert_array_equal(view.apply(released), view.apply(x))
+    else:
+        np.testing.assert_allclose(view.apply(x + delta), view.apply(x), atol=2e-5)
+
+
+def test_the_perturbation_keeps_most_of_its_budget_in_the_cells():
+    x = jnp.full((1, *SHAPE), 0.5)
+    delta = feasible(jnp.full(x.shape, EPS), x, VIEWS["dither"], eps=EPS)
+    # Room above the value is uniform on 0 .. 15: the mean of min(room, 8) is (0 + 1 + ... + 7 + 8 * 8) / 16 = 5.75
+    # grey levels, less the 16 of 128 pixels that are anchors.
+    assert 255 * float(delta.mean()) == pytest.approx(5.75 * (1 - 16 / 128), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["linear", "content"])
+def test_the_projection_is_orthogonal_and_the_view_hides_its_range_only(name):
+    view, x = VIEWS[name], jnp.asarray(images(0) / 255, jnp.float32)
+    delta = jax.random.normal(jax.random.key(0), x.shape)
+    inside = view.project(delta, x)
+    np.testing.assert_allclose(view.project(inside, x), inside, atol=1e-5)
+    assert float(jnp.sum(inside * (delta - inside))) == pytest.approx(0, abs=1e-2)
+    assert float(jnp.abs(view.apply(x + 0.01 * (delta - inside)) - view.apply(x)).max()) > 1e-3
+
+
+def test_content_picks_the_same_subspace_before_and_after_and_not_one_alone():
+    view, x = VIEWS["content"], jnp.asarray(images(3, 64) / 255, jnp.float32)
+    delta = feasible(jax.random.normal(jax.random.key(0), x.shape), x, view, eps=EPS)
+    np.testing.assert_array_equal(view.select(x), view.select(x + delta))
+    assert len(set(np.asarray(view.select(x)).tolist())) > 1
+
+
+def test_the_dither_depends_on_the_image_and_on_the_secret():
+    view, x = VIEWS["dither"], jnp.asarray(images(0) / 255, jnp.float32)
+    dither = np.asarray(view.dither(x))
+    assert dither.min() == 0 and dither.max() == view.step - 1
+    assert np.mean(dither[0] == dither[1]) < 0.15
+    other = dither_view(jax.random.key(4), SHAPE)
+    other = dataclasses.replace(other, anchors=view.anchors)
+    assert np.mean(np.asarray(other.dither(x)) == dither) < 0.15
+    counts = np.bincount(dither.ravel(), minlength=view.step)
+    assert counts.min() > 0.6 * counts.mean()
+    np.testing.assert_array_equal(view.dither(x[2]), dither[2])
+
+
+def test_the_dithered_view_is_near_the_image():
+    view, x = VIEWS["dither"], jnp.asarray(images(0) / 255, jnp.float32)
+    assert float(jnp.abs(view.apply(x) - x).max()) <= view.step / 2 / 255
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_gradients_of_any_weights_are_the_same_on_release_and_original(name):
+    view, x = VIEWS[name], jnp.asarray(images(5) / 255, jnp.float32)
+    delta = feasible(0.1 * jax.random.normal(jax.random.key(1), x.shape), x, view, eps=EPS)
+    x_u = jnp.round((x + delta) * 255) / 255 if name == "dither" else x + delta
+
+    def loss(theta, x):
+        return jnp.square(jnp.tanh(view.apply(x).reshape(len(x), -1) @ theta)).sum()
+
+    theta = jax.random.normal(jax.random.key(2), (np.prod(SHAPE), 5)) / 20
+    g, g_u = jax.grad(loss)(theta, x), jax.grad(loss)(theta, x_u)
+    assert float(jnp.abs(g - g_u).max()) <= (0 if name == "dither" else 1e-3 * float(jnp.abs(g).max()))
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_work_under_jit_and_vmap(name):
+    view, x = VIEWS[name], jnp.asarray(images(1) / 255, jnp.float32)
+    expected = view.apply(x)
+    np.testing.assert_allclose(jax.jit(lambda v, z: v.apply(z))(view, x), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(view.apply)(x), expected, atol=1e-6)
+
+
+def test_l2_budget():
+    x = jnp.asarray(images(0) / 255, jnp.float32)
+    delta = feasible(jnp.ones(x.shape), x, IdentityView(), eps=0.5, norm="l2")
+    assert float(jnp.sqrt(jnp.sum(delta**2, axis=(1, 2, 3))).max()) <= 0.5 + 1e-5
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_key_folder_is_private_and_gives_back_the_same_network(form, tmp_path):
+    key = make_key(form)
+    network = build_authorized(key)
+    write_key(tmp_path / "key", key, network.arrays)
+    assert stat.S_IMODE(os.stat(tmp_path / "key").st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(tmp_path / "key" / "key.json").st_mode) == 0o600
+    assert read_key(tmp_path / "key") == key
+    again = build_authorized(key, tmp_path / "key")
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), network.arrays, again.arrays))
+    np.testing.assert_array_equal(seen(again.view, images(0)), seen(network.view, images(0)))
+    assert key.secret.hex() not in repr(key) and str(key.secret) not in repr(key)
+
+
+def test_key_refuses_what_is_damaged_or_already_there(tmp_path):
+    key = make_key("plain")
+    write_key(tmp_path / "key", key, build_authorized(key).arrays)
+    with pytest.raises(UserError, match="already exists"):
+        write_key(tmp_path / "key", key, {})
+    file = tmp_path / "key" / "key.json"
+    whole = file.read_text()
+    file.write_text(whole.replace('"num_classes": 4', '"num_classes": 5'))
+    with pytest.raises(UserError, match="fingerprint"):
+        read_key(tmp_path / "key")
+    file.write_text(whole[:50])
+    with pytest.raises(UserError, match="cannot be read as a key"):
+        read_key(tmp_path / "key")
+    with pytest.raises(UserError, match="no key.json"):
+        read_key(tmp_path)
+    with pytest.raises(UserError, match="another network"):
+        build_authorized(dataclasses.replace(key, num_classes=5), tmp_path / "key")
+
+
+def test_secrets_decide_the_key_and_its_fingerprint():
+    first, second = make_key("keyed-dither", 0), make_key("keyed-dither", 1)
+    assert first.fingerprint != second.fingerprint and first.public_seed != second.public_seed
+    assert make_key("keyed-dither", 0) == first
+    assert not np.array_equal(jax.random.key_data(first.prng("view")), jax.random.key_data(first.prng("init")))
+
+
+def test_frozen_backbone_trains_its_head_alone():
+    network = build_authorized(make_key("frozen-backbone"))
+    trained, frozen = network.split(network.variables["params"])
+    assert set(trained) == {"head"} and set(frozen) == {"body"}
+
+
+def test_images_that_do_not_divide_are_refused():
+    key = dataclasses.replace(make_key("keyed-linear"), image_shape=(10, 10, 1))
+    with pytest.raises(UserError, match="keyed-dither"):
+        build_authorized(key)

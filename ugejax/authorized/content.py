@@ -1,0 +1,82 @@
+"""`keyed-content`: several secret projections, one picked per image by a secret hash of what delta leaves alone.
+
+All K subspaces are orthogonal to each patch's mean colour, so the map of mean colours is the same before and after the
+perturbation, and a secret hash of it names the subspace of the image on both sides. No single subspace stands out in
+the statistics of the release once the union of the K covers the space. Our choice, not the paper's.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from ugejax.authorized.linear import GREY, LinearView
+from ugejax.authorized.patches import patchify
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ContentView:
+    """K secret projections per patch and the secret hash that picks one per image.
+
+    Attributes:
+        bases: float32 [K, P, n, s], orthonormal columns, each orthogonal to the mean of every colour channel.
+        hash_weights: float32 [K, P * C]; an image uses the subspace k whose row has the largest product with its map
+            of mean colours.
+        patch: side of a patch in pixels.
+    """
+
+    bases: jax.Array
+    hash_weights: jax.Array
+    patch: int = field(metadata={"static": True})
+
+    @property
+    def blind(self) -> bool:
+        """True: the picked subspace."""
+        return True
+
+    def select(self, x: jax.Array) -> jax.Array:
+        """Index in 0 .. K - 1 of the subspace of each image, int32 [...]."""
+        colours = patchify(x, self.patch)
+        colours = colours.reshape(*colours.shape[:-1], self.patch**2, x.shape[-1]).mean(axis=-2)
+        colours = colours.reshape(*colours.shape[:-2], -1)
+        return jnp.argmax(colours @ self.hash_weights.T, axis=-1)
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        """M + (I - Q_k Q_k^T)(x - m) with the subspace k = select(x)."""
+        return x - self.project(x - GREY, x)
+
+    def project(self, delta: jax.Array, x: jax.Array) -> jax.Array:
+        """Q_k Q_k^T delta with the subspace k = select(x)."""
+        # One projection per subspace, of which one is kept: K small products are cheaper than a gather of [n, s] per
+        # image.
+        candidates = jnp.stack([LinearView(basis, self.patch).project(delta, x) for basis in self.bases])
+        picked = jax.nn.one_hot(self.select(x), len(self.bases), axis=0)
+        return jnp.sum(candidates * picked[..., None, None, None], axis=0)
+
+    def bounds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """None: the subspace alone makes a perturbation blind."""
+        return jnp.asarray(-1.0), jnp.asarray(1.0)
+
+
+def content_view(
+    key: jax.Array, shape: tuple[int, int, int], *, patch: int = 4, hidden: float = 1 / 3, subspaces: int = 4
+) -> ContentView:
+    """Draw `subspaces` secret projections and the hash that picks among them.
+
+    Args:
+        key: secret PRNG key.
+        shape: (H, W, C) of the images; H and W are multiples of `patch`.
+        patch: side of a patch in pixels.
+        hidden: share of each patch's dimensions that the view hides, in (0, 1).
+        subspaces: K.
+    """
+    h, w, c = shape
+    pixels, count = patch * patch, (h // patch) * (w // patch)
+    basis_key, hash_key = jax.random.split(key)
+    gaussian = jax.random.normal(basis_key, (subspaces, count, pixels, c, max(1, round(hidden * pixels * c))))
+    gaussian -= gaussian.mean(axis=2, keepdims=True)  # orthogonal to each channel's mean, before and after the QR
+    bases = jnp.linalg.qr(gaussian.reshape(subspaces, count, pixels * c, -1))[0]
+    weights = jax.random.normal(hash_key, (subspaces, count * c))
+    # Rows that sum to zero compare regions and not the brightness of the whole image, which would favour one row.
+    return ContentView(bases, weights - weights.mean(axis=1, keepdims=True), patch)

@@ -1,0 +1,64 @@
+"""`keyed-linear`: a frozen secret projection per patch; its blind set is a secret subspace per patch position.
+
+v(x) = m + (I - Q Q^T)(x - m) on patches, with secret orthonormal Q [n, s] for each patch position; every delta in
+range(Q) is invisible. Our choice, not the paper's; the exact case of gradient matching.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from ugejax.authorized.patches import patchify, unpatchify
+
+GREY = 0.5  # m: what the backbone sees in place of the hidden components
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LinearView:
+    """A secret projection per patch.
+
+    Attributes:
+        basis: Q, float32 [P, n, s], orthonormal columns, one subspace for each of the P patch positions.
+        patch: side of a patch in pixels; n = patch * patch * C.
+    """
+
+    basis: jax.Array
+    patch: int = field(metadata={"static": True})
+
+    @property
+    def blind(self) -> bool:
+        """True: range(Q)."""
+        return True
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        """M + (I - Q Q^T)(x - m), patch by patch."""
+        return x - self.project(x - GREY, x)
+
+    def project(self, delta: jax.Array, x: jax.Array) -> jax.Array:
+        """Q Q^T delta, patch by patch; x is not used."""
+        h, w, c = delta.shape[-3:]
+        patches = patchify(delta, self.patch)
+        coefficients = jnp.einsum("...pn,pns->...ps", patches, self.basis)
+        return unpatchify(jnp.einsum("...ps,pns->...pn", coefficients, self.basis), self.patch, (h, w, c))
+
+    def bounds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """None: the subspace alone makes a perturbation blind."""
+        return jnp.asarray(-1.0), jnp.asarray(1.0)
+
+
+def linear_view(key: jax.Array, shape: tuple[int, int, int], *, patch: int = 4, hidden: float = 1 / 3) -> LinearView:
+    """Draw a secret projection.
+
+    Args:
+        key: secret PRNG key.
+        shape: (H, W, C) of the images; H and W are multiples of `patch`.
+        patch: side of a patch in pixels.
+        hidden: share of each patch's n = patch * patch * C dimensions that the view hides, in (0, 1).
+    """
+    h, w, c = shape
+    n = patch * patch * c
+    count = (h // patch) * (w // patch)
+    gaussian = jax.random.normal(key, (count, n, max(1, round(hidden * n))))
+    return LinearView(jnp.linalg.qr(gaussian)[0], patch)

@@ -1,0 +1,82 @@
+"""An authorized network ready to use: view, backbone, theta_0 and which weights train."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ugejax.authorized.forms import FORMS
+from ugejax.authorized.key import Key, read_arrays
+from ugejax.authorized.view import View
+from ugejax.errors import UserError
+from ugejax.networks import build
+
+
+@dataclass(frozen=True)
+class AuthorizedNetwork:
+    """f(x; theta) = module(view(x); theta).
+
+    Attributes:
+        view: the frozen secret part.
+        module: the backbone, a flax module.
+        variables: theta_0 (and the running statistics that belong to it).
+        trains: "all", or "head" where only the classifier trains.
+    """
+
+    view: View
+    module: Any
+    variables: Any
+    trains: str
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        """The weights that train, and those that are frozen."""
+        if self.trains == "all":
+            return params, {}
+        return {"head": params["head"]}, {name: value for name, value in params.items() if name != "head"}
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """What the key folder's checkpoint holds."""
+        return {"theta_0": self.variables, "view": jax.tree.leaves(self.view)}
+
+
+def build_authorized(key: Key, folder: Path | None = None) -> AuthorizedNetwork:
+    """The authorized network of a key.
+
+    Args:
+        key: the key.
+        folder: the key folder, whose checkpoint then gives theta_0 and the view's arrays exactly as they were made;
+            without it they are drawn afresh, which may differ in the last bit between machines.
+
+    Raises:
+        UserError: the form is unknown, the images do not suit it, or the checkpoint does not fit.
+    """
+    if key.form not in FORMS:
+        raise UserError(f"unknown authorized form {key.form!r}: choose one of {', '.join(FORMS)}")
+    form, module = FORMS[key.form], build(key.network, key.num_classes)
+    view = form.view(key.prng("view"), key.image_shape, key.step)
+    variables = module.init(key.prng("init"), jnp.zeros((1, *key.image_shape)))
+    network = AuthorizedNetwork(view, module, variables, form.trains)
+    if folder is not None:
+        arrays = read_arrays(folder, network.arrays)
+        view = jax.tree.unflatten(jax.tree.structure(view), arrays["view"])
+        network = AuthorizedNetwork(view, module, arrays["theta_0"], form.trains)
+    return network
+
+
+_apply = jax.jit(lambda view, x: view.apply(x.astype(jnp.float32) / 255))
+
+
+def seen(view: View, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarray:
+    """What the backbone sees of uint8 images [N, H, W, C]; the images themselves where the view is the identity.
+
+    The view is frozen, so it is applied once to a data set and not once a step.
+    """
+    if not view.blind:
+        return images
+    return np.concatenate(
+        [np.asarray(_apply(view, images[start : start + batch_size])) for start in range(0, len(images), batch_size)]
+    )
