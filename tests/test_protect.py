@@ -1,0 +1,252 @@
+"""From originals to released images: in budget, reproducible, and the same after any interruption."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ugejax.authorized import FORMS, build_authorized, default_step, new_key, seen
+from ugejax.checkpoint import StepCheckpoints
+from ugejax.cli import main
+from ugejax.errors import UserError
+from ugejax.perturbation.start import class_means, class_textures, misaligned_means, nearest_wrong_class
+from ugejax.perturbation.update import Method
+from ugejax.protect import Protection
+from ugejax.training import Recipe
+
+TINY = Method(epochs=1, snapshots=2, surrogates=("mlp",), tile=4, block=2, batch_size=20)
+
+
+def toy(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """8x8 images of three classes that differ in which third of the rows is bright, some values saturated."""
+    labels = np.arange(n, dtype=np.int32) % 3
+    images = np.random.default_rng(0).integers(0, 120, (n, 8, 8, 1))
+    for k in range(3):
+        images[labels == k, 3 * k : 3 * k + 2] += 150
+    return np.clip(images, 0, 255).astype(np.uint8), labels
+
+
+def protection(form: str, method: Method = TINY, *, epochs: int = 2, seed: int = 0) -> Protection:
+    key = new_key(
+        f"seed {seed}".encode(), form=form, network="mlp", image_shape=(8, 8, 1), num_classes=3,
+        step=default_step(form, method.eps), recipe=Recipe(epochs=epochs, batch_size=20), from_seed=True,
+    )  # fmt: skip
+    return Protection(
+        method, build_authorized(key), key.recipe, 3, jax.random.key(key.public_seed), key.prng("training"),
+        key.prng("textures"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("form", "transforms"),
+    [*((form, False) for form in FORMS), ("plain", True), ("frozen-backbone", True)],
+)
+def test_every_form_releases_images_within_the_budget(form, transforms, tmp_path):
+    images, labels = toy()
+    job = protection(form, dataclasses.replace(TINY, transforms=transforms))
+    stages = []
+    released = job.run(images, labels, tmp_path, lambda stage, *_: stages.append(stage))
+    distance = np.abs(released.astype(int) - images)
+    assert released.dtype == np.uint8
+    assert released.shape == images.shape
+    assert 0 < distance.max() <= 8
+    assert stages == (["perturbation"] if FORMS[form].exact else ["trajectory", "perturbation"])
+    if FORMS[form].exact:
+        # Cells are met exactly; a subspace up to the rounding of the 16 values of a patch.
+        allowed = 0 if form == "keyed-dither" else 4 / 255
+        view = job.network.view
+        assert np.abs(seen(view, released) - seen(view, images)).max() <= allowed
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parametrisation": "sample-wise", "feature_loss": "error-max"},
+        {"feature_loss": "distance", "undistillation": 0.5, "gradient_distance": "cosine"},
+        {"norm": "l2", "eps": 0.5},
+    ],
+)
+def test_settings_of_the_method_stay_within_the_budget(changes, tmp_path):
+    images, labels = toy()
+    method = dataclasses.replace(TINY, **changes)
+    figures = []
+    released = protection("plain", method).run(images, labels, tmp_path, lambda *given: figures.append(given))
+    difference = (released.astype(float) - images) / 255
+    assert (difference != 0).any()
+    sizes = np.abs(difference) if method.norm == "linf" else np.sqrt((difference**2).sum(axis=(1, 2, 3)))
+    assert sizes.max() <= method.eps * (1 + 1e-6)
+    expected = {"feature_distance", "gradient_matching"} | ({"undistillation"} if method.undistillation else set())
+    assert set(figures[-1][-1]) == expected
+
+
+@pytest.mark.parametrize("start", ["texture", "misaligned", "both"])
+@pytest.mark.parametrize("parametrisation", ["class-wise", "sample-wise"])
+def test_without_epochs_the_start_is_released_and_nothing_is_trained(start, parametrisation, tmp_path):
+    images, labels = toy()
+    method = dataclasses.replace(TINY, epochs=0, start=start, parametrisation=parametrisation)
+    stages = []
+    job = protection("keyed-dither", method)
+    released = job.run(images, labels, tmp_path, lambda stage, *_: stages.append(stage))
+    assert stages == []
+    assert 0 < np.abs(released.astype(int) - images).max() <= 8
+    assert not any(tmp_path.iterdir())
+
+
+def test_released_images_do_not_depend_on_the_batch_and_follow_from_the_keys(tmp_path):
+    images, labels = toy()
+    noise = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1), minval=-0.03, maxval=0.03)
+    job = protection("keyed-linear", dataclasses.replace(TINY, epochs=0))
+    whole = job.release(images, labels, noise)
+    np.testing.assert_array_equal(job.release(images, labels, noise, batch_size=7), whole)
+    again = protection("keyed-linear", dataclasses.replace(TINY, epochs=0))
+    np.testing.assert_array_equal(again.run(images, labels, tmp_path), job.run(images, labels, tmp_path))
+    other = protection("keyed-linear", dataclasses.replace(TINY, epochs=0), seed=1)
+    assert (other.run(images, labels, tmp_path) != job.run(images, labels, tmp_path)).any()
+
+
+def test_a_step_that_destroys_the_noise_is_refused(tmp_path):
+    images, labels = toy()
+    with pytest.raises(UserError, match="non-finite in epoch 1.*--step-size"):
+        protection("keyed-dither", dataclasses.replace(TINY, feature_distance=float("inf"))).run(
+            images, labels, tmp_path
+        )
+
+
+def test_interrupted_after_every_stage_it_ends_with_the_same_bytes(tmp_path):
+    images, labels = toy()
+    method = dataclasses.replace(TINY, epochs=2, snapshots=3)
+    reports = []
+    undisturbed = protection("plain", method, epochs=3).run(
+        images, labels, tmp_path / "whole", lambda stage, done, of, _: reports.append((stage, done, of))
+    )
+    assert reports == [("trajectory", 1, 2), ("trajectory", 2, 2), ("perturbation", 1, 2), ("perturbation", 2, 2)]
+
+    def interrupt(stage, done, of, _):
+        seen_reports.append((stage, done, of))
+        raise KeyboardInterrupt
+
+    seen_reports: list[tuple[str, int, int]] = []
+    for _ in reports:
+        with pytest.raises(KeyboardInterrupt):
+            protection("plain", method, epochs=3).run(images, labels, tmp_path / "cut", interrupt)
+    # Each attempt did one stage and none did one twice: the work that was done was used.
+    assert seen_reports == reports
+    released = protection("plain", method, epochs=3).run(images, labels, tmp_path / "cut", interrupt)
+    np.testing.assert_array_equal(released, undisturbed)
+
+
+def test_interrupted_while_a_checkpoint_is_written_it_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    images, labels = toy()
+    method = dataclasses.replace(TINY, epochs=2)
+    undisturbed = protection("keyed-dither", method).run(images, labels, tmp_path / "whole")
+    save = StepCheckpoints.save
+
+    def interrupted(self, step, tree):
+        if step == 2:
+            raise KeyboardInterrupt
+        save(self, step, tree)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepCheckpoints, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            protection("keyed-dither", method).run(images, labels, tmp_path / "cut")
+    reports = []
+    released = protection("keyed-dither", method).run(
+        images, labels, tmp_path / "cut", lambda stage, done, *_: reports.append(done)
+    )
+    assert reports == [2]
+    np.testing.assert_array_equal(released, undisturbed)
+
+
+def test_killed_twice_the_command_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))
+    images, labels = toy()
+    np.savez(tmp_path / "toy.npz", data=images, targets=labels)
+
+    def command(name: str) -> list[str]:
+        return [
+            "protect", str(tmp_path / "toy.npz"), "--out", str(tmp_path / name), "--key", str(tmp_path / f"key-{name}"),
+            "--seed", "0", "--authorized", "plain", "--network", "mlp", "--surrogates", "mlp",
+            "--perturbation-epochs", "3", "--epochs", "3",
+        ]  # fmt: skip
+
+    assert main(command("whole")) == 0
+    rng = np.random.default_rng(0)
+    for stage in ("trajectory/0", "noise"):  # each is followed by a compilation that takes longer than the pause
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ugejax", *command("cut")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_for(tmp_path / "key-cut" / "runs", stage, process)
+        time.sleep(rng.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "cut").exists()
+    assert main(command("cut")) == 0
+    for file in ("data.npz", "card.json", "manifest.csv"):
+        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+def wait_for(folder: Path, name: str, process: subprocess.Popen, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not any(folder.glob(f"*/{name}")):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline, os.listdir(folder.parent)
+        time.sleep(0.01)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 12).flatmap(lambda k: arrays(np.float64, (k, 2, 2, 1), elements=st.floats(0, 1))))
+def test_the_wrong_class_is_never_the_right_one_and_none_is_aimed_at_twice(means):
+    wrong = nearest_wrong_class(means)
+    assert wrong.dtype == np.int32
+    assert sorted(wrong) == list(range(len(means)))
+    assert (wrong != np.arange(len(means))).all()
+
+
+def test_the_wrong_class_is_the_near_one():
+    means = np.array([0.0, 0.9, 0.1, 1.0]).reshape(4, 1, 1, 1)
+    np.testing.assert_array_equal(nearest_wrong_class(means), [2, 3, 0, 1])
+
+
+def test_class_means():
+    images, labels = toy()
+    means = class_means(images, labels, 3)
+    assert means.shape == (3, 8, 8, 1)
+    np.testing.assert_allclose(means[1], images[1::3].astype(float).mean(axis=0) / 255)
+
+
+def test_misalignment_pushes_every_class_towards_its_wrong_class():
+    images, labels = toy()
+    means = class_means(images, labels, 3)
+    wrong = nearest_wrong_class(means)
+    pushed = means + np.asarray(misaligned_means(means, wrong, amplitude=0.02))
+    np.testing.assert_allclose(np.abs(pushed - means), 0.02, rtol=1e-5)
+    for k in range(3):
+        assert np.linalg.norm(pushed[k] - means[wrong[k]]) < np.linalg.norm(means[k] - means[wrong[k]]) - 0.05
+
+
+@pytest.mark.parametrize(("block", "tile"), [(1, 4), (2, 4), (4, 16), (3, 8), (2, 5), (8, 4)])
+def test_textures_are_blocks_periodic_and_mirror_symmetric(block, tile):
+    textures = np.asarray(
+        class_textures(jax.random.key(0), 5, (20, 37, 3), amplitude=0.03, block=block, tile=tile)
+    )  # not a multiple of most tiles
+    assert textures.shape == (5, 20, 37, 3)
+    np.testing.assert_allclose(np.abs(textures), 0.03)
+    np.testing.assert_array_equal(textures[:, tile:], textures[:, :-tile])
+    np.testing.assert_array_equal(textures[:, :, tile:], textures[:, :, :-tile])
+    one = textures[:, :tile, :tile]
+    np.testing.assert_array_equal(one, one[:, :, ::-1])
+    corner = one[:, :block, : min(block, tile - tile // 2)]
+    assert (corner == corner[:, :1, :1]).all()
+    assert len({texture.tobytes() for texture in textures}) > 1
