@@ -1,0 +1,272 @@
+"""The commands as people call them: what they leave behind, and one line for a mistake."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ugejax.cli import main
+
+TINY = ["--network", "mlp", "--surrogates", "mlp", "--n-test", "12", "--eps", "32/255", "--epochs", "2"]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def write_toy(path: Path, *, seed: int = 0) -> Path:
+    """60 8x8 images of three classes that differ in which third of the rows is bright."""
+    labels = np.arange(60) % 3
+    images = np.random.default_rng(seed).integers(0, 120, (60, 8, 8, 1))
+    for k in range(3):
+        images[labels == k, 3 * k : 3 * k + 2] += 130
+    np.savez(path, data=images.astype(np.uint8), targets=labels)
+    return path
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every path below a folder, with its content."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
+
+
+def protect(folder: Path, name: str, *more: str) -> list[str]:
+    source, out, key = folder / "toy.npz", folder / name, folder / f"key-{name}"
+    return ["protect", str(source), "--out", str(out), "--key", str(key), *TINY, *more]
+
+
+def run(*arguments: str, cache: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "ugejax", *arguments], capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "UGEJAX_CACHE": str(cache)},
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with toy.npz, a release R, its key key-R, and the release other of another key."""
+    folder = tmp_path_factory.mktemp("made")
+    write_toy(folder / "toy.npz")
+    done = run(*protect(folder, "R", "--seed", "0"), cache=folder / "cache")
+    assert done.returncode == 0, done.stderr
+    assert "PSNR" in done.stdout
+    assert main(protect(folder, "other", "--seed", "1")) == 0
+    return folder
+
+
+@pytest.fixture
+def place(made, tmp_path) -> Path:
+    """A copy of `made` to be changed; the card remembers the original place of toy.npz, which is still there."""
+    return Path(shutil.copytree(made, tmp_path / "place"))
+
+
+def test_release_and_key(made):
+    card = json.loads((made / "R" / "card.json").read_text())
+    key = json.loads((made / "key-R" / "key.json").read_text())
+    assert set(tree(made / "R")) == {"data.npz", "card.json", "manifest.csv"}
+    assert card["method"] == "uge"
+    assert card["eps"] == pytest.approx(32 / 255)
+    assert 0 < card["realised_eps"]["linf"] <= card["eps"] + 1e-9
+    assert card["key_fingerprint"] == key["fingerprint"]
+    assert card["source"]["name"] == str(made / "toy.npz")
+    with np.load(made / "R" / "data.npz") as data:
+        assert data["data"].shape == (48, 8, 8, 1)
+        assert data["targets"].dtype == np.int32
+    for content in tree(made / "R").values():
+        assert key["secret"].encode() not in content
+        assert bytes.fromhex(key["secret"]) not in content
+    assert stat.S_IMODE((made / "key-R").stat().st_mode) == 0o700
+    assert stat.S_IMODE((made / "key-R" / "key.json").stat().st_mode) == 0o600
+    assert [path.name for path in made.iterdir() if "partial" in path.name] == []
+
+
+def test_a_second_time_there_is_nothing_to_do(made, capsys):
+    before = tree(made)
+    assert main(protect(made, "R", "--seed", "0")) == 0
+    assert "nothing to do" in " ".join(capsys.readouterr().out.split())
+    assert main(protect(made, "R")) == 0  # the key is there; the seed need not be repeated
+    assert tree(made) == before
+
+
+def test_the_seed_decides_and_without_it_no_two_keys_are_alike(place, capsys):
+    again = protect(place, "again", "--seed", "0")
+    again[1] = str(json.loads((place / "R" / "card.json").read_text())["source"]["name"])
+    assert main(again) == 0
+    assert "guess" in capsys.readouterr().out
+    assert tree(place / "again") == tree(place / "R")
+    assert (place / "key-again" / "key.json").read_bytes() == (place / "key-R" / "key.json").read_bytes()
+    for name in ("a", "b"):
+        assert main(protect(place, name)) == 0
+    assert "guess" not in capsys.readouterr().out
+    cards = [json.loads((place / name / "card.json").read_text()) for name in ("R", "other", "a", "b")]
+    assert len({card["key_fingerprint"] for card in cards}) == 4
+    assert [card["key_from_seed"] for card in cards] == [True, True, False, False]
+
+
+def test_images_on_request(place):
+    assert main(protect(place, "pictures", "--save-images")) == 0
+    pictures = sorted((place / "pictures" / "images").iterdir())
+    assert len(pictures) == 48
+    assert all(picture.read_bytes().startswith(PNG) for picture in pictures)
+
+
+def test_evaluate_and_report(made, tmp_path, capsys):
+    out = tmp_path / "E"
+    arguments = ["evaluate", str(made / "R"), "--key", str(made / "key-R"), "--out", str(out)]
+    assert main([*arguments, "--hackers", "wrong-key", "--countermeasures", "none,blur", "--epochs", "1"]) == 0
+    table = capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text())
+    assert {"schema", "dataset", "release", "n_train", "n_test", "seed", "rows", "summary"} <= set(results)
+    assert (results["schema"], results["n_train"], results["n_test"]) == (1, 48, 12)
+    assert results["release"] == str(made / "R")
+    assert 0 < results["realised_linf"] <= 32
+    roles = [(row["role"], row["network"], row["countermeasure"]) for row in results["rows"]]
+    assert roles == [
+        ("authorized", "mlp", "none"),
+        ("wrong_key", "mlp", "none"),
+        ("wrong_key", "mlp", "blur"),
+    ]
+    for row in results["rows"]:
+        assert {
+            "clean_accuracy", "protected_accuracy", "protected_peak_accuracy", "retention", "epochs", "seconds", "seed"
+        } <= set(row)  # fmt: skip
+        assert 0 <= row["protected_accuracy"] <= row["protected_peak_accuracy"] <= 1
+        assert row["epochs"] == 1
+    # The view of the release is that of the originals, bit by bit, hence so is the trained network.
+    assert results["rows"][0]["clean_accuracy"] == results["rows"][0]["protected_accuracy"]
+    assert {"authorized_retention", "worst_hacker", "worst_hacker_countermeasure", "mean_hacker"} <= set(
+        results["summary"]
+    )
+    for name in ("images.png", "accuracy.png"):
+        assert (out / name).read_bytes().startswith(PNG)
+    assert main(["report", str(out)]) == 0
+    assert capsys.readouterr().out == table
+
+
+def test_attack_needs_no_key(made, tmp_path):
+    out = tmp_path / "A"
+    assert main(["attack", str(made / "R"), "--out", str(out), "--hackers", "mlp", "--epochs", "1"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert [row["role"] for row in results["rows"]] == ["hacker"]
+    assert results["summary"]["authorized_retention"] is None
+
+
+def test_train_needs_the_release_and_the_key_alone(place, tmp_path, capsys):
+    card = json.loads((place / "R" / "card.json").read_text())
+    hidden = Path(card["source"]["name"]).rename(tmp_path / "elsewhere.npz")
+    try:
+        arguments = ["train", str(place / "R"), "--key", str(place / "key-R"), "--out", str(tmp_path / "T")]
+        assert main(arguments) == 0
+        assert main([*arguments, "--test", str(hidden)]) == 0
+    finally:
+        hidden.rename(card["source"]["name"])
+    lines = capsys.readouterr().out.splitlines()
+    results = json.loads((tmp_path / "T" / "results.json").read_text())
+    assert (results["epochs"], results["n_train"], results["form"]) == (2, 48, "keyed-dither")
+    assert 0 <= results["accuracy"]["training"] <= 1
+    assert 0 <= results["accuracy"]["test"] <= 1
+    # The second call found the trained network and scored it again.
+    assert lines[0].split(", ")[0] in lines[1]
+
+
+def test_verify(place, tmp_path, capsys):
+    arguments = ["verify", str(place / "R"), "--key", str(place / "key-R"), "--originals", "card"]
+    assert main([*arguments, "--out", str(tmp_path / "checks.json")]) == 0
+    said = capsys.readouterr().out
+    assert "differs by at most 0 grey levels" in next(line for line in said.splitlines() if "blindness" in line)
+    assert "FAILED" not in said
+    checks = json.loads((tmp_path / "checks.json").read_text())
+    assert checks["passed"]
+    assert {"blindness", "realised eps", "key fingerprint"} <= {check["name"] for check in checks["checks"]}
+
+    assert main(["verify", str(place / "R"), "--key", str(place / "key-other")]) == 1
+    assert "FAILED key fingerprint" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("with_originals", [False, True])
+def test_verify_finds_one_changed_pixel(place, capsys, with_originals):
+    file = place / "R" / "data.npz"
+    with np.load(file) as data:
+        images, targets = data["data"].copy(), data["targets"]
+    images[5, 0, 0] ^= 255
+    np.savez(file, data=images, targets=targets)
+    assert main(["verify", str(place / "R"), *(["--originals", "card"] if with_originals else [])]) == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_list_names_everything(capsys):
+    assert main(["list"]) == 0
+    said = capsys.readouterr().out
+    for name in ("res-tiny", "r18", "keyed-dither", "frozen-backbone", "crop-flip", "key-recovery"):
+        assert name in said
+
+
+MISTAKES = {
+    "unknown source": (["protect", "no-such", "--out", "new", "--key", "new-key", *TINY], "no-such"),
+    "eps 8": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--eps", "8"], "8/255"),
+    "eps no number": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--eps", "much"], "much"),
+    "form": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--authorized", "plane"], "--authorized"),
+    "network": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--network", "cnnn"], "did you mean 'cnn'"),
+    "surrogate": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--surrogates", "mlpp"], "mlpp"),
+    "no surrogate": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--surrogates", ","], "--surrogates"),
+    "too many": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--n-train", "99"], "99"),
+    "dither": (
+        ["protect", "toy.npz", "--out", "new", "--key", "new-key", "--authorized", "plain", "--dither-step", "9"],
+        "--dither-step",
+    ),
+    "key inside release": (["protect", "toy.npz", "--out", "new", "--key", "new/key", *TINY], "--key new/key"),
+    "release inside key": (["protect", "toy.npz", "--out", "new/R", "--key", "new", *TINY], "--key new"),
+    "key is no key": (["protect", "toy.npz", "--out", "new", "--key", "R", *TINY], "no key folder"),
+    "other release there": (["protect", "toy.npz", "--out", "other", "--key", "key-R", *TINY], "--out other"),
+    "other release there, new key": (["protect", "toy.npz", "--out", "R", "--key", "new-key", *TINY], "--out R"),
+    "seed of another key": (["protect", "toy.npz", "--out", "new", "--key", "key-R", *TINY, "--seed", "5"], "--seed 5"),
+    "key of another form": (
+        ["protect", "toy.npz", "--out", "new", "--key", "key-R", *TINY, "--authorized", "plain"],
+        "--key key-R",
+    ),
+    "wrong key": (["evaluate", "R", "--key", "key-other", "--out", "new"], "--key key-other"),
+    "wrong key to train": (["train", "R", "--key", "key-other", "--out", "new"], "--key key-other"),
+    "no key there": (["train", "R", "--key", "nowhere", "--out", "new"], "--key nowhere"),
+    "no release there": (["train", "nowhere", "--key", "key-R", "--out", "new"], "nowhere"),
+    "no release to evaluate": (["evaluate", "nowhere", "--key", "key-R", "--out", "new"], "nowhere"),
+    "no release to verify": (["verify", "nowhere"], "nowhere"),
+    "hackers": (["evaluate", "R", "--key", "key-R", "--out", "new", "--hackers", "mlpp"], "--hackers"),
+    "counter-measures": (["attack", "R", "--out", "new", "--countermeasures", "jpeg"], "--countermeasures"),
+    "attack with a key": (["attack", "R", "--out", "new", "--hackers", "wrong-key"], "wrong-key"),
+    "other originals": (["evaluate", "R", "--key", "key-R", "--out", "new", "--originals", "digits"], "originals"),
+    "no epochs": (["evaluate", "R", "--key", "key-R", "--out", "new", "--epochs", "0"], "--epochs"),
+    "no report": (["report", "R"], "results.json"),
+    "no command": (["protects"], "protects"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_line_and_leaves_nothing(name, made, monkeypatch, capfd):
+    arguments, says = MISTAKES[name]
+    monkeypatch.chdir(made)
+    before = tree(made)
+    try:
+        code = main(arguments)
+    except SystemExit as exit:  # what the parser refuses
+        code = exit.code
+    output = capfd.readouterr()
+    assert code == 2
+    assert len(output.err.splitlines()) == 1
+    assert output.err.startswith("ugejax")
+    assert says in output.err
+    assert output.out == ""
+    assert tree(made) == before
+
+
+def test_a_mistake_in_a_process_of_its_own(made, tmp_path):
+    done = run("protect", "nothing.npz", "--out", str(tmp_path / "R"), "--key", str(tmp_path / "K"), cache=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "nothing.npz" in done.stderr
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,7 @@
+"""`python -m ugejax`, the same as the `ugejax` command."""
+
+import sys
+
+from ugejax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,36 @@
+"""The command line: `ugejax demo | protect | train | evaluate | attack | verify | report | list`."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from ugejax.cli.arguments import build_parser
+from ugejax.errors import UserError
+
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 a check failed, 2 a mistake of the user's, 130 interrupted."""
+    parsed = build_parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    module = {"attack": "evaluate"}.get(parsed.command, parsed.command)
+    try:
+        # Imported late, so that --help and a mistyped argument need not wait for jax.
+        return importlib.import_module(f"ugejax.cli.{module}").run(parsed)
+    except UserError as error:
+        print(f"ugejax {parsed.command}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stdout = None  # the reader has gone; nothing is left to say
+        return 1
+    except OSError as error:
+        place = error.filename or "the output"
+        print(f"ugejax {parsed.command}: {place}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"ugejax {parsed.command}: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED

@@ -1,0 +1,167 @@
+"""The command line's arguments; nothing here imports jax, so that a mistake is answered at once."""
+
+import argparse
+import math
+from fractions import Fraction
+from pathlib import Path
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with code 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def fraction(text: str) -> float:
+    """A budget such as 8/255 or 0.03, in (0, 1]."""
+    try:
+        value = float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 8/255 or 0.03") from None
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not in (0, 1]; images are in [0, 1], so write 8/255 and not 8")
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def step(text: str) -> int:
+    """A step of the quantiser, 2 to 255 grey levels."""
+    value = _whole(text, 2)
+    if value > 255:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 255 grey levels")
+    return value
+
+
+def weight(text: str) -> float:
+    """A finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (value >= 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return int(text)
+
+
+def build_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(prog="ugejax", description="Make a labelled image set learnable for the holder of a key only.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="protect scikit-learn's digits, train both sides, show what happened")
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for everything (default %(default)s)")
+    demo.add_argument("--seed", type=natural, default=0, help="seed of the key and of everything else (default 0)")
+    _cache(demo)
+
+    protect = commands.add_parser("protect", help="make a release and a key from originals")
+    protect.add_argument("source", metavar="SOURCE", help="digits, a TFDS name, an image folder, .npz, or .npy pair")
+    protect.add_argument("--out", type=Path, required=True, help="release folder to make")
+    protect.add_argument("--key", type=Path, required=True, help="key folder: made if it is not there, else used again")
+    _subset(protect)
+    protect.add_argument("--seed", type=natural, help="derive the key from this seed: reproducible, hence guessable")
+    protect.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
+    add_method(protect)
+
+    train = commands.add_parser("train", help="the partner's call: train the authorized network on a release")
+    train.add_argument("release", type=Path, metavar="RELEASE")
+    train.add_argument("--key", type=Path, required=True)
+    train.add_argument("--out", type=Path, required=True, help="folder for the trained network; resumes what is there")
+    train.add_argument("--epochs", type=positive, help="default: as the key's recipe says")
+    train.add_argument("--augment", action="store_true", help="random crops and flips")
+    train.add_argument("--test", help="clean test images, as for SOURCE, to report accuracy on")
+    train.add_argument("--data-dir", help="folder of prepared TFDS data sets")
+
+    evaluate = commands.add_parser("evaluate", help="train the authorized network and hackers on both image sets")
+    evaluate.add_argument("release", type=Path, metavar="RELEASE")
+    evaluate.add_argument("--key", type=Path, required=True)
+    _evaluation(evaluate)
+
+    attack = commands.add_parser("attack", help="the hacker's call: train on a release without the key")
+    attack.add_argument("release", type=Path, metavar="RELEASE")
+    _evaluation(attack)
+
+    verify = commands.add_parser("verify", help="re-read a release and check all that can be checked")
+    verify.add_argument("release", type=Path, metavar="RELEASE")
+    verify.add_argument("--key", type=Path, help="check that the release is this key's and holds nothing of it")
+    verify.add_argument("--originals", help="the source of the originals, or `card` for the one that the card names")
+    verify.add_argument("--data-dir", help="folder of prepared TFDS data sets")
+    verify.add_argument("--out", type=Path, help="also write the checks as JSON to this file")
+
+    report = commands.add_parser("report", help="print an evaluation's table again")
+    report.add_argument("run", type=Path, metavar="RUN", help="folder with results.json")
+
+    commands.add_parser("list", help="list networks, authorized forms, counter-measures and methods")
+    return parser
+
+
+def add_method(parser: argparse.ArgumentParser) -> None:
+    """The settings of the method; defaults are those of `ugejax.perturbation.update.Method`."""
+    parser.add_argument("--method", choices=["uge"], default="uge", help="only UnGeneralizable Examples so far")
+    parser.add_argument(
+        "--authorized", metavar="FORM", default="keyed-dither", help="see `ugejax list` (default %(default)s)"
+    )
+    parser.add_argument(
+        "--dither-step", type=step, help="step of keyed-dither's quantiser in grey levels (default 2 eps)"
+    )
+    parser.add_argument("--network", default="cnn", help="backbone of the authorized network (default %(default)s)")
+    parser.add_argument("--epochs", type=positive, help="epochs of the authorized network's training")
+    group = parser.add_argument_group("perturbation", "what is not given is set by the defaults of the form")
+    group.add_argument("--eps", type=fraction, help="budget, such as 8/255 (default)")
+    group.add_argument("--norm", choices=["linf", "l2"], help="norm of the budget (default linf)")
+    group.add_argument("--parametrisation", choices=["class-wise", "sample-wise"])
+    group.add_argument("--start", choices=["texture", "misaligned", "both"], help="what the perturbation starts from")
+    group.add_argument("--tile", type=positive, help="period of the random textures in pixels")
+    group.add_argument("--block", type=positive, help="side of the random textures' blocks in pixels")
+    group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the random textures")
+    group.add_argument("--step-size", type=weight, help="signed-gradient step as a share of eps")
+    group.add_argument("--gradient-matching", type=weight, help="weight of L_gm")
+    group.add_argument("--gradient-distance", choices=["l2", "cosine"])
+    group.add_argument("--feature-distance", type=weight, help="weight of L_fd")
+    group.add_argument("--feature-loss", choices=["error-min", "error-max", "distance"])
+    group.add_argument("--undistillation", type=weight, help="weight of L_ud")
+    group.add_argument("--temperature", type=weight, help="of the undistillation")
+    group.add_argument("--surrogates", help="networks, comma-separated")
+    group.add_argument("--snapshots", type=positive, help="of the authorized network's trajectory")
+
+
+def _subset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", help="folder of prepared TFDS data sets")
+    parser.add_argument("--n-train", type=positive, help="protect a stratified subset of this size")
+    parser.add_argument("--n-test", type=positive, help="clean test images to remember or hold out")
+    parser.add_argument("--image-size", type=positive, help="scale and crop images to squares of this side")
+
+
+def _cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cache", type=Path, help="folder of finished trials (default $UGEJAX_CACHE or ~/.cache/ugejax)"
+    )
+
+
+def _evaluation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="folder for results.json and the pictures")
+    parser.add_argument("--hackers", default=None, help="comma-separated; see `ugejax list`")
+    parser.add_argument("--countermeasures", default="none", help="comma-separated; see `ugejax list` (default none)")
+    parser.add_argument("--epochs", type=positive, help="epochs without augmentation (default 15)")
+    parser.add_argument("--seeds", type=positive, default=1, help="trials of each row (default 1)")
+    parser.add_argument("--test", help="clean test images, where the release's source has none")
+    parser.add_argument("--originals", help="the originals, where they are not where they were")
+    parser.add_argument("--data-dir", help="folder of prepared TFDS data sets")
+    _cache(parser)

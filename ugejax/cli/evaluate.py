@@ -1,0 +1,85 @@
+"""`ugejax evaluate` and `ugejax attack`: train both sides, or the hackers alone; leave results and pictures."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from ugejax.authorized import build_authorized, read_key
+from ugejax.cli.originals import load_originals, load_test
+from ugejax.cli.progress import Reporter
+from ugejax.countermeasures import parse_countermeasures
+from ugejax.errors import UserError
+from ugejax.evaluation import DEFAULT_HACKERS, Evaluation, evaluate, parse_hackers, summarise, write_results
+from ugejax.evaluation.results import SCHEMA
+from ugejax.evaluation.trial import default_cache
+from ugejax.release import read_release
+from ugejax.report import draw_curves, draw_images, print_table
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate a release; the attack is the same without the key, hence without the authorized side."""
+    keyed = arguments.command != "attack"
+    default = DEFAULT_HACKERS if keyed else tuple(name for name in DEFAULT_HACKERS if name != "wrong-key")
+    hackers = default if arguments.hackers is None else parse_hackers(arguments.hackers)
+    countermeasures = parse_countermeasures(arguments.countermeasures)
+    if not keyed and "wrong-key" in hackers:
+        raise UserError("--hackers: wrong-key needs to know the key's form; use `ugejax evaluate --key`")
+    release = read_release(arguments.release)
+    key = network = None
+    if keyed:
+        key = read_key(arguments.key)
+        if key.fingerprint != release.card.get("key_fingerprint"):
+            raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
+        network = build_authorized(key, arguments.key)
+    originals = load_originals(release, arguments.originals, arguments.data_dir)
+    test = load_test(release, arguments.test, arguments.data_dir)
+    evaluation = Evaluation(
+        originals,
+        release.images,
+        test,
+        key,
+        network,
+        hackers,
+        tuple(countermeasures),
+        arguments.epochs,
+        arguments.seeds,
+    )
+    results = evaluate_into(arguments.out, evaluation, release.card, str(arguments.release), arguments.cache)
+    print_table(results, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140))
+    return 0
+
+
+def evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: Path | None) -> dict:
+    """Evaluate and write results.json, images.png and accuracy.png into a folder; returns the results."""
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console(file=sys.stderr)
+    draw_images(
+        out / "images.png", evaluation.originals.images, evaluation.released, evaluation.originals.labels,
+        evaluation.originals.class_names, card["eps"],
+    )  # fmt: skip
+    with Reporter(console) as reporter:
+
+        def report(done: int, of: int, title: str, epoch: int, epochs: int, accuracy: float) -> None:
+            share = (done + epoch / epochs) / of
+            reporter.update(share, f"{done}/{of} {title}, epoch {epoch}/{epochs}: {accuracy:.3f}")
+
+        rows, curves = evaluate(evaluation, cache or default_cache(), report)
+    results = {
+        "schema": SCHEMA,
+        "dataset": card["source"]["name"],
+        "release": release,
+        "n_train": len(evaluation.released),
+        "n_test": len(evaluation.test.images),
+        "seed": card["seed"],
+        "backend": jax.default_backend(),
+        "realised_linf": int(np.abs(evaluation.released.astype(int) - evaluation.originals.images).max()),
+        "rows": [row | {"by_epoch": curve} for row, curve in zip(rows, curves, strict=True)],
+        "summary": summarise(rows),
+    }
+    draw_curves(out / "accuracy.png", rows, curves)
+    write_results(out / "results.json", results)
+    return results

@@ -1,0 +1,62 @@
+"""The originals and the clean test images of a release, from what its card remembers or from where the user says."""
+
+import dataclasses
+
+import numpy as np
+
+from ugejax.data import Dataset, Source, load, load_all
+from ugejax.errors import UserError
+from ugejax.release import Release
+
+
+def _remembered(release: Release, name: str | None, data_dir: str | None) -> Source:
+    source = Source.from_json(release.card.get("source", {}))
+    if name is not None:
+        source = dataclasses.replace(source, name=name)
+    return source if data_dir is None else dataclasses.replace(source, data_dir=data_dir)
+
+
+def load_originals(release: Release, name: str | None, data_dir: str | None) -> Dataset:
+    """The images that a release was made from, in its order.
+
+    Args:
+        release: the release.
+        name: where they are, if not where the card says.
+        data_dir: folder of prepared TFDS data sets, if not the one that the card names.
+
+    Raises:
+        UserError: they are not there, or are not these originals.
+    """
+    source = _remembered(release, name, data_dir)
+    try:
+        originals = load(source).train
+    except UserError as error:
+        raise UserError(f"originals: {error}; say where they are with --originals or --data-dir") from error
+    if originals.images.shape != release.images.shape or not np.array_equal(originals.labels, release.labels):
+        raise UserError(f"{source.name}: not the originals of this release (other images or labels); see --originals")
+    distance = int(np.abs(originals.images.astype(np.int16) - release.images).max())
+    if release.card.get("norm") == "linf" and distance > round(255 * release.card["eps"]):
+        raise UserError(
+            f"{source.name}: not the originals of this release: {distance} grey levels apart, more than its eps"
+        )
+    return originals
+
+
+def load_test(release: Release, name: str | None, data_dir: str | None) -> Dataset:
+    """Clean test images for a release.
+
+    Raises:
+        UserError: there are none, or they do not fit the release.
+    """
+    source = _remembered(release, None, data_dir)
+    if name is not None:
+        test = load_all(dataclasses.replace(source, name=name))
+    else:
+        test = load(source).test
+        if test is None:
+            raise UserError(f"{source.name}: has no test images; name some with --test, or protect with --n-test")
+    if test.images.shape[1:] != release.images.shape[1:]:
+        raise UserError(f"test images are {test.images.shape[1:]}, those of the release {release.images.shape[1:]}")
+    if test.class_names != release.class_names:
+        raise UserError("test images have other classes than the release")
+    return test

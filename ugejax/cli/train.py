@@ -1,0 +1,72 @@
+"""`ugejax train`: the partner's call, which needs the release and the key and nothing else."""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+
+from ugejax.authorized import build_authorized, read_key, seen
+from ugejax.checkpoint import StepCheckpoints
+from ugejax.cli.originals import load_test
+from ugejax.cli.progress import Reporter
+from ugejax.errors import UserError
+from ugejax.evaluation import write_results
+from ugejax.release import read_release
+from ugejax.training import accuracy, default_recipe, fit, initial_state, make_train_step
+from ugejax.training.step import freeze
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train the authorized network on a release; goes on where a run of the same settings was cut off."""
+    console = Console(file=sys.stdout, soft_wrap=True)
+    release, key = read_release(arguments.release), read_key(arguments.key)
+    if key.fingerprint != release.card.get("key_fingerprint"):
+        raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
+    test = load_test(release, arguments.test, arguments.data_dir) if arguments.test else None
+    network = build_authorized(key, arguments.key)
+    epochs = default_recipe(key.network, epochs=arguments.epochs or key.recipe.epochs, augment=arguments.augment).epochs
+    recipe = dataclasses.replace(key.recipe, epochs=epochs, augment=arguments.augment)
+    settings = json.dumps([dataclasses.asdict(recipe), key.fingerprint, release.card["sha256"]], sort_keys=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{hashlib.sha256(settings.encode()).hexdigest()[:16]}")
+
+    images = seen(network.view, release.images)
+    optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
+    state = initial_state(network.variables, optimizer)
+    if done := checkpoints.steps():
+        state = checkpoints.restore(done[-1], state)
+    with Reporter(Console(file=sys.stderr)) as reporter:
+
+        def after_epoch(epoch, state, loss):
+            checkpoints.save(epoch, state)
+            reporter.update(epoch / epochs, f"epoch {epoch}/{epochs}: loss {loss:.4f}")
+
+        step = make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all")
+        state = fit(
+            step,
+            state,
+            jnp.asarray(images),
+            jnp.asarray(release.labels),
+            recipe,
+            key.prng("training"),
+            after_epoch=after_epoch,
+        )
+    figures = {"training": accuracy(network.module, state.variables, jnp.asarray(images), release.labels)}
+    if test is not None:
+        figures["test"] = accuracy(
+            network.module, state.variables, jnp.asarray(seen(network.view, test.images)), test.labels
+        )
+    results = {
+        "schema": 1, "release": str(arguments.release), "network": key.network, "form": key.form, "epochs": epochs,
+        "n_train": len(images), "accuracy": figures, "backend": jax.default_backend(),
+    }  # fmt: skip
+    write_results(arguments.out / "results.json", results)
+    console.print(
+        " ".join([f"trained {epochs} epochs;", *(f"{name} accuracy {value:.3f}" for name, value in figures.items())])
+    )
+    return 0
