@@ -29,8 +29,6 @@ from ugejax.training import Recipe, initial_state, make_train_step, record_traje
 from ugejax.training.loop import epoch_order, run_steps
 from ugejax.training.step import decode, freeze
 
-MISALIGNED_SHARE = 0.5  # of the start "both"
-
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
 
 
@@ -90,25 +88,21 @@ class Protection:
             report=lambda epoch, epochs, loss: report("trajectory", epoch, epochs, {"loss": loss}),
         )
 
-    def _start(self, images: np.ndarray, labels: np.ndarray, wrong: np.ndarray, means: np.ndarray) -> jax.Array:
+    def _start(self, wrong: np.ndarray, means: np.ndarray) -> jax.Array:
         """The class-wise noise from which the perturbation starts, float32 [num_classes, H, W, C]."""
         method, size = self.method, self.method.amplitude * self.method.eps
         if method.start == "misaligned":
             return misaligned_means(means, wrong, amplitude=size)
-        shape = tuple(images.shape[1:])
-        textures = class_textures(
-            self.texture_key, self.num_classes, shape, amplitude=size, block=method.block, tile=method.tile
+        h, w, c = means.shape[1:]
+        return class_textures(
+            self.texture_key, self.num_classes, (h, w, c), amplitude=size, block=method.block, tile=method.tile
         )
-        if method.start == "texture":
-            return textures
-        push = jnp.asarray(means[wrong] - means, jnp.float32)
-        return jnp.clip(textures * (1 - MISALIGNED_SHARE) + push * MISALIGNED_SHARE, -size, size)
 
     def _noise(self, images, labels, trajectory, folder, report) -> jax.Array:
         method, key = self.method, jax.random.fold_in(self.key, 1)
         means = class_means(images, labels, self.num_classes)
         wrong = nearest_wrong_class(means)
-        noise = self._start(images, labels, wrong, means)
+        noise = self._start(wrong, means)
         if not method.epochs:
             return noise if method.parametrisation == "class-wise" else noise[labels]
         modules = [build(name, self.num_classes) for name in method.surrogates]

@@ -76,14 +76,14 @@ def write_key(path: Path, key: Key, arrays: Any) -> None:
     """Write the key folder: mode 0700, files 0600, whole or not at all.
 
     Args:
-        path: folder to make; must not exist.
+        path: folder to make; must not exist, or be empty.
         key: what goes into key.json.
         arrays: pytree for the Orbax checkpoint: theta_0 and the arrays of the view.
 
     Raises:
         UserError: the folder exists or cannot be written.
     """
-    if path.exists():
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):  # a rename replaces an empty folder
         raise UserError(f"--key {path}: already exists")
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     old_mask = os.umask(0o077)

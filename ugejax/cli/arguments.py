@@ -127,7 +127,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--eps", type=fraction, help="budget, such as 8/255 (default)")
     group.add_argument("--norm", choices=["linf", "l2"], help="norm of the budget (default linf)")
     group.add_argument("--parametrisation", choices=["class-wise", "sample-wise"])
-    group.add_argument("--start", choices=["texture", "misaligned", "both"], help="what the perturbation starts from")
+    group.add_argument("--start", choices=["texture", "misaligned"], help="what the perturbation starts from")
     group.add_argument("--tile", type=positive, help="period of the random textures in pixels")
     group.add_argument("--block", type=positive, help="side of the random textures' blocks in pixels")
     group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the random textures")

@@ -193,5 +193,3 @@ def _check_folders(out: Path, key: Path) -> None:
         raise UserError(f"--key {key}: must lie outside --out {out}, and the other way round: the key is private")
     if key.exists() and not (key / "key.json").exists() and (not key.is_dir() or any(key.iterdir())):
         raise UserError(f"--key {key}: exists and is no key folder; name a new one")
-    if key.is_dir() and not any(key.iterdir()):
-        key.rmdir()  # an empty folder stands for a key that is yet to be made

@@ -45,8 +45,7 @@ class Method:
         norm: "linf" or "l2" (per image).
         parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image) or
             "sample-wise" (one per image).
-        start: "texture" (random and class-wise), "misaligned" (class means pushed towards a wrong class) or "both",
-            where texture fills what the misalignment leaves of the budget.
+        start: "texture" (random and class-wise) or "misaligned" (class means pushed towards a wrong class).
         block: side in pixels of the texture's blocks.
         tile: period in pixels of the texture.
         amplitude: of the start, as a multiple of eps.

@@ -48,7 +48,8 @@ class Recipe:
 
 
 RESNET_RECIPE = Recipe(optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, epochs=60, batch_size=128)
-CONVERGED = 2.4  # augmented training needs so many times the epochs (36 where 15 do without), see BUILD_NOTES.md
+# Times the epochs with augmentation, 36 where 15 do without: augmented hackers look harmless while undertrained.
+CONVERGED = 2.4
 
 
 def default_recipe(network: str, *, epochs: int | None = None, augment: bool = False) -> Recipe:
