@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import linen as nn
 
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.errors import UserError
@@ -62,8 +64,7 @@ def test_separable_images_are_learned_and_the_loss_falls():
     assert int(trained.step) == 4 * (60 // 16)
 
 
-@pytest.mark.parametrize("cut", [1, 3])
-@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize(("cut", "augment"), [(1, ()), (3, ()), (1, ("crop-flip", "mixup"))])
 def test_a_run_that_goes_on_from_a_checkpoint_ends_with_the_same_bits(cut, augment, tmp_path):
     recipe = Recipe(epochs=4, batch_size=16, augment=augment)
     _, step, state = start(recipe)
@@ -88,7 +89,7 @@ def test_the_state_given_to_fit_stays_usable():
     assert_same(jax.tree.map(np.array, state), before)
 
 
-@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("augment", [(), ("cutmix",)])
 def test_the_step_is_traced_once_however_many_epochs(augment):
     recipe = Recipe(epochs=3, batch_size=16, augment=augment)
     _, step, state = start(recipe)
@@ -136,6 +137,91 @@ def test_accuracy_counts_every_image_once_whatever_the_batch_size(batch_size):
     assert accuracy(module, state.variables, as_float, guessed, batch_size=batch_size) == 1.0
 
 
+class Normalised(nn.Module):
+    """One linear layer behind a batch norm, whose training and running statistics differ at once."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        x = nn.BatchNorm(use_running_average=not train)(x.reshape(x.shape[0], -1))
+        return nn.Dense(self.num_classes)(x)
+
+
+def normalised_step(recipe: Recipe, **options):
+    optimizer = recipe.build_optimizer(60)
+    state = initial_state(Normalised().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
+    return make_train_step(Normalised(), optimizer, recipe, **options), state
+
+
+def test_labels_may_be_shares_of_the_classes():
+    images, labels = toy()
+    order, key = jnp.arange(60), jax.random.key(0)
+    step, state = normalised_step(RECIPE)
+    step = jax.jit(step)
+    hard, soft = (step(state, images, given, order, key) for given in (labels, np.eye(3, dtype=np.float32)[labels]))
+    assert_same(hard, soft)
+    shares = np.random.default_rng(1).dirichlet(np.ones(3), 60).astype(np.float32)
+    logits, _ = Normalised().apply(state.variables, images[:16] / np.float32(255), train=True, mutable=["batch_stats"])
+    expected = -(shares[:16] * np.asarray(jax.nn.log_softmax(logits))).sum(axis=1).mean()
+    assert float(step(state, images, shares, order, key)[1]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_augmentation_that_mixes_images_mixes_their_labels():
+    """Image i is lit at pixel i alone, so that the image on which the step trains says which labels it must have."""
+    images, labels = jnp.eye(12, 64).reshape(12, 8, 8, 1), jnp.arange(12) % 3
+    met = {}
+
+    def keep(loss_of_x, key, x):
+        met.update(x=x, loss=loss_of_x(x))
+        return x
+
+    step, state = normalised_step(Recipe(batch_size=12, augment=("mixup",)), adversary=keep)
+
+    @jax.jit
+    def trained_on(state):
+        step(state, images, labels, jnp.arange(12), jax.random.key(0))
+        return met["x"], met["loss"]
+
+    x, loss = trained_on(state)
+    shares = np.asarray(x).reshape(12, 64)[:, :12]
+    assert (np.count_nonzero(shares, axis=1) == 2).any()
+    expected = optax.softmax_cross_entropy(Normalised().apply(state.variables, x), shares @ np.eye(3)[labels])
+    assert float(loss) == pytest.approx(float(expected.mean()), rel=1e-5)
+
+
+def test_an_adversary_sees_the_loss_in_eval_mode_and_replaces_the_images():
+    images, labels = toy()
+    order = jnp.arange(60)
+
+    def sign_step(loss_of_x, key, x):
+        return jnp.clip(x + 0.1 * jnp.sign(jax.grad(loss_of_x)(x)), 0, 1)
+
+    step, state = normalised_step(RECIPE, adversary=sign_step)
+    after, loss = jax.jit(step)(state, images, labels, order, jax.random.key(0))
+    x, y = jnp.asarray(images[:16] / np.float32(255)), jnp.asarray(labels[:16])
+
+    def mean_loss(x):
+        logits = Normalised().apply(state.variables, x, train=False)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    attacked = jnp.clip(x + 0.1 * jnp.sign(jax.grad(mean_loss)(x)), 0, 1)
+    plain, _ = normalised_step(RECIPE)
+    moved = np.concatenate([attacked, images[16:] / np.float32(255)])
+    expected, expected_loss = jax.jit(plain)(state, moved, labels, order, jax.random.key(0))
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.params, expected.params)
+
+
+def test_an_adversary_has_another_key_in_every_step():
+    images, labels = toy()
+    step, state = normalised_step(RECIPE, adversary=lambda _, key, x: jax.random.uniform(key, x.shape))
+    step = jax.jit(step)
+    one, two = (state.replace(step=jnp.int32(position)) for position in (0, 3))  # of the first batch either time
+    losses = [float(step(s, images, labels, jnp.arange(60), jax.random.key(0))[1]) for s in (one, two, one)]
+    assert losses[0] == losses[2] != losses[1]
+
+
 def test_training_the_head_alone_leaves_the_body_as_it_was():
     _, step, state = start(RECIPE, trains="head")
     trained = train(step, state)
@@ -168,7 +254,8 @@ def test_trajectory_is_the_evenly_spaced_states_of_the_run(tmp_path):
 def test_recipes():
     assert default_recipe("cnn") == Recipe()
     assert (default_recipe("r18").optimizer, default_recipe("r18").batch_size) == ("sgd", 128)
-    assert default_recipe("cnn", epochs=15, augment=True).epochs == 36
+    augmented = default_recipe("cnn", epochs=15, augment=("crop-flip",))
+    assert (augmented.epochs, augmented.augment) == (36, ("crop-flip",))
     assert Recipe(batch_size=32).steps_per_epoch(100) == 3
     assert Recipe(batch_size=32).steps_per_epoch(5) == 1
     with pytest.raises(UserError, match="adamw or sgd"):

@@ -1,5 +1,6 @@
-"""Transforms: what they cut, their gradients, and the calling convention."""
+"""What all transforms have in common, and their composition, mixture and names."""
 
+import importlib
 import inspect
 
 import jax
@@ -7,126 +8,116 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ugejax.perturbation import transforms
-from ugejax.perturbation.transforms import crop_flip, random_crop, random_flip
+from ugejax.errors import UserError
+from ugejax.transforms import TRANSFORMS, compose, mixture, parse_transforms
+from ugejax.transforms.filters import grey
+from ugejax.transforms.quantisation import bit_depth
 
-PUBLIC = [
-    fn
-    for name, fn in inspect.getmembers(transforms, inspect.isfunction)
-    if fn.__module__ == transforms.__name__ and not name.startswith("_")
-]
-ALL = {
-    "crop": jax.jit(lambda key, x: random_crop(key, x, padding=2)),
-    "flip": jax.jit(random_flip),
-    "crop_flip": jax.jit(crop_flip),
-}
+LINEAR = {"crop-flip", "cutout", "mixup", "cutmix", "blur", "grey", "resize"}
+WITHOUT_KIN = [name for name in TRANSFORMS if name not in ("jpeg-30", "jpeg-50", "jpeg-75")]  # jpeg-10 stands for them
+RANDOM = {"crop-flip", "cutout", "mixup", "cutmix", "resize"}
+SHAPE = (6, 8, 10, 3)
 
 
-@pytest.fixture
-def images() -> np.ndarray:
-    return np.random.default_rng(0).uniform(0.1, 1, (16, 8, 10, 3)).astype(np.float32)
+def images(seed=0, shape=SHAPE) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.1, 1, shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("fn", PUBLIC, ids=lambda fn: fn.__name__)
-def test_calling_convention(fn):
-    parameters = list(inspect.signature(fn).parameters.values())
-    assert [p.name for p in parameters[:2]] == ["key", "x"]
-    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters[2:])
+def shares(batch=SHAPE[0]) -> jax.Array:
+    return jax.nn.one_hot(jnp.arange(batch) % 4, 4)
 
 
-def test_convention_covers_every_transform():
-    assert {fn.__name__ for fn in PUBLIC} == {"random_crop", "random_flip", "crop_flip"}
+@pytest.mark.parametrize("part", ["filters", "geometry", "jpeg", "mixing", "quantisation"])
+def test_key_comes_first_and_options_are_keywords(part):
+    module = importlib.import_module(f"ugejax.transforms.{part}")
+    public = [
+        function
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and name[0] != "_" and name != "quantisation_table"
+    ]
+    assert public
+    for function in public:
+        parameters = list(inspect.signature(function).parameters.values())
+        names = [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+        assert names in (["x"], ["key", "x"], ["key", "x", "y"])
 
 
-def windows(image, padding):
-    """Every crop that the padded image holds, by its corner."""
-    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-    height, width, _ = image.shape
-    span = range(2 * padding + 1)
-    return {(top, left): padded[top : top + height, left : left + width] for top in span for left in span}
+@pytest.mark.parametrize("name", WITHOUT_KIN)
+def test_shape_range_labels_gradient_and_mapping(name):
+    x, y, keys = images(), shares(), jax.random.split(jax.random.key(1), 2)
+    weights = np.random.default_rng(2).normal(size=SHAPE).astype(np.float32)
+
+    def all_of(key):
+        moved, back, labels = jax.vjp(lambda z: TRANSFORMS[name](key, z, y), x, has_aux=True)
+        return moved, labels, back(weights)[0]
+
+    moved, labels, gradient = jax.jit(all_of)(keys[1])
+    assert moved.shape == x.shape and moved.dtype == x.dtype
+    assert float(moved.min()) >= 0 and float(moved.max()) <= 1 + 1e-6
+    assert labels.shape == y.shape and labels.dtype == y.dtype
+    np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-6)
+    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0.1
+    if name in LINEAR:  # <w, T x> = <T' w, x>
+        np.testing.assert_allclose(np.vdot(gradient, x), np.vdot(weights, moved), rtol=1e-4, atol=1e-3)
+    mapped = jax.jit(jax.vmap(all_of))(keys)
+    for together, alone in zip(mapped, (moved, labels, gradient), strict=True):
+        np.testing.assert_allclose(together[1], alone, atol=1e-5)
+    assert (np.asarray(mapped[0][0] != mapped[0][1]).any()) == (name in RANDOM)
 
 
-def test_crop_is_a_window_of_the_padded_image_and_all_windows_occur(images):
-    one = images[0]
-    cropped = np.asarray(ALL["crop"](jax.random.key(1), np.stack([one] * 1500)))
-    candidates = windows(np.asarray(one), 2)
-    counts = dict.fromkeys(candidates, 0)
-    for corner, window in candidates.items():
-        counts[corner] = int(np.sum(np.all(cropped == window, axis=(1, 2, 3))))
-    assert sum(counts.values()) == 1500
-    # 60 expected for each of the 25 corners, standard deviation 7.6.
-    assert min(counts.values()) > 20 and max(counts.values()) < 100
+@pytest.mark.parametrize("name", WITHOUT_KIN)
+def test_grey_images_keep_their_channel_and_a_perturbation_moves_with_its_image(name):
+    x, y, key = images(shape=(4, 9, 7, 1)), shares(4), jax.random.key(3)
+    delta = np.random.default_rng(1).uniform(-0.05, 0.05, x.shape).astype(np.float32)
+    transform = jax.jit(TRANSFORMS[name])
+    moved, labels = transform(key, x, y)
+    moved_u, labels_u = transform(key, x + delta, y)
+    assert moved.shape == x.shape
+    np.testing.assert_array_equal(labels, labels_u)
+    if name in LINEAR:
+        np.testing.assert_allclose(moved_u - moved, transform(key, delta, y)[0], atol=1e-6)
 
 
-def test_crop_without_padding_changes_nothing(images):
-    np.testing.assert_array_equal(random_crop(jax.random.key(0), images, padding=0), images)
+def test_composition_applies_all_in_turn():
+    x, y = images(), shares()
+    composed, labels = compose(("grey", "bdr"))(jax.random.key(0), x, y)
+    np.testing.assert_array_equal(composed, bit_depth(grey(x), bits=2))
+    assert (np.asarray(composed) != np.asarray(grey(bit_depth(x, bits=2)))).any()
+    np.testing.assert_array_equal(labels, y)
 
 
-def test_flip_mirrors_about_half_of_the_images(images):
-    one = np.stack([images[0]] * 1000)
-    flipped = np.asarray(ALL["flip"](jax.random.key(1), one))
-    kept = np.all(flipped == np.asarray(one), axis=(1, 2, 3))
-    mirrored = np.all(flipped == np.asarray(one)[:, :, ::-1], axis=(1, 2, 3))
-    assert np.all(kept ^ mirrored)
-    assert 420 < mirrored.sum() < 580
+def test_composition_draws_independently_for_each_transform():
+    white = np.ones((40, 8, 8, 1), np.float32)
+    black = (np.asarray(compose(("cutout", "cutout"))(jax.random.key(0), white, shares(40))[0]) == 0).sum(axis=(1, 2))
+    assert black.max() > 16  # more than one square of 4 x 4
 
 
-@pytest.mark.parametrize(("height", "padding"), [(32, 4), (64, 8), (8, 1), (4, 1)])
-def test_default_padding_scales_with_the_images(height, padding):
-    white = np.ones((200, height, height, 1), np.float32)
-    key = jax.random.key(3)
-    cropped = np.asarray(ALL["crop_flip"](key, white))
-    np.testing.assert_array_equal(cropped, crop_flip(key, white, padding=padding))
-    black_columns = np.sum(np.all(cropped == 0, axis=(1, 3)), axis=1)
-    assert black_columns.max() == padding
+@pytest.mark.parametrize("build", [compose, mixture])
+def test_without_names_nothing_happens(build):
+    x, y = images(), shares()
+    moved, labels = build(())(jax.random.key(0), x, y)
+    assert moved is x and labels is y
 
 
-def test_crop_and_flip_are_drawn_independently():
-    """All corners occur both mirrored and not."""
-    one = np.random.default_rng(0).uniform(size=(8, 8, 1)).astype(np.float32)
-    results = np.asarray(crop_flip(jax.random.key(1), np.stack([one] * 600), padding=1))
-    for window in windows(np.asarray(one), 1).values():
-        assert np.any(np.all(results == window, axis=(1, 2, 3)))
-        assert np.any(np.all(results == window[:, ::-1], axis=(1, 2, 3)))
+def test_mixture_applies_each_transform_equally_often():
+    names = ("grey", "bdr", "mixup")
+    x, y = images(shape=(2, 4, 4, 3)), shares(2)
+    keys = jax.random.split(jax.random.key(0), 600)
+    moved, labels = jax.jit(jax.vmap(lambda key: mixture(names)(key, x, y)))(keys)
+    is_grey = np.isclose(moved, grey(x), atol=1e-6).all(axis=(1, 2, 3, 4))
+    is_bdr = np.isclose(moved, bit_depth(x, bits=2), atol=1e-6).all(axis=(1, 2, 3, 4))
+    mixed = ~np.isclose(labels, y).all(axis=(1, 2))
+    # Two images are mixed with themselves in half of the permutations. Expected: 200, 200, 100; deviations 12, 12, 9.
+    assert 150 < is_grey.sum() < 250 and 150 < is_bdr.sum() < 250 and 60 < mixed.sum() < 140
+    assert not (is_grey & is_bdr).any() and not (mixed & (is_grey | is_bdr)).any()
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_shape_range_and_dtype_are_kept(name, images):
-    out = ALL[name](jax.random.key(0), images)
-    assert out.shape == images.shape and out.dtype == images.dtype
-    assert np.all(out >= 0) and np.all(out <= 1)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_same_key_transforms_original_and_released_alike(name, images):
-    """A transform is linear in the images once its key is fixed, so delta is moved with its image."""
-    key = jax.random.key(7)
-    delta = 0.03 * np.random.default_rng(1).normal(size=images.shape).astype(np.float32)
-    moved = ALL[name](key, images + delta) - ALL[name](key, images)
-    np.testing.assert_allclose(moved, ALL[name](key, delta), atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_gradient_is_the_transpose(name, images):
-    """<v, T x> = <T' v, x> with T' v the gradient of <v, T x>; and what is cut off gets no gradient."""
-    ones = np.ones_like(images)
-    v = np.random.default_rng(2).normal(size=images.shape).astype(np.float32)
-    key = jax.random.key(5)
-    gradient = jax.grad(lambda x: jnp.vdot(v, ALL[name](key, x)))(images)
-    np.testing.assert_allclose(np.vdot(gradient, images), np.vdot(v, ALL[name](key, images)), rtol=1e-4, atol=1e-3)
-    kept = jax.grad(lambda x: jnp.sum(ALL[name](key, x)))(images)
-    assert set(np.unique(kept)) <= {0.0, 1.0}
-    np.testing.assert_allclose(np.sum(kept), np.sum(ALL[name](key, ones)))
-
-
-def test_jit_vmap_and_pmap_agree_with_plain_calls(images):
-    """With `crop_flip`, which contains the others."""
-    keys = jax.random.split(jax.random.key(3), 4)
-    shards = images.reshape(4, 4, *images.shape[1:])
-    plain = np.stack([crop_flip(key, shard) for key, shard in zip(keys, shards, strict=True)])
-    assert np.any(crop_flip(keys[1], shards[0]) != plain[0])
-    np.testing.assert_array_equal(jax.jit(crop_flip)(keys[0], shards[0]), plain[0])
-    np.testing.assert_array_equal(jax.vmap(crop_flip)(keys, shards), plain)
-    devices = jax.local_devices()[:4]
-    count = len(devices)
-    np.testing.assert_array_equal(jax.pmap(crop_flip, devices=devices)(keys[:count], shards[:count]), plain[:count])
+def test_names_are_read_and_checked():
+    assert parse_transforms(" crop-flip, jpeg-10,crop-flip", "--transforms") == ("crop-flip", "jpeg-10")
+    assert parse_transforms("none", "--transforms") == ()
+    with pytest.raises(UserError, match="--augment: unknown 'jpeg-11': did you mean 'jpeg-10'"):
+        parse_transforms("mixup,jpeg-11", "--augment")
+    with pytest.raises(UserError, match="none alone"):
+        parse_transforms("none,mixup", "--transforms")
+    with pytest.raises(UserError, match="names no transform"):
+        parse_transforms(" , ", "--transforms")

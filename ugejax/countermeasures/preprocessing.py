@@ -1,28 +1,26 @@
-"""Counter-measures that change the images once, before training: arrays in, arrays out.
+"""Counter-measures that change every image in the same way, whatever the labels: uint8 arrays in, uint8 arrays out.
 
-Images are uint8 [N, H, W, C] throughout. The same function is applied to the clean test images, as a hacker would do
-who wants his network to see at test time what it saw in training.
+A hacker applies them to training and test images alike, so that his network sees at test time what it saw in training.
 """
 
 import io
+from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in Pillow's "L" and in image shortcut squeezing
+from ugejax.countermeasures.hacker_data import pixels, to_uint8
+from ugejax.countermeasures.natural import from_frequencies, to_frequencies
+
+BATCH = 1000
 
 
-def grey(images: np.ndarray) -> np.ndarray:
-    """Colour removed; the number of channels stays. Grey images stay as they are."""
-    if images.shape[-1] == 1:
-        return images
-    return np.repeat(np.round(images @ LUMA).astype(np.uint8)[..., None], 3, axis=-1)
-
-
-def bit_depth(images: np.ndarray, *, bits: int) -> np.ndarray:
-    """Bit-depth reduction to 2^bits levels, evenly spaced over 0 .. 255 (Xu et al., feature squeezing, 2018)."""
-    steps = 2**bits - 1
-    return np.round(np.round(images / 255 * steps) / steps * 255).astype(np.uint8)
+def filtered(images: np.ndarray, *, transform: Callable[[jax.Array], jax.Array]) -> np.ndarray:
+    """A fixed transform of `ugejax.transforms`, its result rounded to 8 bits."""
+    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    return np.concatenate([to_uint8(np.asarray(transform(jnp.asarray(pixels(part))))) for part in parts])
 
 
 def jpeg(images: np.ndarray, *, quality: int) -> np.ndarray:
@@ -35,12 +33,40 @@ def jpeg(images: np.ndarray, *, quality: int) -> np.ndarray:
     return compressed
 
 
-def blur(images: np.ndarray) -> np.ndarray:
-    """Binomial blur (1, 2, 1) / 4 along rows and columns, edges repeated: a Gaussian of about 0.7 pixels."""
-    x = images.astype(np.float64)
-    for axis in (1, 2):
-        padded = np.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(4)], mode="edge")
-        size = images.shape[axis]
-        low, mid, high = (np.take(padded, np.arange(k, k + size), axis=axis) for k in range(3))
-        x = (low + 2 * mid + high) / 4
-    return np.round(x).astype(np.uint8)
+def low_pass(images: np.ndarray, *, keep: float) -> np.ndarray:
+    """The lowest frequencies alone: the first `keep` of the cosine transform's rows and columns, the rest zero.
+
+    With a quarter, 32x32 images keep what 8x8 images hold: waves of at least 8 pixels.
+    """
+    rows, columns = (max(1, round(keep * side)) for side in images.shape[1:3])
+    spectrum = to_frequencies(pixels(images))
+    spectrum[:, rows:] = 0
+    spectrum[:, :, columns:] = 0
+    return to_uint8(from_frequencies(spectrum))
+
+
+def total_variation(images: np.ndarray, *, weight: float, steps: int) -> np.ndarray:
+    """Total-variation denoising: the u that minimises |u - x|^2 / 2 + weight * TV(u) over each image.
+
+    Chambolle, "An algorithm for total variation minimization and applications", J. Math. Imaging Vis. 20, 2004:
+    the projection algorithm (9) with time step 1/4, for the isotropic total variation of each channel by itself.
+
+    Args:
+        images: uint8 [N, H, W, C].
+        weight: in units of [0, 1]; the greater the smoother.
+        steps: iterations of the projection.
+    """
+    x = pixels(images)
+    dual = np.zeros((2, *x.shape), np.float32)
+    result = x
+    for _ in range(steps):
+        gradient = np.zeros_like(dual)
+        gradient[0, :, :-1] = np.diff(result, axis=1)
+        gradient[1, :, :, :-1] = np.diff(result, axis=2)
+        norm = np.sqrt((gradient**2).sum(axis=0))
+        dual = (dual - 0.25 * gradient) / (1 + 0.25 / weight * norm)
+        divergence = -dual.sum(axis=0)
+        divergence[:, 1:] += dual[0, :, :-1]
+        divergence[:, :, 1:] += dual[1, :, :, :-1]
+        result = x + divergence
+    return to_uint8(result)

@@ -3,7 +3,7 @@
     L(delta) = w_gm L_gm(delta; theta_t) + w_fd L_fd(delta) - w_ud L_ud(delta)
 
 theta_t is a random snapshot of the authorized network's trajectory; L_fd is measured on surrogates, which train at
-the same time; random transforms of the image lie inside. Where the authorized network is exactly blind to every
+the same time; random transforms of images and labels lie inside. Where the authorized network is exactly blind to every
 feasible delta, L_gm is 0 and L_ud constant, whatever theta, and neither is computed.
 """
 
@@ -27,9 +27,9 @@ from ugejax.losses import (
     undistillation,
 )
 from ugejax.perturbation.feasible import feasible
-from ugejax.perturbation.transforms import crop_flip
 from ugejax.training.step import TrainState, decode
 from ugejax.training.trajectory import snapshot
+from ugejax.transforms import mixture
 
 PARAMETRISATIONS = ("class-wise", "sample-wise")
 FEATURE_LOSSES = ("error-min", "error-max", "distance")
@@ -45,11 +45,10 @@ class Method:
         norm: "linf" or "l2" (per image).
         parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image) or
             "sample-wise" (one per image).
-        start: "texture" (random and class-wise) or "misaligned" (class means pushed towards a wrong class).
-        block: side in pixels of the texture's blocks.
-        tile: period in pixels of the texture.
+        start: "stripes" (class-wise waves) or "misaligned" (class means pushed towards a wrong class).
+        period: of the stripes in pixels.
         amplitude: of the start, as a multiple of eps.
-        epochs: passes of the update over the images; 0 keeps the random textures.
+        epochs: passes of the update over the images; 0 keeps the start.
         step_size: signed-gradient step as a share of eps.
         batch_size: images an update.
         gradient_matching: w_gm.
@@ -61,15 +60,15 @@ class Method:
         temperature: of the undistillation.
         surrogates: short names of the networks that the feature distance is measured on.
         snapshots: number of snapshots of the authorized network's trajectory.
-        transforms: whether random crops and flips lie inside the optimisation.
+        transforms: names in `ugejax.transforms.TRANSFORMS`, one of which, drawn anew in each update, lies inside the
+            optimisation; () for none.
     """
 
     eps: float = 8 / 255
     norm: str = "linf"
     parametrisation: str = "class-wise"
-    start: str = "texture"
-    block: int = 4
-    tile: int = 16
+    start: str = "stripes"
+    period: int = 8
     amplitude: float = 1.0
     epochs: int = 0
     step_size: float = 0.1
@@ -82,7 +81,7 @@ class Method:
     temperature: float = 4.0
     surrogates: tuple[str, ...] = ("res-tiny",)
     snapshots: int = 8
-    transforms: bool = True
+    transforms: tuple[str, ...] = ("crop-flip",)
 
 
 @flax.struct.dataclass
@@ -128,39 +127,37 @@ def make_update(
         on the batch of `order` that the state's step has come to. Pure, for jit, vmap over keys and pmap. Batch norm
         of the authorized network runs in eval mode, on the snapshot's statistics, so that examples do not mix.
     """
-    view = network.view
+    view, transform = network.view, mixture(method.transforms)
+    aim = jax.nn.one_hot(wrong, wrong.shape[0])  # [K, K]: y @ aim gives each class's share to its wrong class
     matches = trajectory is not None and method.gradient_matching > 0
     undistils = trajectory is not None and method.undistillation > 0
 
     def project(delta, x):
         return feasible(delta, x, view, eps=method.eps, norm=method.norm)
 
-    def transform(key, z):
-        return crop_flip(key, z) if method.transforms else z
-
     def authorized_logits(trained: Any, frozen: Any, statistics: Any, x: jax.Array) -> jax.Array:
         variables = {"params": {**frozen, **trained}, **statistics}
         return network.module.apply(variables, x, train=False)
 
     def feature_loss(module, surrogate, x, x_u, y):
-        """L_fd per example, to be minimised."""
+        """L_fd per example, to be minimised; y float [B, K]."""
         if method.feature_loss == "distance":
             phi_x, phi_u = (module.apply(surrogate.variables, z, train=False, method="features") for z in (x, x_u))
             return -feature_cosine(phi_x, phi_u)
         logits = module.apply(surrogate.variables, x_u, train=False)
         if method.feature_loss == "error-max":
-            return targeted_error_maximising(logits, wrong[y])
+            return targeted_error_maximising(logits, y @ aim)
         return error_minimising(logits, y)
 
     def first_order(delta, x, y, key, states, theta):
-        x_t, x_u = transform(key, x), transform(key, x + delta)
-        each = [feature_loss(m, s, x_t, x_u, y).mean() for m, s in zip(surrogates, states, strict=True)]
+        (x_t, y_t), (x_u, _) = transform(key, x, y), transform(key, x + delta, y)  # the same key: the same transform
+        each = [feature_loss(m, s, x_t, x_u, y_t).mean() for m, s in zip(surrogates, states, strict=True)]
         losses = {"feature_distance": sum(each) / len(each)}
         total = method.feature_distance * losses["feature_distance"]
         if undistils:
             trained, frozen, statistics = theta
             logits_x, logits_u = (authorized_logits(trained, frozen, statistics, z) for z in (x_t, x_u))
-            losses["undistillation"] = undistillation(logits_x, logits_u, y, temperature=method.temperature).mean()
+            losses["undistillation"] = undistillation(logits_x, logits_u, y_t, temperature=method.temperature).mean()
             total = total - method.undistillation * losses["undistillation"]
         return total, losses
 
@@ -170,10 +167,10 @@ def make_update(
         def loss(trained, x, y):
             return error_minimising(authorized_logits(trained, frozen, statistics, x), y).mean()
 
-        target = jax.grad(loss)(trained, transform(key, x), y)
-        x_u, back = jax.vjp(lambda z: transform(key, z), x + delta)
+        target = jax.grad(loss)(trained, *transform(key, x, y))
+        x_u, back, y_t = jax.vjp(lambda z: transform(key, z, y), x + delta, has_aux=True)
         distance = DISTANCES[method.gradient_distance]
-        values, grad = gradient_matching_and_grad(loss, trained, x_u, y, target, distance=distance)
+        values, grad = gradient_matching_and_grad(loss, trained, x_u, y_t, target, distance=distance)
         return sum(jax.tree.leaves(values)), back(grad)[0]
 
     def train_surrogate(module, optimizer, state, x, y):
@@ -191,6 +188,7 @@ def make_update(
         position = state.step % max(1, order.shape[0] // size) * size
         index = jax.lax.dynamic_slice(order, (position,), (size,))
         x, y = decode(images[index]), labels[index]
+        shares = jax.nn.one_hot(y, wrong.shape[0])
         snapshot_key, transform_key, train_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
         delta = project(free_noise(state.noise, y, index, method), x)
 
@@ -200,9 +198,9 @@ def make_update(
             variables = snapshot(trajectory, jax.random.randint(snapshot_key, (), 0, count))
             statistics = {name: value for name, value in variables.items() if name != "params"}
             theta = (*network.split(variables["params"]), statistics)
-        grad, losses = jax.grad(first_order, has_aux=True)(delta, x, y, transform_key, state.surrogates, theta)
+        grad, losses = jax.grad(first_order, has_aux=True)(delta, x, shares, transform_key, state.surrogates, theta)
         if matches:
-            losses["gradient_matching"], second_order = matching(delta, x, y, transform_key, theta)
+            losses["gradient_matching"], second_order = matching(delta, x, shares, transform_key, theta)
             grad = grad + method.gradient_matching * second_order
 
         # The projection is not differentiated: the gradient at the feasible delta moves the free tensor
@@ -215,10 +213,9 @@ def make_update(
             noise = state.noise.at[index].set(stepped)
 
         delta = project(free_noise(noise, y, index, method), x)
-        learned = transform(train_key, x + delta if method.feature_loss == "error-min" else x)
+        learned = transform(train_key, x + delta if method.feature_loss == "error-min" else x, shares)
         states = tuple(
-            train_surrogate(m, o, s, learned, y)
-            for m, o, s in zip(surrogates, optimizers, state.surrogates, strict=True)
+            train_surrogate(m, o, s, *learned) for m, o, s in zip(surrogates, optimizers, state.surrogates, strict=True)
         )
         return NoiseState(state.step + 1, noise, states), losses
 

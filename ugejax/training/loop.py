@@ -68,7 +68,7 @@ def fit(
         step: from `make_train_step`.
         state: a state between epochs: fresh, or restored from a checkpoint.
         images: uint8 or float32 [N, H, W, C], resident on the device.
-        labels: int32 [N].
+        labels: int32 [N] or soft float32 [N, K].
         recipe: for its epochs and batch size.
         key: PRNG key of order and augmentation.
         after_epoch: called with the number of epochs done, the state and the epoch's mean loss. The state's buffers are

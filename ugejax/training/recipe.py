@@ -17,7 +17,7 @@ class Recipe:
         weight_decay: decoupled for adamw.
         epochs: passes over the training images.
         batch_size: images a step; the last incomplete batch of an epoch is left out.
-        augment: whether every batch is randomly cropped and flipped.
+        augment: names in `ugejax.transforms.TRANSFORMS`, applied in turn to every batch.
     """
 
     optimizer: str = "adamw"
@@ -25,7 +25,7 @@ class Recipe:
     weight_decay: float = 5e-3
     epochs: int = 15
     batch_size: int = 32
-    augment: bool = False
+    augment: tuple[str, ...] = ()
 
     def steps_per_epoch(self, n: int) -> int:
         """Steps in one epoch over n images; at least one."""
@@ -52,7 +52,7 @@ RESNET_RECIPE = Recipe(optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, ep
 CONVERGED = 2.4
 
 
-def default_recipe(network: str, *, epochs: int | None = None, augment: bool = False) -> Recipe:
+def default_recipe(network: str, *, epochs: int | None = None, augment: tuple[str, ...] = ()) -> Recipe:
     """The recipe by which a network of that short name is trained.
 
     Small networks: AdamW, 2e-3, batch 32. The CIFAR ResNets (r18, r20, r56): SGD with momentum 0.9, 0.1, weight decay
@@ -61,7 +61,7 @@ def default_recipe(network: str, *, epochs: int | None = None, augment: bool = F
     Args:
         network: short name in `ugejax.networks.NETWORKS`.
         epochs: epochs without augmentation; default 15, for the ResNets 60.
-        augment: crop and flip; trains `CONVERGED` times as many epochs.
+        augment: names of transforms; with any, training takes `CONVERGED` times as many epochs.
     """
     recipe = RESNET_RECIPE if network in ("r18", "r20", "r56") else Recipe()
     epochs = epochs or recipe.epochs

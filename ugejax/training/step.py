@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ugejax.perturbation.transforms import crop_flip
 from ugejax.training.recipe import Recipe
+from ugejax.transforms import compose
+
+Adversary = Callable[[Callable[[jax.Array], jax.Array], jax.Array, jax.Array], jax.Array]
 
 
 @flax.struct.dataclass
@@ -58,36 +60,52 @@ def freeze(optimizer: optax.GradientTransformation, trains: str) -> optax.Gradie
 
 
 def make_train_step(
-    module: Any, optimizer: optax.GradientTransformation, recipe: Recipe, *, train_mode: bool = True
+    module: Any,
+    optimizer: optax.GradientTransformation,
+    recipe: Recipe,
+    *,
+    train_mode: bool = True,
+    adversary: Adversary | None = None,
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """A step of softmax cross-entropy training.
 
     Args:
-        module: network with `apply(variables, x, train=..., mutable=[...])`.
+        module: network with `num_classes` and `apply(variables, x, train=..., mutable=[...])`.
         optimizer: its optax optimizer.
         recipe: for its augmentation and batch size.
         train_mode: whether batch norm uses the statistics of the batch; False for a network whose body is frozen.
+        adversary: adversary(loss_of_x, key, x [B, H, W, C]) -> the images to train on in place of the augmented x;
+            loss_of_x(x) is the mean loss at the current weights, batch norm in eval mode. None trains on x.
 
     Returns:
-        step(state, images [N, H, W, C] uint8 or float, labels int32 [N], order int32 [N], key) -> (state, mean
-        loss): trains on the batch of `order` that the state's step has come to, the key folded with the step. Pure;
-        jit it.
+        step(state, images [N, H, W, C] uint8 or float, labels int32 [N] or soft float32 [N, K], order int32 [N], key)
+        -> (state, mean loss): trains on the batch of `order` that the state's step has come to, the key folded with
+        the step. Pure; jit it.
     """
+    augment = compose(recipe.augment)
 
     def step(state, images, labels, order, key):
         size = min(recipe.batch_size, order.shape[0])
         position = state.step % recipe.steps_per_epoch(order.shape[0]) * size
         batch = jax.lax.dynamic_slice(order, (position,), (size,))
         x, y = decode(images[batch]), labels[batch]
-        if recipe.augment:
-            x = crop_flip(jax.random.fold_in(key, state.step), x)
+        if y.ndim == 1:
+            y = jax.nn.one_hot(y, module.num_classes)
+        augment_key, adversary_key = jax.random.split(jax.random.fold_in(key, state.step))
+        x, y = augment(augment_key, x, y)
+        if adversary is not None:
+
+            def loss_of_x(x):
+                return optax.softmax_cross_entropy(module.apply(state.variables, x, train=False), y).mean()
+
+            x = adversary(loss_of_x, adversary_key, x)
 
         def loss(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
             logits, updated = module.apply(variables, x, train=train_mode, mutable=["batch_stats"])
-            value = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-            return value, updated.get("batch_stats", {})
+            return optax.softmax_cross_entropy(logits, y).mean(), updated.get("batch_stats", {})
 
+        # x is a constant here: no gradient passes through the adversary.
         (value, batch_stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -1,8 +1,8 @@
-"""Random training-time transforms, for the perturbation update and for training with augmentation.
+"""Transforms that move pixels: crop, flip and resize.
 
 Every function takes ``key`` first, then images float [B, H, W, C] in [0, 1], then keyword-only options; keeps the shape
-and the range; is differentiable in the images; and draws independently for each image of the batch. What is
-drawn depends on the key and the shape alone: the same key gives x and x + delta the same transform.
+and the range; is linear in the images; and draws independently for each image of the batch. What is drawn depends on
+the key and the shape alone: the same key gives x and x + delta the same transform.
 """
 
 import jax
@@ -60,3 +60,33 @@ def crop_flip(key: jax.Array, x: jax.Array, *, padding: int | None = None) -> ja
     if padding is None:
         padding = max(1, x.shape[1] // 8)
     return random_flip(flip_key, random_crop(crop_key, x, padding=padding))
+
+
+def resize(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Scales each image down by a random factor from [1/2, 1], and up again, bilinearly.
+
+    Reduction averages over what a sample stands for (antialiasing), as Pillow and `jax.image.resize` do it. The factor
+    is the same for height and width, up to rounding to whole pixels.
+
+    Args:
+      key: PRNG key.
+      x: float [B, H, W, C].
+
+    Returns:
+      Shaped like x.
+    """
+    factor = jax.random.uniform(key, (x.shape[0],), minval=0.5, maxval=1)
+    rows, columns = (jax.vmap(lambda f, size=size: _down_and_up(f, size))(factor) for size in x.shape[1:3])
+    return jnp.einsum("bij,bkl,bjlc->bikc", rows, columns, x, precision=jax.lax.Precision.HIGHEST)
+
+
+def _down_and_up(factor: jax.Array, size: int) -> jax.Array:
+    """The matrix [size, size] that reduces a row of pixels by a factor and interpolates it back."""
+    count = jnp.maximum(1, jnp.round(factor * size))
+    places = jnp.arange(size) + 0.5
+    # The triangle around each sample, one sample wide; samples up to `count` exist, so that the shape is static.
+    triangles = jnp.maximum(0, 1 - jnp.abs(places * count / size - places[:, None]))
+    triangles = jnp.where(places[:, None] < count, triangles, 0)
+    down = triangles / jnp.maximum(triangles.sum(axis=1, keepdims=True), 1e-6)
+    up = triangles / triangles.sum(axis=0)
+    return up.T @ down
