@@ -1,32 +1,26 @@
-"""Counter-measures against worked constants and planted perturbations."""
+"""Counter-measures against worked constants and third-party references; what all of them have in common."""
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from hacker_examples import SIZE, data_of, natural
+from skimage.restoration import denoise_tv_chambolle
 
 from ugejax.countermeasures import COUNTERMEASURES, parse_countermeasures
-from ugejax.countermeasures.adaptive import orthogonal_projection, subtract_class_means, whitened_key_recovery
-from ugejax.countermeasures.preprocessing import bit_depth, blur, grey, jpeg
+from ugejax.countermeasures.adversarial import pgd
+from ugejax.countermeasures.preprocessing import filtered, jpeg, low_pass, total_variation
 from ugejax.errors import UserError
-
-CLASSES = 3
-
-
-def smooth(n: int, channels: int, *, size: int = 8, seed: int = 0) -> np.ndarray:
-    """Images without classes whose neighbouring pixels are alike, far from black and white."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(0, 1, (n, size + 4, size + 4, channels))
-    for _ in range(2):
-        x = (x[:, :-1] + x[:, 1:])[:, :, :-1] + (x[:, :-1] + x[:, 1:])[:, :, 1:]
-    return np.clip(128 + 20 * x[:, :size, :size] / x.std(), 0, 255).round().astype(np.uint8)
-
-
-def labels_of(n: int) -> np.ndarray:
-    return np.arange(n, dtype=np.int32) % CLASSES
+from ugejax.transforms import TRANSFORMS
+from ugejax.transforms.filters import blur, grey
+from ugejax.transforms.quantisation import bit_depth
 
 
 def test_grey_uses_the_luma_weights_and_keeps_the_shape():
-    pixels = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [10, 20, 30]], np.uint8)
-    result = grey(pixels.reshape(1, 1, 5, 3))
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [10, 20, 30]], np.uint8)
+    result = filtered(colours.reshape(1, 1, 5, 3), transform=grey)
     assert result.dtype == np.uint8
     assert result.shape == (1, 1, 5, 3)
     # 0.299 * 255 = 76.245, 0.587 * 255 = 149.685, 0.114 * 255 = 29.07, 0.299 * 10 + 0.587 * 20 + 0.114 * 30 = 18.15
@@ -35,20 +29,21 @@ def test_grey_uses_the_luma_weights_and_keeps_the_shape():
 
 def test_bit_depth_rounds_to_the_nearest_of_evenly_spaced_levels():
     levels = np.array([0, 42, 43, 127, 128, 212, 213, 255], np.uint8).reshape(1, 2, 4, 1)
-    np.testing.assert_array_equal(bit_depth(levels, bits=2).ravel(), [0, 0, 85, 85, 170, 170, 255, 255])
-    np.testing.assert_array_equal(bit_depth(levels, bits=1).ravel(), [0, 0, 0, 0, 255, 255, 255, 255])
-    np.testing.assert_array_equal(bit_depth(levels, bits=8), levels)
+    two, eight = (filtered(levels, transform=functools.partial(bit_depth, bits=bits)) for bits in (2, 8))
+    np.testing.assert_array_equal(two.ravel(), [0, 0, 85, 85, 170, 170, 255, 255])
+    np.testing.assert_array_equal(eight, levels)
 
 
 def test_blur_is_the_binomial_kernel_with_repeated_edges():
     image = np.zeros((1, 5, 5, 1), np.uint8)
     image[0, 2, 2] = 160
     kernel = np.array([[10, 20, 10], [20, 40, 20], [10, 20, 10]])
-    np.testing.assert_array_equal(blur(image)[0, 1:4, 1:4, 0], kernel)
-    assert blur(image).sum() == 160
-    corner = np.zeros((1, 4, 4, 1), np.uint8)
-    corner[0, 0, 0] = 160
-    np.testing.assert_array_equal(blur(corner)[0, :2, :2, 0], [[90, 30], [30, 10]])  # 160 (3/4, 1/4) x (3/4, 1/4)
+    np.testing.assert_array_equal(filtered(image, transform=blur)[0, 1:4, 1:4, 0], kernel)
+
+
+def test_filters_take_any_number_of_images():
+    images = np.arange(2500, dtype=np.int64).reshape(2500, 1, 1, 1).astype(np.uint8)
+    np.testing.assert_array_equal(filtered(images, transform=grey), images)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -60,93 +55,86 @@ def test_jpeg_loses_more_at_lower_quality_and_keeps_flat_images(channels):
     np.testing.assert_array_equal(jpeg(flat, quality=10), flat)
 
 
+def cosine_wave(waves: int, *, size: int = SIZE) -> np.ndarray:
+    """100 + 50 times a cosine with that many half waves across the columns, uint8 [1, size, size, 1]."""
+    wave = np.cos(np.pi * waves * (np.arange(size) + 0.5) / size)
+    return np.round(100 + 50 * np.broadcast_to(wave[None, :, None], (1, size, size, 1))).astype(np.uint8)
+
+
+def test_low_pass_keeps_long_waves_and_drops_short_ones():
+    kept, dropped = (low_pass(cosine_wave(waves), keep=1 / 4).astype(int) for waves in (3, 4))
+    assert np.abs(kept - cosine_wave(3)).max() <= 1
+    assert np.abs(dropped - 100).max() <= 1
+    upright = cosine_wave(4).swapaxes(1, 2)
+    assert np.abs(low_pass(upright, keep=1 / 4).astype(int) - 100).max() <= 1
+
+
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", COUNTERMEASURES)
-def test_all_keep_shape_and_type_and_leave_their_input_alone(name, channels):
-    images, labels = smooth(60, channels), labels_of(60)
-    before = images.copy()
-    countermeasure = COUNTERMEASURES[name]
-    for result in (countermeasure.train_images(images, labels), countermeasure.test_images(images)):
-        assert result.shape == images.shape
-        assert result.dtype == np.uint8
-    np.testing.assert_array_equal(images, before)
-    if countermeasure.preprocess is None:
-        np.testing.assert_array_equal(countermeasure.test_images(images), images)
-    changes = name not in ("none", "crop-flip") and not (name == "grey" and channels == 1)
-    assert (countermeasure.train_images(images, labels) != images).any() == changes
-
-
-def plant(images: np.ndarray, labels: np.ndarray, *, level: float = 8, seed: int = 1):
-    """Class-wise random signs, the simplest availability attack."""
-    noise = level * np.random.default_rng(seed).choice([-1, 1], (CLASSES, *images.shape[1:]))
-    return np.clip(images + noise[labels], 0, 255).astype(np.uint8), noise
-
-
-def class_means(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return np.stack([images[labels == k].mean(axis=0) for k in range(CLASSES)])
-
-
-def test_class_means_are_the_same_afterwards_and_what_is_within_a_class_stays():
-    labels = labels_of(300)
-    released, _ = plant(smooth(300, 3), labels)
-    result = subtract_class_means(released, labels)
-    means = class_means(result, labels)
-    assert np.ptp(class_means(released, labels), axis=0).max() > 14
-    assert np.ptp(means, axis=0).max() <= 1  # a class is shifted as one, so 8 bits keep up to half a level of each
-    within = released[labels == 0][0].astype(int) - released[labels == 0][1]
-    np.testing.assert_allclose(result[labels == 0][0].astype(int) - result[labels == 0][1], within, atol=1)
-
-
-def linear_accuracy(images: np.ndarray, labels: np.ndarray) -> float:
-    """Accuracy on the second half of least squares on the first."""
-    x = np.c_[images.reshape(len(images), -1) / 255 - 0.5, np.ones(len(images))]
-    half = len(x) // 2
-    weights = np.linalg.lstsq(x[:half], np.eye(CLASSES)[labels[:half]], rcond=None)[0]
-    return float(((x[half:] @ weights).argmax(axis=1) == labels[half:]).mean())
-
-
-def test_orthogonal_projection_leaves_no_class_wise_noise_that_is_linearly_separable():
-    images, labels = smooth(900, 1), labels_of(900)
-    released, _ = plant(images, labels)
-    assert linear_accuracy(images, labels) < 0.45  # chance is 1/3
-    assert linear_accuracy(released, labels) > 0.99
-    cleaned = orthogonal_projection(released, labels)
-    assert linear_accuracy(cleaned, labels) < 0.5
-    # It takes away as many directions as there are classes, not the image.
-    assert cleaned.std() > 0.7 * released.std()
-
-
-def noise_left(images: np.ndarray, labels: np.ndarray, noise: np.ndarray) -> float:
-    """Share of the class-wise noise's energy in images whose content does not depend on the class.
-
-    Where a projection P acted on them it is <noise, P noise> / |noise|^2, hence |P noise|^2 / |noise|^2.
-    """
-    difference = noise - noise.mean(axis=0)
-    return float((class_means(images, labels) * difference).sum() / (difference**2).sum())
+def test_total_variation_denoises_like_scikit_image(channels):
+    images = natural(3, channels, size=12)
+    result = total_variation(images, weight=0.1, steps=20)
+    for image, denoised in zip(images, result, strict=True):
+        for channel in range(channels):
+            expected = 255 * denoise_tv_chambolle(
+                image[..., channel].astype(np.float64) / 255, weight=0.1, eps=0, max_num_iter=21
+            )
+            assert np.abs(denoised[..., channel] - expected).max() <= 0.51
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_key_recovery_removes_class_wise_noise_from_a_secret_subspace_and_not_the_image(channels):
-    n, rng, labels = 16 * channels, np.random.default_rng(2), labels_of(900)
-    images = smooth(900, channels)
-    noise = np.empty((CLASSES, 8, 8, channels))
-    for row in (0, 4):
-        for column in (0, 4):
-            basis = np.linalg.qr(rng.normal(size=(n, n // 3)))[0]
-            patches = rng.normal(size=(CLASSES, n // 3)) @ basis.T
-            noise[:, row : row + 4, column : column + 4] = (10 * patches / patches.std()).reshape(-1, 4, 4, channels)
-    released = np.clip(images + noise[labels], 0, 255).round().astype(np.uint8)
-    assert noise_left(released, labels, noise) > 0.9
-    cleaned = whitened_key_recovery(released, labels)
-    assert noise_left(cleaned, labels, noise) < 0.2
-    assert np.ptp(cleaned, axis=0).max() > 20
-    content = (images - images.mean(axis=0)).ravel()
-    assert np.corrcoef(content, (cleaned - cleaned.mean(axis=0)).ravel())[0, 1] > 0.3
+@pytest.mark.parametrize("name", COUNTERMEASURES)
+def test_all_keep_shapes_and_leave_their_input_alone(name, channels):
+    data = data_of(natural(90, channels, size=8))
+    before = [array.copy() for array in (data.images, data.labels, data.test_images, data.clean_images)]
+    prepared = COUNTERMEASURES[name].prepared(data)
+    for array, old in zip((data.images, data.labels, data.test_images, data.clean_images), before, strict=True):
+        np.testing.assert_array_equal(array, old)
+    for given, got in ((data.test_images, prepared.test_images), (data.clean_images, prepared.clean_images)):
+        assert got.shape == given.shape
+    assert prepared.images.shape[1:] == data.images.shape[1:]
+    assert len(prepared.images) == len(prepared.labels)
+    for images in (prepared.images, prepared.test_images):
+        assert images.dtype in (np.uint8, np.float32)
+        assert np.isfinite(images).all()
+    assert set(COUNTERMEASURES[name].augment) <= set(TRANSFORMS)
 
 
-def test_key_recovery_leaves_images_that_do_not_divide_into_patches():
-    images = smooth(60, 1, size=6)
-    np.testing.assert_array_equal(whitened_key_recovery(images, labels_of(60)), images)
+def test_what_treats_every_image_alike_treats_test_images_and_originals_too():
+    images = natural(12)
+    data = data_of(images, test_images=images, clean_images=images, clean_indices=np.arange(12))
+    for name in ("grey", "jpeg-30", "low-pass", "random-projections", "key-recovery", "spectrum-notch"):
+        prepared = COUNTERMEASURES[name].prepared(data)
+        np.testing.assert_allclose(prepared.test_images, prepared.images, atol=1e-5)
+        np.testing.assert_allclose(prepared.clean_images, prepared.images, atol=1e-5)
+
+
+def test_a_clean_share_is_mixed_in_or_taken_alone():
+    originals = natural(12, 1)
+    released = 255 - originals
+    indices = np.array([2, 5])
+    data = data_of(released, clean_images=originals[indices], clean_indices=indices)
+    mixed = COUNTERMEASURES["clean-5"].prepared(data)
+    np.testing.assert_array_equal(mixed.images[indices], originals[indices])
+    others = np.setdiff1d(np.arange(12), indices)
+    np.testing.assert_array_equal(mixed.images[others], released[others])
+    alone = COUNTERMEASURES["only-clean-5"].prepared(data)
+    np.testing.assert_array_equal(alone.images, originals[indices])
+    np.testing.assert_array_equal(alone.labels, data.labels[indices])
+    shares = {name: c.clean_share for name, c in COUNTERMEASURES.items() if c.clean_share}
+    assert all(int(name.rpartition("-")[2]) == round(100 * share) for name, share in shares.items())
+    assert all(COUNTERMEASURES[name].clean_share for name, c in COUNTERMEASURES.items() if c.fine_tunes)
+
+
+def test_pgd_of_a_linear_loss_ends_in_a_corner_of_the_ball():
+    x = jnp.array([0.5, 0.01, 0.99, 0.5]).reshape(1, 2, 2, 1)
+    weights = jnp.array([1.0, -1.0, 1.0, -1.0]).reshape(1, 2, 2, 1)
+    attack = functools.partial(pgd, eps=0.1, step_size=0.07, steps=3)
+    result = attack(lambda image: (weights * image).sum(), jax.random.key(0), x)
+    np.testing.assert_allclose(result.ravel(), [0.6, 0.0, 1.0, 0.4], atol=1e-6)  # x + eps sign(w), in [0, 1]
+    # One short step stays between its random start and the corner.
+    one = pgd(lambda image: (weights * image).sum(), jax.random.key(0), x, eps=0.1, step_size=0.01, steps=1)
+    assert np.abs(one - x).max() <= 0.1 + 1e-6
+    assert np.abs(one - result).max() > 0.01
 
 
 def test_lists_are_checked():

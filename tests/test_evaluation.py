@@ -1,43 +1,23 @@
-"""Evaluation: rows and their summary, the lists on the command line, and scores that are kept."""
+"""Evaluation: rows and their summary, the lists on the command line, and what each hacker trains on."""
 
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
+from evaluation_examples import make_evaluation
 
-from ugejax.authorized import build_authorized, new_key
-from ugejax.data import Dataset
+from ugejax.authorized import build_authorized, new_key, seen
+from ugejax.countermeasures import COUNTERMEASURES, Countermeasure, HackerData
+from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.errors import UserError
 from ugejax.evaluation import Evaluation, evaluate, parse_hackers, summarise, write_results
-from ugejax.evaluation.trial import Score, Trial, default_cache
-from ugejax.networks import build
-from ugejax.training import Recipe, default_recipe
+from ugejax.evaluation.trial import Score, Trial
 
 
-def toy(n: int, seed: int) -> Dataset:
-    """8x8 images of three classes that differ in which third of the rows is bright."""
-    labels = np.arange(n, dtype=np.int32) % 3
-    images = np.random.default_rng(seed).integers(60, 120, (n, 8, 8, 1))
-    for k in range(3):
-        images[labels == k, 3 * k : 3 * k + 2] += 100
-    return Dataset(images.astype(np.uint8), labels, ("0", "1", "2"))
-
-
-def make_evaluation(**changes) -> Evaluation:
-    originals = toy(60, 0)
-    key = new_key(
-        b"seed 0", form="plain", network="mlp", image_shape=(8, 8, 1), num_classes=3, step=None,
-        recipe=default_recipe("mlp"), from_seed=True,
-    )  # fmt: skip
-    # Every class looks like the next one: who learns from the release is wrong on clean images.
-    released = originals.images[(np.arange(60) + 1) % 60]
-    evaluation = Evaluation(originals, released, toy(12, 1), key, build_authorized(key), ("mlp",), ("none",), 2)
-    return dataclasses.replace(evaluation, **changes)
-
-
-def row(role: str, network: str, countermeasure: str, protected: float, retention: float = 0.5, seed: int = 0) -> dict:
+def row(
+    role: str, network: str, countermeasure: str, protected: float, retention: float | None = 0.5, seed: int = 0
+) -> dict:
     return {
         "role": role, "network": network, "countermeasure": countermeasure, "protected_accuracy": protected,
         "retention": retention, "seed": seed,
@@ -53,17 +33,32 @@ def test_summary_of_a_worked_example():
         row("hacker", "mlp", "none", 0.4, seed=1),
         row("wrong_key", "cnn", "none", 0.5),
         row("wrong_key", "cnn", "none", 0.1, seed=1),
-        row("hacker", "mlp", "jpeg-10", 0.4),
-        row("hacker", "mlp", "jpeg-10", 0.3, seed=1),
-        row("distilled", "cnn", "none", 0.9),
+        row("hacker", "mlp", "jpeg-10", 0.4, 0.9),
+        row("hacker", "mlp", "jpeg-10", 0.3, 0.7, seed=1),
+        row("wrong_key", "cnn", "jpeg-10", 0.1, None),
+        row("hacker", "mlp", "grey", 0.1, 0.2),
+        row("wrong_key", "cnn", "grey", 0.1, 0.4),
+        row("hacker", "mlp", "only-clean-20", 0.7, 1.0),
+        row("hacker", "mlp", "clean-20", 0.3, 0.95),
+        row("distilled", "cnn", "own-soft", 0.9, 1.0),
+        row("distilled", "cnn", "own-soft", 0.7, 1.0, seed=1),
+        row("distilled", "mlp", "own-soft", 0.85, 1.0),
     ]
     summary = summarise(rows)
     assert summary.pop("authorized_retention") == pytest.approx(0.95)
-    # The best mean over seeds, not the luckiest seed (0.5).
+    # The best mean over seeds, not the luckiest seed (0.5); originals alone are no attack on the release.
     assert summary.pop("worst_hacker") == pytest.approx(0.35)
     assert summary.pop("mean_hacker") == pytest.approx((0.2 + 0.4 + 0.5 + 0.1) / 4)
+    assert summary["worst_hacker_role"] == "hacker"
     assert summary["worst_hacker_network"] == "mlp"
     assert summary["worst_hacker_countermeasure"] == "jpeg-10"
+    # 0.8 with jpeg-10, 0.3 with grey: each counter-measure counts once, and clean-20 takes originals.
+    assert summary.pop("mean_countermeasure_share") == pytest.approx(0.55)
+    assert summary["worst_countermeasure"] == "jpeg-10"
+    assert summary.pop("worst_countermeasure_share") == pytest.approx(0.8)
+    assert summary.pop("worst_distilled") == pytest.approx(0.85)
+    clean = [*rows, row("hacker", "mlp", "clean-20", 0.6, 0.95, seed=1)]
+    assert summarise(clean)["worst_hacker_countermeasure"] == "clean-20"  # it trains on the release as well
 
 
 def test_summary_has_none_where_no_row_supports_a_figure():
@@ -102,7 +97,7 @@ def untrained(monkeypatch) -> list[str]:
 
     def run(trial, report):
         digests.append(trial.digest)
-        return Score([0.25] * (trial.recipe.epochs - 1) + [0.125], 1.0)
+        return Score([0.25] * (trial.epochs - 1) + [0.125], 1.0), trial.variables
 
     monkeypatch.setattr(Trial, "run", run)
     return digests
@@ -122,6 +117,90 @@ def test_every_candidate_and_seed_is_a_trial_of_its_own_on_both_image_sets(untra
         (seed, *row) for seed in (0, 1) for row in expected
     ]
     assert len(set(untrained)) == len(untrained) == 2 * len(rows) == 2 * len(curves)
+
+
+@pytest.fixture
+def trials(monkeypatch) -> list[Trial]:
+    """The trials that would have been asked for, in their order."""
+    kept = []
+
+    def run_cached(trial, folder, report):
+        kept.append(trial)
+        return Score([0.5] * trial.epochs, 1.0)
+
+    monkeypatch.setattr(Trial, "run_cached", run_cached)
+    return kept
+
+
+def only(*names: str, **changes) -> Evaluation:
+    return make_evaluation(key=None, network=None, countermeasures=names, **changes)
+
+
+def test_a_counter_measure_prepares_training_and_test_images_of_both_sides(trials, tmp_path, monkeypatch):
+    calls = []
+
+    def darken(data):
+        calls.append(data)
+        return data.everywhere(lambda images: images // 2)
+
+    monkeypatch.setitem(COUNTERMEASURES, "darken", Countermeasure("half as bright", darken, augment=("cutout",)))
+    evaluation = only("darken", hackers=("mlp", "mlp-other-init"))
+    evaluate(evaluation, tmp_path)
+    assert len(trials) == 4
+    for trial, images in zip(trials, 2 * (evaluation.originals.images, evaluation.released), strict=True):
+        np.testing.assert_array_equal(trial.images, images // 2)
+        np.testing.assert_array_equal(trial.test_images, evaluation.test.images // 2)
+        assert trial.recipe.augment == ("cutout",)
+    assert len(calls) == 2  # once for both hackers
+    np.testing.assert_array_equal(calls[0].reference, evaluation.test.images)
+
+
+def test_a_wrong_key_sees_what_was_prepared_through_its_own_view(trials, tmp_path):
+    evaluation = make_evaluation(hackers=("wrong-key",), countermeasures=("spectrum-notch",))
+    architecture = {
+        name: value for name, value in evaluation.key.__dict__.items() if name not in ("secret", "form", "step")
+    } | {"form": "keyed-dither", "step": 16}
+    evaluation = dataclasses.replace(evaluation, key=new_key(b"seed 0", **architecture))
+    evaluate(evaluation, tmp_path)
+    test = evaluation.test.images
+    data = HackerData(evaluation.released, evaluation.originals.labels, test, test, test[:0], np.zeros(0, int))
+    prepared = COUNTERMEASURES["spectrum-notch"].prepared(data)
+    (_, protected) = trials
+    wrong, right = (build_authorized(new_key(seed, **architecture)).view for seed in (b"hacker 0", b"seed 0"))
+    np.testing.assert_array_equal(protected.images, seen(wrong, to_uint8(prepared.images)))
+    np.testing.assert_array_equal(protected.test_images, seen(wrong, to_uint8(prepared.test_images)))
+    assert (protected.images != seen(right, to_uint8(prepared.images))).any()
+
+
+def test_the_share_of_originals_is_that_of_the_release_and_drawn_anew_for_every_seed(trials, tmp_path):
+    names = ("clean-20", "only-clean-20", "fine-tune-20", "dfr-20")
+    evaluation = only(*names, seeds=2)
+    evaluate(evaluation, tmp_path)
+    originals, released = evaluation.originals.images, evaluation.released
+    by_name = dict(zip(names, zip(trials[0:8:2], trials[1:8:2], strict=True), strict=False))
+    np.testing.assert_array_equal(by_name["clean-20"][0].images, originals)
+    clean = (by_name["clean-20"][1].images == originals).all(axis=(1, 2, 3))
+    assert clean.sum() == 12
+    assert np.bincount(evaluation.originals.labels[clean]).tolist() == [4, 4, 4]
+    np.testing.assert_array_equal(by_name["clean-20"][1].images[~clean], released[~clean])
+    for trial in by_name["only-clean-20"]:
+        np.testing.assert_array_equal(trial.images, originals[clean])
+        np.testing.assert_array_equal(trial.labels, evaluation.originals.labels[clean])
+    for name, trains in (("fine-tune-20", "all"), ("dfr-20", "head")):
+        np.testing.assert_array_equal(by_name[name][1].images, released)
+        (phase,) = by_name[name][1].then
+        np.testing.assert_array_equal(phase.images, originals[clean])
+        np.testing.assert_array_equal(phase.labels, evaluation.originals.labels[clean])
+        assert phase.trains == trains
+    other = (trials[9].images == originals).all(axis=(1, 2, 3))
+    assert other.sum() == 12
+    assert (other != clean).any()
+
+
+def test_adversarial_training_goes_to_the_hackers_alone(trials, tmp_path):
+    rows, _ = evaluate(make_evaluation(countermeasures=("none", "adversarial-training")), tmp_path)
+    assert [r["role"] for r in rows] == ["authorized", "hacker", "hacker"]
+    assert [trial.adversary is not None for trial in trials] == [False] * 5 + [True] * 2
 
 
 def test_rows_tell_who_learned_from_what(tmp_path):
@@ -160,64 +239,3 @@ def test_what_was_scored_is_not_trained_again(tmp_path, monkeypatch):
     again, _ = evaluate(evaluation, tmp_path)
     assert [r["protected_accuracy"] for r in again] == [r["protected_accuracy"] for r in first[0]]
     assert sorted(tmp_path.iterdir()) == files
-
-
-def make_trial(**changes) -> Trial:
-    data, test = toy(12, 0), toy(6, 1)
-    module = build("mlp", 3)
-    variables = module.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32))
-    trial = Trial(
-        module, variables, "all", Recipe(), data.images, data.labels, test.images, test.labels, jax.random.key(0)
-    )
-    return dataclasses.replace(trial, **changes)
-
-
-def changed(array: np.ndarray) -> np.ndarray:
-    array = array.copy()
-    array.flat[-1] += 1
-    return array
-
-
-def test_the_digest_is_that_of_every_input():
-    trial = make_trial()
-    assert make_trial().digest == trial.digest
-    others = [
-        make_trial(module=build("cnn", 3)),
-        make_trial(module=build("mlp", 4)),
-        make_trial(variables=None),
-        make_trial(variables=jax.tree.map(lambda leaf: changed(np.asarray(leaf)), trial.variables)),
-        make_trial(trains="head"),
-        *(
-            make_trial(recipe=dataclasses.replace(Recipe(), **change))
-            for change in (
-                {"optimizer": "sgd"},
-                {"learning_rate": 1e-3},
-                {"weight_decay": 0.0},
-                {"epochs": 16},
-                {"batch_size": 16},
-                {"augment": True},
-            )  # fmt: skip
-        ),
-        *(
-            make_trial(**{name: changed(getattr(trial, name))})
-            for name in ("images", "labels", "test_images", "test_labels")
-        ),
-        make_trial(images=trial.images.view(np.int8)),
-        make_trial(images=trial.images.reshape(12, 4, 16, 1)),
-        make_trial(key=jax.random.key(1)),
-    ]
-    digests = [trial.digest, *(other.digest for other in others)]
-    assert len(set(digests)) == len(digests)
-
-
-def test_a_score_is_its_last_and_its_best_epoch():
-    score = Score([0.2, 0.9, 0.5], 1.0)
-    assert (score.last, score.peak) == (0.5, 0.9)
-
-
-def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
-    monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path))
-    assert default_cache() == tmp_path
-    monkeypatch.delenv("UGEJAX_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache() == tmp_path / "xdg" / "ugejax" / "trials"

@@ -11,7 +11,9 @@ from rich.table import Table
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-COLOURS = {"authorized": "#0072B2", "hacker": "#D55E00", "wrong_key": "#CC79A7"}  # safe for colour-blind readers
+# Safe for colour-blind readers.
+COLOURS = {"authorized": "#0072B2", "hacker": "#D55E00", "wrong_key": "#CC79A7", "distilled": "#009E73"}
+COLUMNS = 5  # panels beside each other
 
 
 def print_table(results: dict[str, Any], console: Console) -> None:
@@ -47,6 +49,13 @@ def verdict(summary: dict[str, Any]) -> str:
             f"({summary['worst_hacker_role'].replace('_', ' ')} {summary['worst_hacker_network']}, "
             f"counter-measure {summary['worst_hacker_countermeasure']})"
         )
+    if summary["mean_countermeasure_share"] is not None:
+        parts.append(
+            f"with a counter-measure they get {summary['mean_countermeasure_share']:.1%} of what it leaves them on the "
+            f"originals, the most ({summary['worst_countermeasure_share']:.1%}) with {summary['worst_countermeasure']}"
+        )
+    if summary["worst_distilled"] is not None:
+        parts.append(f"the best student of the authorized network gets {summary['worst_distilled']:.3f}")
     return "; ".join(parts) + "."
 
 
@@ -96,10 +105,14 @@ def draw_images(
 def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> None:
     """A picture of accuracy per epoch, one panel a counter-measure: dashed on originals, solid on the release."""
     names = list(dict.fromkeys(row["countermeasure"] for row in rows))
+    columns = min(COLUMNS, len(names))
+    lines = -(-len(names) // columns)
     figure, axes = plt.subplots(
-        1, len(names), figsize=(4.6 * len(names) + 1.6, 3.8), squeeze=False, sharey=True, layout="constrained"
+        lines, columns, figsize=(4.6 * columns + 1.6, 3.8 * lines), squeeze=False, sharey=True, layout="constrained"
     )
-    for axis, name in zip(axes[0], names, strict=True):
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, names, strict=False):
         labelled = set()
         for row, curve in zip(rows, curves, strict=True):
             if row["countermeasure"] != name:
@@ -113,7 +126,8 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, A
             labelled.add(role)
         axis.set(title=f"counter-measure: {name}", xlabel="epoch", ylim=(0, 1))
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("accuracy on clean test images")
+    for line in axes:
+        line[0].set_ylabel("accuracy on clean test images")
     axes[0][-1].plot([], [], "--", color="grey", label="trained on originals")
     axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     figure.savefig(path, dpi=150)

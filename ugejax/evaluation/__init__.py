@@ -1,6 +1,17 @@
 """Evaluation: train the authorized network and the hackers on originals and on the release, and compare."""
 
-from ugejax.evaluation.evaluate import DEFAULT_HACKERS, Evaluation, evaluate, parse_hackers
+from ugejax.evaluation.candidates import DEFAULT_HACKERS, parse_hackers
+from ugejax.evaluation.distillation import DISTILLATIONS, parse_distillations
+from ugejax.evaluation.evaluate import Evaluation, evaluate
 from ugejax.evaluation.results import summarise, write_results
 
-__all__ = ["DEFAULT_HACKERS", "Evaluation", "evaluate", "parse_hackers", "summarise", "write_results"]
+__all__ = [
+    "DEFAULT_HACKERS",
+    "DISTILLATIONS",
+    "Evaluation",
+    "evaluate",
+    "parse_distillations",
+    "parse_hackers",
+    "summarise",
+    "write_results",
+]

@@ -1,24 +1,22 @@
 """Which trials an evaluation consists of, and the rows that they make."""
 
-import difflib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, new_key, seen
-from ugejax.countermeasures import COUNTERMEASURES
+from ugejax.authorized import AuthorizedNetwork, Key
+from ugejax.countermeasures import COUNTERMEASURES, Countermeasure, HackerData
 from ugejax.data import Dataset
+from ugejax.data.dataset import stratified_subset
 from ugejax.errors import UserError
-from ugejax.evaluation.trial import Score, Trial
-from ugejax.networks import NETWORKS, build
-from ugejax.training import Recipe, default_recipe
+from ugejax.evaluation.candidates import DEFAULT_HACKERS, OTHER_INIT, Candidate, authorized, hacker, hackers
+from ugejax.evaluation.distillation import DISTILLATIONS, student_labels, teacher_logits
+from ugejax.evaluation.trial import Phase, Score, Trial
 
-DEFAULT_HACKERS = ("cnn", "cnn-other-init", "cnn-nonorm", "mlp", "res-tiny", "wrong-key")
-OTHER_INIT = "-other-init"
 # What the authorized side does as well: it augments, but has no reason to fight the release.
 AUTHORIZED_COUNTERMEASURES = ("none", "crop-flip")
 
@@ -38,6 +36,7 @@ class Evaluation:
         countermeasures: names in `COUNTERMEASURES`.
         epochs: epochs without augmentation; None for each network's own.
         seeds: trials of each row, with seeds 0 .. seeds - 1.
+        distillations: names in `DISTILLATIONS`; the students are the hackers of another architecture than the key's.
     """
 
     originals: Dataset
@@ -49,95 +48,19 @@ class Evaluation:
     countermeasures: tuple[str, ...] = ("none",)
     epochs: int | None = None
     seeds: int = 1
-
-
-def parse_hackers(names: str) -> tuple[str, ...]:
-    """A comma-separated list of hackers, checked.
-
-    Raises:
-        UserError: one is unknown, or there is none.
-    """
-    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    known = [*NETWORKS, *(name + OTHER_INIT for name in NETWORKS), "wrong-key"]
-    for name in chosen:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UserError(
-                f"--hackers: unknown {name!r}: {hint}choose among {', '.join(NETWORKS)}, each also with {OTHER_INIT}, "
-                "and wrong-key"
-            )
-    if not chosen:
-        raise UserError("--hackers: names none")
-    return chosen
+    distillations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class _Candidate:
-    """One row to be: who trains, and on what he sees of any images."""
+class _Row:
+    """One row to be: a candidate and its trials, made only when they are due."""
 
-    role: str
-    network: str
+    candidate: Candidate
     countermeasure: str
     seed: int
-    recipe: Recipe
-    module: Any
-    variables: Any
-    trains: str
-    key: jax.Array
-    see_train: Callable[[np.ndarray], np.ndarray]
-    see_test: Callable[[np.ndarray], np.ndarray]
-
-
-def _candidates(evaluation: Evaluation) -> Iterator[_Candidate]:
-    labels, num_classes = evaluation.originals.labels, len(evaluation.originals.class_names)
-    for seed in range(evaluation.seeds):
-        for name in evaluation.countermeasures:
-            countermeasure = COUNTERMEASURES[name]
-            if evaluation.key is not None and evaluation.network is not None and name in AUTHORIZED_COUNTERMEASURES:
-                key, network = evaluation.key, evaluation.network
-                recipe = _recipe(key.network, key.recipe, evaluation.epochs, countermeasure.augment)
-                view = network.view
-                yield _Candidate(
-                    "authorized", key.network, name, seed, recipe, network.module, network.variables, network.trains,
-                    jax.random.fold_in(key.prng("training"), seed),
-                    lambda x, view=view: seen(view, x), lambda x, view=view: seen(view, x),
-                )  # fmt: skip
-            for hacker in evaluation.hackers:
-                base = jax.random.fold_in(jax.random.key(1), seed)
-                if hacker == "wrong-key":
-                    if evaluation.key is None:
-                        continue
-                    wrong = _wrong_key(evaluation.key, seed)
-                    network = build_authorized(wrong)
-                    recipe = _recipe(wrong.network, wrong.recipe, evaluation.epochs, countermeasure.augment)
-                    yield _Candidate(
-                        "wrong_key", wrong.network, name, seed, recipe, network.module, network.variables,
-                        network.trains, wrong.prng("training"),
-                        lambda x, c=countermeasure, v=network.view: seen(v, c.train_images(x, labels)),
-                        lambda x, c=countermeasure, v=network.view: seen(v, c.test_images(x)),
-                    )  # fmt: skip
-                    continue
-                short = hacker.removesuffix(OTHER_INIT)
-                index = list(NETWORKS).index(short) + len(NETWORKS) * (short != hacker)
-                recipe = default_recipe(short, epochs=evaluation.epochs, augment=countermeasure.augment)
-                yield _Candidate(
-                    "hacker", hacker, name, seed, recipe, build(short, num_classes), None, "all",
-                    jax.random.fold_in(base, index),
-                    lambda x, c=countermeasure: c.train_images(x, labels), countermeasure.test_images,
-                )  # fmt: skip
-
-
-def _recipe(network: str, own: Recipe, epochs: int | None, augment: bool) -> Recipe:
-    """The key's recipe, with the epochs and the augmentation of the evaluation."""
-    target = default_recipe(network, epochs=epochs or own.epochs, augment=augment)
-    return replace(own, epochs=target.epochs, augment=augment)
-
-
-def _wrong_key(key: Key, seed: int) -> Key:
-    """A key of the right family with a secret of its own, as a hacker would draw it who knows all but the secret."""
-    architecture = {name: value for name, value in key.__dict__.items() if name != "secret"}
-    return new_key(f"hacker {seed}".encode(), **architecture)
+    clean: Callable[[], Trial]
+    protected: Callable[[], Trial]
+    backbone: Callable[[], Trial] | None = None
 
 
 def evaluate(
@@ -152,46 +75,154 @@ def evaluate(
 
     Returns:
         The rows of `results.json`, and for each row its accuracy by epoch.
+
+    Raises:
+        UserError: distillation lacks the key, or a hacker of another architecture.
     """
-    labels, test = evaluation.originals.labels, evaluation.test
-    candidates = list(_candidates(evaluation))
-    total = sum(3 if candidate.role == "authorized" else 2 for candidate in candidates)
+    # Teachers go first: their scores are then there for the authorized rows.
+    plan = [*_rows(evaluation), *_distilled_rows(evaluation, cache, report)]
+    total = sum(2 + (row.backbone is not None) for row in plan)
     done, rows, curves = 0, [], []
 
-    def score(candidate: _Candidate, kind: str, images: np.ndarray, test_images: np.ndarray) -> Score:
+    def score(row: _Row, kind: str, trial: Trial) -> Score:
         nonlocal done
-        trial = Trial(
-            candidate.module, candidate.variables, candidate.trains, candidate.recipe, images, labels, test_images,
-            test.labels, candidate.key,
-        )  # fmt: skip
-        title = f"{candidate.role} {candidate.network} {candidate.countermeasure} on {kind}"
+        title = f"{row.candidate.role} {row.candidate.network} {row.countermeasure} on {kind}"
         result = trial.run_cached(cache, lambda e, n, accuracy: report(done, total, title, e, n, accuracy))
         done += 1
         return result
 
-    for candidate in candidates:
-        test_images = candidate.see_test(test.images)
-        clean, protected = (
-            score(candidate, kind, candidate.see_train(images), test_images)
-            for kind, images in (("originals", evaluation.originals.images), ("release", evaluation.released))
+    for row in plan:
+        clean = score(row, "originals", row.clean())
+        protected = score(row, "release", row.protected())
+        rows.append(
+            {
+                "role": row.candidate.role,
+                "network": row.candidate.network,
+                "countermeasure": row.countermeasure,
+                "clean_accuracy": clean.last,
+                "clean_peak_accuracy": clean.peak,
+                "protected_accuracy": protected.last,
+                "protected_peak_accuracy": protected.peak,
+                "retention": protected.last / clean.last if clean.last else None,
+                "epochs": len(protected.by_epoch),
+                "seconds": round(clean.seconds + protected.seconds, 2),
+                "seed": row.seed,
+            }
         )
-        row = {
-            "role": candidate.role,
-            "network": candidate.network,
-            "countermeasure": candidate.countermeasure,
-            "clean_accuracy": clean.last,
-            "clean_peak_accuracy": clean.peak,
-            "protected_accuracy": protected.last,
-            "protected_peak_accuracy": protected.peak,
-            "retention": protected.last / clean.last if clean.last else None,
-            "epochs": candidate.recipe.epochs,
-            "seconds": round(clean.seconds + protected.seconds, 2),
-            "seed": candidate.seed,
-        }
-        if candidate.role == "authorized":
-            # What the secret part costs: the same backbone without it.
-            backbone = score(candidate, "originals without the view", evaluation.originals.images, test.images)
-            row["backbone_accuracy"] = backbone.last
-        rows.append(row)
+        if row.backbone is not None:
+            rows[-1]["backbone_accuracy"] = score(row, "originals without the view", row.backbone()).last
         curves.append({"clean": clean.by_epoch, "protected": protected.by_epoch})
     return rows, curves
+
+
+def _rows(evaluation: Evaluation) -> Iterator[_Row]:
+    released, originals, test = evaluation.released, evaluation.originals, evaluation.test
+    num_classes = len(originals.class_names)
+
+    # Made when a hacker first needs it and kept for the next, who will most often want the same pair.
+    @functools.lru_cache(maxsize=2)
+    def prepared(protected: bool, name: str, seed: int) -> HackerData:
+        return _prepared(evaluation, released if protected else originals.images, COUNTERMEASURES[name], seed)
+
+    for seed in range(evaluation.seeds):
+        for name in evaluation.countermeasures:
+            countermeasure = COUNTERMEASURES[name]
+            settings: Any = {"seed": seed, "epochs": evaluation.epochs, "augment": countermeasure.augment}
+            if evaluation.key is not None and evaluation.network is not None and name in AUTHORIZED_COUNTERMEASURES:
+                candidate = authorized(evaluation.key, evaluation.network, **settings)
+                plain = replace(candidate, view=None)
+                trials = [
+                    functools.partial(_trial, who, images, originals.labels, test.images, test.labels)
+                    for who, images in ((candidate, originals.images), (candidate, released), (plain, originals.images))
+                ]
+                yield _Row(candidate, name, seed, *trials)
+            for candidate in hackers(evaluation.hackers, evaluation.key, num_classes, **settings):
+                trials = [
+                    functools.partial(
+                        _hacker_trial, candidate, countermeasure,
+                        functools.partial(prepared, protected, name, seed), test.labels,
+                    )
+                    for protected in (False, True)
+                ]  # fmt: skip
+                yield _Row(candidate, name, seed, *trials)
+
+
+def _prepared(evaluation: Evaluation, images: np.ndarray, countermeasure: Countermeasure, seed: int) -> HackerData:
+    """What a hacker makes of training images."""
+    originals, test = evaluation.originals, evaluation.test
+    indices = np.zeros(0, np.int64)
+    if countermeasure.clean_share:
+        size = max(len(originals.class_names), round(countermeasure.clean_share * len(images)))
+        indices = stratified_subset(originals.labels, size, seed)
+    data = HackerData(
+        images, originals.labels, test.images, reference=test.images, clean_images=originals.images[indices],
+        clean_indices=indices, seed=seed,
+    )  # fmt: skip
+    return countermeasure.prepared(data)
+
+
+def _trial(
+    candidate: Candidate, images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray
+) -> Trial:
+    return Trial(
+        candidate.module, candidate.variables, candidate.trains, candidate.recipe, candidate.sees(images), labels,
+        candidate.sees(test_images), test_labels, candidate.key,
+    )  # fmt: skip
+
+
+def _hacker_trial(
+    candidate: Candidate, countermeasure: Countermeasure, prepared: Callable[[], HackerData], test_labels: np.ndarray
+) -> Trial:
+    data = prepared()
+    trial = _trial(candidate, data.images, data.labels, data.test_images, test_labels)
+    if countermeasure.fine_tunes is not None:
+        # A frozen backbone, which a wrong key may have, stays frozen.
+        trains = "head" if candidate.trains == "head" else countermeasure.fine_tunes
+        trial = replace(trial, then=(Phase(candidate.sees(data.clean_images), data.clean_labels, trains),))
+    return replace(trial, adversary=countermeasure.adversary)
+
+
+def _distilled_rows(
+    evaluation: Evaluation, cache: Path, report: Callable[[int, int, str, int, int, float], None]
+) -> list[_Row]:
+    """Students of the authorized network; their clean control is taught by the one trained on the originals."""
+    if not evaluation.distillations:
+        return []
+    key, network, test = evaluation.key, evaluation.network, evaluation.test
+    if key is None or network is None:
+        raise UserError("--distillation: the authorized network is the teacher, which takes its key")
+    students = [
+        name for name in evaluation.hackers if name != "wrong-key" and name.removesuffix(OTHER_INIT) != key.network
+    ]
+    if not students:
+        raise UserError(f"--distillation: name a student of another architecture than {key.network} with --hackers")
+    # Who is taught on his own images is scored on others.
+    own, unseen = test.images[::2], Dataset(test.images[1::2], test.labels[1::2], test.class_names)
+    rows = []
+    for seed in range(evaluation.seeds):
+        teacher = authorized(key, network, seed=seed, epochs=evaluation.epochs, augment=())
+        trials: dict[tuple[str, str], list[Callable[[], Trial]]] = {}
+        for kind, images in (("originals", evaluation.originals.images), ("release", evaluation.released)):
+            trial = _trial(teacher, images, evaluation.originals.labels, test.images, test.labels)
+            title = f"teacher on {kind}"
+            answers = teacher_logits(
+                trial, (teacher.sees(images), teacher.sees(own)), cache, functools.partial(report, 0, 1, title)
+            )
+            for name in evaluation.distillations:
+                asked = DISTILLATIONS[name]
+                labels = student_labels(answers[asked.own_images], asked.temperature)
+                queries, scored = (own, unseen) if asked.own_images else (images, test)
+                for student in students:
+                    candidate = _student(student, evaluation, seed)
+                    trials.setdefault((name, student), []).append(
+                        functools.partial(_trial, candidate, queries, labels, scored.images, scored.labels)
+                    )
+        rows += [
+            _Row(_student(student, evaluation, seed), name, seed, *pair) for (name, student), pair in trials.items()
+        ]
+    return rows
+
+
+def _student(name: str, evaluation: Evaluation, seed: int) -> Candidate:
+    num_classes = len(evaluation.originals.class_names)
+    return replace(hacker(name, num_classes, seed=seed, epochs=evaluation.epochs, augment=()), role="distilled")

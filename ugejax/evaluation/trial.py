@@ -1,12 +1,12 @@
 """One trial: a network trained on one image set and scored on clean test images; cached by what determines it."""
 
+import functools
 import hashlib
 import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,21 @@ class Score:
 
 
 @dataclass(frozen=True, eq=False)
+class Phase:
+    """Training on one image set.
+
+    Attributes:
+        images: training images, uint8 or float32 [N, H, W, C].
+        labels: int32 [N], or soft float32 [N, K].
+        trains: which weights: "all" or "head".
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    trains: str
+
+
+@dataclass(frozen=True, eq=False)
 class Trial:
     """A network, its images and its recipe.
 
@@ -51,10 +66,12 @@ class Trial:
         trains: "all" or "head".
         recipe: how it is trained.
         images: training images, uint8 or float32 [N, H, W, C].
-        labels: int32 [N].
+        labels: int32 [N], or soft float32 [N, K].
         test_images: as the network shall see them.
         test_labels: int32 [M].
         key: PRNG key of initialisation (where needed), order and augmentation.
+        then: phases of fine-tuning that follow, each by the whole recipe with an optimizer of its own.
+        adversary: replaces the batches of the first phase, see `make_train_step`; with its keyword arguments.
     """
 
     module: Any
@@ -66,37 +83,62 @@ class Trial:
     test_images: np.ndarray
     test_labels: np.ndarray
     key: jax.Array
+    then: tuple[Phase, ...] = ()
+    adversary: functools.partial | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return self.recipe.epochs * (1 + len(self.then))
 
     @property
     def digest(self) -> str:
         """SHA-256 over everything that determines the score, the code of the package and the backend among it."""
-        content = hashlib.sha256(_environment().encode())
-        content.update(f"{self.module!r} {self.trains} {json.dumps(asdict(self.recipe), sort_keys=True)}".encode())
-        arrays = [self.images, self.labels, self.test_images, self.test_labels, jax.random.key_data(self.key)]
+        phases = (Phase(self.images, self.labels, self.trains), *self.then)
+        described = {
+            "environment": _environment(),
+            "module": repr(self.module),
+            "recipe": asdict(self.recipe),
+            "trains": [phase.trains for phase in phases],
+            # A function's own repr holds its address.
+            "adversary": self.adversary and [self.adversary.func.__qualname__, self.adversary.keywords],
+        }
+        content = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+        arrays = [array for phase in phases for array in (phase.images, phase.labels)]
+        arrays += [self.test_images, self.test_labels, jax.random.key_data(self.key)]
         for array in [*arrays, *jax.tree.leaves(self.variables)]:
             array = np.ascontiguousarray(array)
             content.update(f"{array.shape} {array.dtype}".encode())
             content.update(array.tobytes())
         return content.hexdigest()
 
-    def run(self, report: Callable[[int, int, float], None] = lambda epoch, epochs, accuracy: None) -> Score:
-        """Train and score; `report` is called after every epoch."""
+    def run(
+        self, report: Callable[[int, int, float], None] = lambda epoch, epochs, accuracy: None
+    ) -> tuple[Score, Any]:
+        """Train and score; `report` is called after every epoch. Returns the score and the trained variables."""
         start, by_epoch = time.perf_counter(), []
         init_key, train_key = jax.random.split(self.key)
         variables = self.variables
         if variables is None:
             variables = self.module.init(init_key, jnp.zeros((1, *self.images.shape[1:])))
-        optimizer = freeze(self.recipe.build_optimizer(len(self.images)), self.trains)
-        step = make_train_step(self.module, optimizer, self.recipe, train_mode=self.trains == "all")
         test_images = jnp.asarray(self.test_images)
 
         def score(epoch, state, loss):
             by_epoch.append(accuracy(self.module, state.variables, test_images, self.test_labels))
-            report(epoch, self.recipe.epochs, by_epoch[-1])
+            report(len(by_epoch), self.epochs, by_epoch[-1])
 
-        state = initial_state(variables, optimizer)
-        fit(step, state, jnp.asarray(self.images), jnp.asarray(self.labels), self.recipe, train_key, after_epoch=score)
-        return Score(by_epoch, time.perf_counter() - start)
+        for number, phase in enumerate((Phase(self.images, self.labels, self.trains), *self.then)):
+            optimizer = freeze(self.recipe.build_optimizer(len(phase.images)), phase.trains)
+            step = make_train_step(
+                self.module, optimizer, self.recipe, train_mode=phase.trains == "all",
+                adversary=self.adversary if number == 0 else None,
+            )  # fmt: skip
+            state = fit(
+                step, initial_state(variables, optimizer), jnp.asarray(phase.images), jnp.asarray(phase.labels),
+                self.recipe, jax.random.fold_in(train_key, number) if number else train_key, after_epoch=score,
+            )  # fmt: skip
+            variables = state.variables
+        return Score(by_epoch, time.perf_counter() - start), variables
 
     def run_cached(self, folder: Path, report: Callable[[int, int, float], None]) -> Score:
         """The score, from the cache folder if this very trial is in it."""
@@ -105,12 +147,17 @@ class Trial:
             return Score(**json.loads(file.read_text()))
         except (OSError, ValueError, TypeError):
             pass  # not there, or cut off while it was written: do it again
-        score = self.run(report)
+        score, _ = self.run(report)
+        self.keep(folder, score)
+        return score
+
+    def keep(self, folder: Path, score: Score) -> None:
+        """Write the score into the cache folder, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{self.digest}.json"
         temporary = file.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps(asdict(score)))
         temporary.replace(file)
-        return score
 
 
 def default_cache() -> Path:
@@ -120,12 +167,12 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ugejax" / "trials"
 
 
-@cache
+@functools.cache
 def _environment() -> str:
-    """The package's code and what it runs on: a change to either is another trial."""
+    """The code that a score depends on and what it runs on: a change to either is another trial."""
     root = Path(__file__).parent.parent
     code = hashlib.sha256()
-    for part in ("networks", "training", "perturbation/transforms.py"):
+    for part in ("networks", "training", "transforms", "countermeasures/adversarial.py", "evaluation/trial.py"):
         path = root / part
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             code.update(file.read_bytes())

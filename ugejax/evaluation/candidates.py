@@ -1,0 +1,117 @@
+"""Who trains: the authorized side, hackers by architecture, and hackers with a wrong key."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, new_key, seen
+from ugejax.authorized.view import View
+from ugejax.countermeasures.hacker_data import to_uint8
+from ugejax.errors import UserError
+from ugejax.networks import NETWORKS, build
+from ugejax.training import Recipe, default_recipe
+
+DEFAULT_HACKERS = ("cnn", "cnn-other-init", "cnn-nonorm", "mlp", "res-tiny", "wrong-key")
+OTHER_INIT = "-other-init"
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Who trains, and how.
+
+    Attributes:
+        role: "authorized", "hacker", "wrong_key" or "distilled".
+        network: as the rows name it.
+        recipe: how it is trained.
+        module: flax network.
+        variables: initial variables; None draws them from the key.
+        trains: "all" or "head".
+        key: PRNG key of the trial.
+        view: the secret part that it sees everything through; None for none.
+    """
+
+    role: str
+    network: str
+    recipe: Recipe
+    module: Any
+    variables: Any
+    trains: str
+    key: jax.Array
+    view: View | None = None
+
+    def sees(self, images: np.ndarray) -> np.ndarray:
+        """Images as its network sees them."""
+        return images if self.view is None else seen(self.view, to_uint8(images))
+
+
+def parse_hackers(names: str) -> tuple[str, ...]:
+    """A comma-separated list of hackers, checked.
+
+    Raises:
+        UserError: one is unknown, or there is none.
+    """
+    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    known = [*NETWORKS, *(name + OTHER_INIT for name in NETWORKS), "wrong-key"]
+    for name in chosen:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise UserError(
+                f"--hackers: unknown {name!r}: {hint}choose among {', '.join(NETWORKS)}, each also with {OTHER_INIT}, "
+                "and wrong-key"
+            )
+    if not chosen:
+        raise UserError("--hackers: names none")
+    return chosen
+
+
+def authorized(
+    key: Key, network: AuthorizedNetwork, *, seed: int, epochs: int | None, augment: tuple[str, ...]
+) -> Candidate:
+    """The authorized side, which trains by the key's recipe; `epochs` are those without augmentation."""
+    return Candidate(
+        "authorized", key.network, _recipe(key, epochs, augment), network.module, network.variables, network.trains,
+        jax.random.fold_in(key.prng("training"), seed), network.view,
+    )  # fmt: skip
+
+
+def hackers(
+    names: tuple[str, ...], key: Key | None, num_classes: int, *, seed: int, epochs: int | None,
+    augment: tuple[str, ...],
+) -> Iterator[Candidate]:  # fmt: skip
+    """The hackers of those names; without the key to tell its form, nobody has a wrong one."""
+    for name in names:
+        if name != "wrong-key":
+            yield hacker(name, num_classes, seed=seed, epochs=epochs, augment=augment)
+        elif key is not None:
+            wrong = _wrong_key(key, seed)
+            network = build_authorized(wrong)
+            yield Candidate(
+                "wrong_key", wrong.network, _recipe(wrong, epochs, augment), network.module, network.variables,
+                network.trains, wrong.prng("training"), network.view,
+            )  # fmt: skip
+
+
+def hacker(name: str, num_classes: int, *, seed: int, epochs: int | None, augment: tuple[str, ...]) -> Candidate:
+    """A network of that name, perhaps of another initialisation, on images as they are."""
+    short = name.removesuffix(OTHER_INIT)
+    index = list(NETWORKS).index(short) + len(NETWORKS) * (short != name)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), seed), index)
+    recipe = default_recipe(short, epochs=epochs, augment=augment)
+    return Candidate("hacker", name, recipe, build(short, num_classes), None, "all", key)
+
+
+def _recipe(key: Key, epochs: int | None, augment: tuple[str, ...]) -> Recipe:
+    """The key's recipe, with the epochs and the augmentation of the evaluation."""
+    target = default_recipe(key.network, epochs=epochs or key.recipe.epochs, augment=augment)
+    return replace(key.recipe, epochs=target.epochs, augment=augment)
+
+
+def _wrong_key(key: Key, seed: int) -> Key:
+    """A key of the right family with a secret of its own, as a hacker would draw it who knows all but the secret."""
+    architecture = {name: value for name, value in key.__dict__.items() if name != "secret"}
+    return new_key(f"hacker {seed}".encode(), **architecture)
