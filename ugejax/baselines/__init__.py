@@ -1,0 +1,6 @@
+"""Baselines: what the field would protect images with, none of which has an authorized side, behind one signature."""
+
+from ugejax.baselines.method import Baseline, BaselineMethod, Report
+from ugejax.baselines.registry import BASELINES, change_settings, find_baseline
+
+__all__ = ["BASELINES", "Baseline", "BaselineMethod", "Report", "change_settings", "find_baseline"]

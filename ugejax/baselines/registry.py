@@ -1,0 +1,100 @@
+"""The baselines by name: a new one is one file beside this one and one line in `BASELINES`."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ugejax.baselines.ar import AR
+from ugejax.baselines.cuda import CUDA
+from ugejax.baselines.em import EM, EM_CLASS
+from ugejax.baselines.hypo import HYPO
+from ugejax.baselines.learnability_lock_conv import LEARNABILITY_LOCK_CONV
+from ugejax.baselines.learnability_lock_linear import LEARNABILITY_LOCK_LINEAR
+from ugejax.baselines.lsp import LSP
+from ugejax.baselines.method import BaselineMethod
+from ugejax.baselines.ntga import NTGA
+from ugejax.baselines.ops import OPS
+from ugejax.baselines.pil import PIL
+from ugejax.baselines.random_noise import RANDOM, RANDOM_CLASS
+from ugejax.baselines.rem import REM
+from ugejax.baselines.sem import SEM
+from ugejax.baselines.sep import SEP
+from ugejax.baselines.tap import TAP
+from ugejax.errors import UserError
+from ugejax.transforms import parse_transforms
+
+BASELINES: dict[str, BaselineMethod] = {
+    "em": EM,
+    "em-class": EM_CLASS,
+    "rem": REM,
+    "sem": SEM,
+    "tap": TAP,
+    "hypo": HYPO,
+    "sep": SEP,
+    "ntga": NTGA,
+    "pil": PIL,
+    "lsp": LSP,
+    "ar": AR,
+    "ops": OPS,
+    "cuda": CUDA,
+    "learnability-lock-linear": LEARNABILITY_LOCK_LINEAR,
+    "learnability-lock-conv": LEARNABILITY_LOCK_CONV,
+    "random": RANDOM,
+    "random-class": RANDOM_CLASS,
+}
+
+
+def find_baseline(name: str, argument: str) -> BaselineMethod:
+    """The baseline of that name.
+
+    Args:
+        name: a key of `BASELINES`.
+        argument: the argument that the user wrote it for, such as "--method".
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in BASELINES:
+        close = difflib.get_close_matches(name, BASELINES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UserError(f"{argument}: unknown {name!r}: {hint}choose one of {', '.join(BASELINES)}")
+    return BASELINES[name]
+
+
+def change_settings(settings: Any, assignments: Sequence[str], argument: str) -> Any:
+    """Settings with some of their fields changed by what a user wrote.
+
+    Args:
+        settings: an instance of a baseline's settings.
+        assignments: texts such as "rounds=20", one for each field; transforms are comma-separated.
+        argument: the argument that the user wrote them for.
+
+    Raises:
+        UserError: a field is unknown, or its value is not of the field's kind or not positive.
+    """
+    known = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    changes = {}
+    for assignment in assignments:
+        name, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals or name not in known:
+            choice = f"choose among {', '.join(known)}" if known else "this method has no settings"
+            raise UserError(f"{argument} {assignment}: not name=value of a setting; {choice}")
+        changes[name] = _parse(text, known[name], f"{argument} {name}")
+    return dataclasses.replace(settings, **changes)
+
+
+def _parse(text: str, default: Any, argument: str) -> Any:
+    if isinstance(default, tuple):
+        return parse_transforms(text, argument)
+    if isinstance(default, str):
+        return text
+    try:
+        value = type(default)(text)
+    except ValueError:
+        value = math.nan
+    if not (value > 0 and math.isfinite(value)):
+        kind = "a whole number of at least 1" if isinstance(default, int) else "a number above 0"
+        raise UserError(f"{argument}: {text!r} is not {kind}")
+    return value

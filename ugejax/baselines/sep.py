@@ -1,0 +1,99 @@
+"""SEP: self-ensemble protection, one perturbation against a network at every stage of its training.
+
+Chen et al., Self-Ensemble Protection: Training Checkpoints Are Good Data Protectors, ICLR 2023 (arXiv 2211.12005), with
+feature alignment (SEP-FA):
+
+    min_{|delta|_inf <= eps} sum_i |h_i(x + delta) - c_i,g(y)|^2 / D,   g(y) = y + floor(K / 2) mod K
+
+with h_i the D penultimate features of the checkpoint i of one training on the originals, c_i,k their mean over class k.
+Examples that no stage of training recognises are ones that training ignores. The variance reduction of SEP-FA-VR (SVRG
+over the checkpoints in the inner loop) is left out.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ugejax.baselines.method import BaselineMethod, Report
+from ugejax.baselines.pgd import batches, descend, make_gradient, perturb
+from ugejax.baselines.release import release
+from ugejax.baselines.surrogate import clean_checkpoints
+from ugejax.losses import class_prototypes
+from ugejax.training import decode
+
+
+@dataclass(frozen=True)
+class SepSettings:
+    """Settings of SEP.
+
+    Attributes:
+        surrogate: network (paper: r18).
+        epochs: of its training on the originals (paper: 120).
+        checkpoints: of that training, evenly spaced, the end among them (paper: 30).
+        batch_size: images a step of the noise.
+        pgd_steps: steps of the noise, from zero (paper: 30).
+        step_size: as a share of eps (published code: 1/255 whatever eps, which is this share of 8/255).
+    """
+
+    surrogate: str = "cnn"
+    epochs: int = 15
+    checkpoints: int = 5
+    batch_size: int = 128
+    pgd_steps: int = 30
+    step_size: float = 0.125
+
+
+def target(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """g(y): the class half the classes further on, y + 5 mod 10 in the published code."""
+    return (labels + num_classes // 2) % num_classes
+
+
+def self_ensemble(
+    key: jax.Array, images: np.ndarray, labels: np.ndarray, num_classes: int, *, eps: float, settings: SepSettings,
+    report: Report,
+) -> np.ndarray:  # fmt: skip
+    """SEP-FA; see `Baseline`."""
+    train_key, noise_key = jax.random.split(key)
+    module, checkpoints = clean_checkpoints(
+        train_key, settings.surrogate, images, labels, num_classes,
+        epochs=settings.epochs, checkpoints=settings.checkpoints, report=report,
+    )  # fmt: skip
+
+    @jax.jit
+    def features(weights, x):
+        return module.apply(weights, x, train=False, method="features")
+
+    def means(weights):
+        phi = [
+            features(weights, decode(jnp.asarray(images[index])))[:count]
+            for index, count in batches(len(images), settings.batch_size)
+        ]
+        return class_prototypes(jnp.concatenate(phi), jnp.asarray(labels), num_classes=num_classes)
+
+    def loss(context, key, x_u, y):
+        weights, prototypes = context
+        return jnp.mean(jnp.square(features(weights, x_u) - prototypes[y]), axis=-1)
+
+    of_batch = functools.partial(
+        descend, make_gradient(loss), [(weights, means(weights)) for weights in checkpoints],
+        eps=eps, step_size=settings.step_size * eps, steps=settings.pgd_steps,
+    )  # fmt: skip
+
+    delta = perturb(
+        of_batch, noise_key, images, target(labels, num_classes), np.zeros(images.shape, np.float32),
+        batch_size=settings.batch_size, report=report,
+    )  # fmt: skip
+    return release(images, delta, eps=eps, norm="linf")
+
+
+SEP = BaselineMethod(
+    run=self_ensemble,
+    settings=SepSettings(),
+    summary="self-ensemble protection with feature alignment (Chen et al. 2023)",
+    norm="linf",
+    eps=2 / 255,
+    surrogates=True,
+)

@@ -1,0 +1,65 @@
+"""`ugejax protect --method NAME`: a baseline of the field in place of UGE; a release, and no key."""
+
+import argparse
+import dataclasses
+import json
+import sys
+
+import jax
+from rich.console import Console
+
+from ugejax.baselines import change_settings, find_baseline
+from ugejax.cli.arguments import build_parser
+from ugejax.cli.progress import Reporter
+from ugejax.cli.releasing import check_budget, is_there, publish, source_from
+from ugejax.data import load
+from ugejax.errors import UserError
+
+# What a baseline shares with UGE; everything else is refused with it. A key may be named, so that one command line
+# serves all methods, but none is made.
+SHARED = {
+    "command", "source", "out", "key", "method", "set", "eps", "seed", "data_dir", "n_train", "n_test", "image_size",
+    "save_images",
+}  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Protect a source by a baseline, or say that it is done already."""
+    console = Console(file=sys.stdout, soft_wrap=True)
+    method = find_baseline(arguments.method, "--method")
+    unset = build_parser().parse_args(["protect", "", "--out", ""])
+    for name, value in vars(arguments).items():
+        if name not in SHARED and value != getattr(unset, name):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option}: --method {arguments.method} has no use for it; leave it out")
+    settings = change_settings(method.settings, arguments.set, "--set")
+    norm = "l2" if method.norm == "l2" else "linf"
+    if arguments.eps is not None:
+        check_budget(arguments.eps, norm)
+    seed = 0 if arguments.seed is None else arguments.seed
+    source = source_from(arguments, seed)
+    splits = load(source)
+    train = splits.train
+    height, width, channels = train.images.shape[1:]
+    eps = method.default_eps((height, width, channels)) if arguments.eps is None else arguments.eps
+    card = {
+        "schema": 1,
+        "method": arguments.method,
+        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+        "eps": 1.0 if eps is None else eps,  # without a budget an image still cannot leave [0, 1]
+        "norm": norm,
+        "seed": seed,
+        "source": source.to_json(),
+        "n_train": len(train.images),
+        "n_test": 0 if splits.test is None else len(splits.test.images),
+    }
+    if is_there(arguments, card, console):
+        return 0
+    with Reporter(console) as reporter:
+        released = method.protect(
+            jax.random.key(seed), train.images, train.labels, len(train.class_names), eps=arguments.eps,
+            settings=settings, report=reporter.stage,
+        )  # fmt: skip
+    publish(arguments, released, train, card, console)
+    console.print("a baseline has no key: nobody is meant to learn from this release")
+    return 0

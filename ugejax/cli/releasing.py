@@ -1,0 +1,54 @@
+"""What every method of `ugejax protect` does around the protection itself."""
+
+import argparse
+import os
+
+import numpy as np
+from rich.console import Console
+
+from ugejax.data import Dataset, Source
+from ugejax.errors import UserError
+from ugejax.release import read_release, write_release
+
+
+def check_budget(eps: float, norm: str) -> None:
+    """Refuse an L-infinity budget above 1: somebody wrote grey levels."""
+    if norm == "linf" and eps > 1:
+        raise UserError(f"--eps {eps:g}: is not in (0, 1]; images are in [0, 1], so write 8/255 and not 8")
+
+
+def source_from(arguments: argparse.Namespace, seed: int) -> Source:
+    """The source and subset that the arguments name, in a form that holds from any folder."""
+    return Source(
+        name=_absolute(arguments.source), data_dir=arguments.data_dir and _absolute(arguments.data_dir),
+        n_train=arguments.n_train, n_test=arguments.n_test, seed=seed, image_size=arguments.image_size,
+    )  # fmt: skip
+
+
+def is_there(arguments: argparse.Namespace, card: dict, console: Console) -> bool:
+    """Whether the release was made already; refuses a folder that holds anything else."""
+    out = arguments.out
+    if not out.exists():
+        return False
+    if all(read_release(out).card.get(name) == value for name, value in card.items()):
+        console.print(f"{out} is this very release already; nothing to do")
+        return True
+    raise UserError(f"--out {out}: holds another release; name a new folder or remove it")
+
+
+def publish(arguments: argparse.Namespace, released: np.ndarray, train: Dataset, card: dict, console: Console) -> None:
+    """Write the release and say how much its images differ."""
+    out = arguments.out
+    write_release(
+        out, images=released, labels=train.labels, class_names=train.class_names, originals=train.images, card=card,
+        save_images=arguments.save_images,
+    )  # fmt: skip
+    final = read_release(out).card
+    console.print(f"release {out}: {len(released)} images, PSNR {final['psnr']['mean']:.1f} dB on average")
+
+
+def _absolute(name: str) -> str:
+    """Paths become absolute; names of data sets stay as they are."""
+    if not os.path.exists(name.split(",")[0]):
+        return name
+    return ",".join(os.path.abspath(part) for part in name.split(","))
