@@ -19,12 +19,12 @@ from ugejax.authorized import FORMS, build_authorized, default_step, new_key, se
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.cli import main
 from ugejax.errors import UserError
-from ugejax.perturbation.start import class_means, class_textures, misaligned_means, nearest_wrong_class
+from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
 from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
 from ugejax.training import Recipe
 
-TINY = Method(epochs=1, snapshots=2, surrogates=("mlp",), tile=4, block=2, batch_size=20)
+TINY = Method(epochs=1, snapshots=2, surrogates=("mlp",), period=4, batch_size=20)
 
 
 def toy(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +49,11 @@ def protection(form: str, method: Method = TINY, *, epochs: int = 2, seed: int =
 
 @pytest.mark.parametrize(
     ("form", "transforms"),
-    [*((form, False) for form in FORMS), ("plain", True), ("frozen-backbone", True)],
+    [
+        *((form, ()) for form in FORMS),
+        ("plain", ("crop-flip", "jpeg-30", "mixup")),
+        ("frozen-backbone", ("crop-flip",)),
+    ],
 )
 def test_every_form_releases_images_within_the_budget(form, transforms, tmp_path):
     images, labels = toy()
@@ -72,7 +76,7 @@ def test_every_form_releases_images_within_the_budget(form, transforms, tmp_path
     "changes",
     [
         {"parametrisation": "sample-wise", "feature_loss": "error-max"},
-        {"feature_loss": "distance", "undistillation": 0.5, "gradient_distance": "cosine"},
+        {"feature_loss": "distance", "undistillation": 0.5, "gradient_distance": "cosine", "transforms": ("mixup",)},
         {"norm": "l2", "eps": 0.5},
     ],
 )
@@ -89,7 +93,7 @@ def test_settings_of_the_method_stay_within_the_budget(changes, tmp_path):
     assert set(figures[-1][-1]) == expected
 
 
-@pytest.mark.parametrize("start", ["texture", "misaligned"])
+@pytest.mark.parametrize("start", ["stripes", "misaligned"])
 @pytest.mark.parametrize("parametrisation", ["class-wise", "sample-wise"])
 def test_without_epochs_the_start_is_released_and_nothing_is_trained(start, parametrisation, tmp_path):
     images, labels = toy()
@@ -236,17 +240,37 @@ def test_misalignment_pushes_every_class_towards_its_wrong_class():
         assert np.linalg.norm(pushed[k] - means[wrong[k]]) < np.linalg.norm(means[k] - means[wrong[k]]) - 0.05
 
 
-@pytest.mark.parametrize(("block", "tile"), [(1, 4), (2, 4), (4, 16), (3, 8), (2, 5), (8, 4)])
-def test_textures_are_blocks_periodic_and_mirror_symmetric(block, tile):
-    textures = np.asarray(
-        class_textures(jax.random.key(0), 5, (20, 37, 3), amplitude=0.03, block=block, tile=tile)
-    )  # not a multiple of most tiles
-    assert textures.shape == (5, 20, 37, 3)
-    np.testing.assert_allclose(np.abs(textures), 0.03)
-    np.testing.assert_array_equal(textures[:, tile:], textures[:, :-tile])
-    np.testing.assert_array_equal(textures[:, :, tile:], textures[:, :, :-tile])
-    one = textures[:, :tile, :tile]
-    np.testing.assert_array_equal(one, one[:, :, ::-1])
-    corner = one[:, :block, : min(block, tile - tile // 2)]
-    assert (corner == corner[:, :1, :1]).all()
-    assert len({texture.tobytes() for texture in textures}) > 1
+@pytest.mark.parametrize(("size", "period"), [((20, 37), 8), ((32, 32), 8), ((9, 8), 4), ((28, 28), 5)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_stripes_are_periodic_mirror_symmetric_and_of_opponent_colours(size, period, channels):
+    h, w = size
+    codes = {1: 4, 3: 12}[channels]
+    stripes = np.asarray(class_stripes(jax.random.key(0), codes, (h, w, channels), amplitude=0.03, period=period))
+    assert stripes.shape == (codes, h, w, channels)
+    np.testing.assert_allclose(np.abs(stripes), 0.03)
+    np.testing.assert_array_equal(stripes, stripes[:, :, ::-1])
+    np.testing.assert_array_equal(stripes[:, period:], stripes[:, :-period])
+    np.testing.assert_array_equal(stripes[:, :, period:], stripes[:, :, :-period])
+    along_rows = (stripes == stripes[:, :, :1]).all(axis=(1, 2, 3))
+    assert along_rows.sum() == codes // 2
+    np.testing.assert_array_equal(~along_rows, (stripes == stripes[:, :1]).all(axis=(1, 2, 3)))
+    if channels == 3:
+        assert not (abs(stripes.sum(axis=-1)) > 0.06).any()  # never black and white
+    assert len({one.tobytes() for one in stripes}) == codes
+
+
+@pytest.mark.parametrize(
+    ("classes", "channels", "bands"), [(2, 3, 1), (13, 3, 2), (144, 3, 2), (5, 1, 2), (1000, 3, 3)]
+)
+def test_more_classes_than_codes_get_words_of_codes_in_bands(classes, channels, bands):
+    stripes = np.asarray(class_stripes(jax.random.key(1), classes, (24, 16, channels), amplitude=1.0, period=8))
+    assert len({one.tobytes() for one in stripes}) == classes
+    height = 24 // bands
+    for band in range(bands):  # within a band, rows are alike or pixels of a row are
+        part = stripes[:, band * height : (band + 1) * height]
+        assert ((part == part[:, :, :1]).all(axis=(1, 2, 3)) | (part == part[:, :1]).all(axis=(1, 2, 3))).all()
+
+
+def test_stripes_are_dealt_by_the_key():
+    one, other = (class_stripes(jax.random.key(k), 10, (8, 8, 3), amplitude=1.0, period=8) for k in (0, 1))
+    assert (np.asarray(one) != np.asarray(other)).any()

@@ -4,7 +4,7 @@
 checkpoints in a private folder so that a killed run goes on where it was and ends with the same bytes:
 
 1. trajectory: the authorized network trains on the originals; skipped where its blind set makes matching exact;
-2. perturbation: the free noise tensor descends the method's losses; skipped where the method keeps random textures;
+2. perturbation: the free noise tensor descends the method's losses; skipped where the method keeps its start;
 3. release: every image gets its feasible perturbation, rounded to 8 bits.
 """
 
@@ -23,7 +23,7 @@ from ugejax.errors import UserError
 from ugejax.networks import build
 from ugejax.perturbation.feasible import allowed, feasible
 from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
-from ugejax.perturbation.start import class_means, class_textures, misaligned_means, nearest_wrong_class
+from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
 from ugejax.perturbation.update import Method, NoiseState, free_noise, make_update
 from ugejax.training import Recipe, initial_state, make_train_step, record_trajectory
 from ugejax.training.loop import epoch_order, run_steps
@@ -43,7 +43,7 @@ class Protection:
         num_classes: number of classes.
         key: PRNG key of what may be public: surrogates, order, rounding.
         training_key: secret PRNG key of the authorized network's training.
-        texture_key: secret PRNG key of the textures, which could otherwise be drawn again and subtracted.
+        texture_key: secret PRNG key of the stripes, which could otherwise be drawn again and subtracted.
     """
 
     method: Method
@@ -94,9 +94,7 @@ class Protection:
         if method.start == "misaligned":
             return misaligned_means(means, wrong, amplitude=size)
         h, w, c = means.shape[1:]
-        return class_textures(
-            self.texture_key, self.num_classes, (h, w, c), amplitude=size, block=method.block, tile=method.tile
-        )
+        return class_stripes(self.texture_key, self.num_classes, (h, w, c), amplitude=size, period=method.period)
 
     def _noise(self, images, labels, trajectory, folder, report) -> jax.Array:
         method, key = self.method, jax.random.fold_in(self.key, 1)

@@ -93,7 +93,8 @@ def dither_view(key: jax.Array, shape: tuple[int, int, int], *, step: int = 16, 
     Args:
         key: secret PRNG key.
         shape: (H, W, C) of the images.
-        step: step of the quantiser in grey levels; 2 * 255 * eps lets a perturbation use its whole budget.
+        step: step of the quantiser in grey levels; a perturbation of one sign and of e levels keeps the share
+            1 - e / (2 step) of itself on average.
         anchors: number of pixels that stay untouched and determine the dither of their image.
     """
     h, w, _ = shape

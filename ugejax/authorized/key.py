@@ -110,7 +110,7 @@ def read_key(path: Path) -> Key:
     file = path / "key.json"
     try:
         content = json.loads(file.read_text())
-        recipe = Recipe(**content["recipe"])
+        recipe = Recipe(**content["recipe"] | {"augment": tuple(content["recipe"]["augment"])})
         key = Key(
             form=content["form"],
             network=content["network"],

@@ -1,38 +1,56 @@
 """Where the perturbation starts: class-wise tensors that are learned before anything else, before any optimisation."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 
-def class_textures(
-    key: jax.Array, num_classes: int, shape: tuple[int, int, int], *, amplitude: float, block: int, tile: int
+def class_stripes(
+    key: jax.Array, num_classes: int, shape: tuple[int, int, int], *, amplitude: float, period: int
 ) -> jax.Array:
-    """One random texture per class: blocks of random sign, repeated with a period, each tile its own mirror image.
+    """Stripes for each class: a square wave along the rows or the columns, of one direction of colour.
 
-    Class-wise noise in blocks is linearly separable and hence learned first (Yu et al., "Availability attacks create
-    shortcuts", KDD 2022, LSP); the block sets its frequency. The period and the symmetry, our choice, leave it the same
-    under random crops, up to a shift within a tile, and under flips.
+    Class-wise noise that is linearly separable is learned first (Yu et al., "Availability attacks create shortcuts",
+    KDD 2022, LSP). This kind, our choice, stays so under random crops and flips, and harms perceptrons as well as
+    convolutions: a wave is its own mirror image, a shift changes its phase alone, and it is made of opponent colours,
+    in which natural images vary little: every sum of signs of red, green and blue but black and white. That gives
+    12 codes (2 of orientation, 6 of colour; of a grey image's one channel 4, by its sign). With more classes than
+    codes the image is divided into bands of rows, and a class has a word of codes.
 
     Args:
-        key: PRNG key.
-        num_classes: number of textures.
+        key: PRNG key; deals the words to the classes.
+        num_classes: K.
         shape: (H, W, C).
         amplitude: absolute value of every element, in units of [0, 1].
-        block: side of a block in pixels.
-        tile: period in pixels.
+        period: of the wave in pixels.
 
     Returns:
         float32 [num_classes, H, W, C].
     """
-    h, w, c = shape
-    blocks = -(-tile // block)
-    signs = jax.random.rademacher(key, (num_classes, blocks, blocks, c), jnp.float32)
-    pattern = signs.repeat(block, axis=1).repeat(block, axis=2)[:, :tile, :tile]
-    half = tile // 2
-    pattern = jnp.concatenate([pattern[:, :, : tile - half], pattern[:, :, :half][:, :, ::-1]], axis=2)
-    return amplitude * jnp.tile(pattern, (1, -(-h // tile), -(-w // tile), 1))[:, :h, :w]
+    h, w, channels = shape
+    signs = np.array(list(itertools.product((1, -1), repeat=channels)))
+    colours = signs if channels == 1 else signs[abs(signs.sum(axis=1)) < channels]
+    codes = 2 * len(colours)
+    bands = next(bands for bands in itertools.count(1) if codes**bands >= num_classes)
+    words = np.asarray(jax.random.permutation(key, codes**bands)[:num_classes])
+    digits = words[:, None] // codes ** np.arange(bands) % codes
+    horizontal = _square_wave(h, period)[:, None, None] * colours[:, None, None, :]
+    vertical = _square_wave(w, period)[None, :, None] * colours[:, None, None, :]
+    bank = np.concatenate(
+        [np.broadcast_to(stripes, (len(colours), h, w, channels)) for stripes in (horizontal, vertical)]
+    )
+    rows = np.arange(h)
+    band = rows * bands // h
+    return jnp.asarray(amplitude * bank[digits[:, band], rows], jnp.float32)
+
+
+def _square_wave(size: int, period: int) -> np.ndarray:
+    """Signs of a cosine about the middle of `size` pixels, hence mirror-symmetric."""
+    phase = 2 * np.pi * (np.arange(size) - (size - 1) / 2) / period
+    return np.where(np.cos(phase) > -1e-9, 1, -1)
 
 
 def class_means(images: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
