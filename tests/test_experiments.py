@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 EXPERIMENTS = sorted(
-    path.stem for path in (Path(__file__).parent.parent / "experiments").glob("*.py") if path.stem != "__init__"
+    path.stem
+    for path in (Path(__file__).parent.parent / "experiments").glob("*.py")
+    if '__name__ == "__main__"' in path.read_text()
 )
 
 

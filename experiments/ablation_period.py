@@ -1,0 +1,16 @@
+"""Ablation of the perturbation's frequency: the period of the stripes in pixels.
+
+Command:
+    python -m experiments.ablation_period --data-dir TFDS_FOLDER --out runs/ablation-period [--scale small]
+
+Time: about 20 minutes on two CPU cores at the small scale; what is finished is not done again.
+
+Expect (table in BUILD_NOTES.md): convolutional hackers are harmed most by short periods, perceptrons by longer ones.
+"""
+
+from experiments.variants import ablate
+
+VARIANTS = {str(period): ["--period", str(period)] for period in (2, 4, 8, 16)}
+
+if __name__ == "__main__":
+    raise SystemExit(ablate(__doc__, "period", VARIANTS))

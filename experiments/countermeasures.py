@@ -1,0 +1,45 @@
+"""What fights the protection, and how well: every counter-measure beside the same one on originals, on CIFAR-10.
+
+Command:
+    python -m experiments.countermeasures --data-dir TFDS_FOLDER --out runs/countermeasures [--scale small]
+
+Time: at the small scale (5,000 training and 2,000 test images, budget 8/255, hacker cnn, one seed) about an hour on two
+CPU cores; what is finished is not done again.
+
+Expect (table in BUILD_NOTES.md): augmentation and filters that need no knowledge of the method leave a hacker with half
+of what the same counter-measure leaves him of originals, JPEG with more, and a hacker who knows the method and
+subtracts each class's texture with nearly all.
+"""
+
+from statistics import mean
+
+from experiments.scales import parser, protect_and_evaluate
+
+AUGMENTATION = ("crop-flip", "cutout", "mixup", "cutmix")
+FILTERS = ("grey", "blur", "bdr", "jpeg-10", "jpeg-30", "jpeg-75", "low-pass", "total-variation")
+ADAPTIVE = ("class-means", "orthogonal-projection", "key-recovery", "spectrum-notch", "random-projections")
+ORIGINALS = ("clean-5", "only-clean-5", "clean-20", "only-clean-20")
+
+
+def main() -> int:
+    arguments = parser(__doc__).parse_args()
+    arguments.hackers = arguments.hackers or "cnn"
+    names = ",".join(("none", *AUGMENTATION, *FILTERS, *ADAPTIVE, *ORIGINALS))
+    results = protect_and_evaluate(arguments.out, arguments, seed=0, settings=[], countermeasures=names)
+    print("| counter-measure | network | on originals | on the release | peak | share |")
+    print("|---|---|---|---|---|---|")
+    for row in results["rows"]:
+        if row["role"] == "hacker":
+            cells = [row[f"{kind}_accuracy"] for kind in ("clean", "protected", "protected_peak")] + [row["retention"]]
+            figures = " | ".join(f"{cell:.3f}" for cell in cells)
+            print(f"| {row['countermeasure']} | {row['network']} | {figures} |")
+    for title, chosen in (("need not know the method", (*AUGMENTATION, *FILTERS)), ("know it", ADAPTIVE)):
+        share = mean(
+            row["retention"] for row in results["rows"] if row["role"] == "hacker" and row["countermeasure"] in chosen
+        )
+        print(f"\nmean share of counter-measures that {title}: {share:.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

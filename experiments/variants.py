@@ -1,0 +1,53 @@
+"""An ablation: the main job once for each variant of a setting, as a table, as JSON and as a figure."""
+
+import json
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+from experiments.scales import parser, protect_and_evaluate  # noqa: E402
+
+
+def ablate(description: str | None, name: str, variants: dict[str, list[str]]) -> int:
+    """Protect and evaluate with each variant; seed 0, hackers cnn and mlp without counter-measure unless told.
+
+    Args:
+        description: the experiment's docstring.
+        name: what varies, for the figure's axis.
+        variants: for each value the arguments of `ugejax protect`.
+    """
+    arguments = parser(description).parse_args()
+    arguments.hackers = arguments.hackers or "cnn,mlp"
+    rows = []
+    for value, settings in variants.items():
+        folder = arguments.out / value.replace("/", "-")
+        results = protect_and_evaluate(folder, arguments, seed=0, settings=settings, countermeasures="none")
+        psnr = json.loads((folder / "release" / "card.json").read_text())["psnr"]["mean"]
+        rows += [{name: value, "psnr": round(psnr, 2), **row} for row in results["rows"]]
+    (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+    print(f"| {name} | PSNR | role | network | counter-measure | on originals | on the release | peak | backbone |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        accuracies = [row.get(f"{kind}_accuracy") for kind in ("clean", "protected", "protected_peak", "backbone")]
+        cells = [row[name], row["psnr"], row["role"], row["network"], row["countermeasure"]]
+        cells += ["" if accuracy is None else f"{accuracy:.3f}" for accuracy in accuracies]
+        print("| " + " | ".join(str(cell) for cell in cells) + " |")
+    _draw(arguments.out / "figure.png", name, list(variants), rows)
+    return 0
+
+
+def _draw(path, name, values, rows):
+    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    series: dict[str, list[float]] = {}
+    for row in rows:
+        label = f"{row['role'].replace('_', ' ')} {row['network']}, {row['countermeasure']}"
+        series.setdefault(label, []).append(row["protected_accuracy"])
+    for label, accuracies in series.items():
+        axis.plot(values, accuracies, "o-", label=label)
+    axis.set(xlabel=name, ylabel="accuracy on clean test images", ylim=(0, None))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
