@@ -75,6 +75,7 @@ def test_release_and_key(made):
     assert card["eps"] == pytest.approx(32 / 255)
     assert 0 < card["realised_eps"]["linf"] <= card["eps"] + 1e-9
     assert card["key_fingerprint"] == key["fingerprint"]
+    assert any("class-means" in limit for limit in card["limits"])
     assert card["source"]["name"] == str(made / "toy.npz")
     with np.load(made / "R" / "data.npz") as data:
         assert data["data"].shape == (48, 8, 8, 1)
@@ -201,10 +202,30 @@ def test_verify_finds_one_changed_pixel(place, capsys, with_originals):
     assert "FAILED" in capsys.readouterr().out
 
 
+def test_a_baseline_makes_a_release_and_no_key(made, tmp_path, capsys):
+    out = tmp_path / "em"
+    settings = ["--set", "surrogate=mlp", "--set", "rounds=1", "--set", "pgd_steps=2", "--set", "train_steps=2"]
+    command = ["protect", str(made / "toy.npz"), "--out", str(out), "--key", str(tmp_path / "K"), "--method", "em"]
+    assert main([*command, *settings, "--n-test", "12", "--eps", "32/255"]) == 0
+    assert not (tmp_path / "K").exists()
+    card = json.loads((out / "card.json").read_text())
+    assert (card["method"], card["settings"]["rounds"], card["settings"]["surrogate"]) == ("em", 1, "mlp")
+    assert 0 < card["realised_eps"]["linf"] <= 32 / 255 + 1e-9
+    assert main(["verify", str(out), "--originals", "card"]) == 0
+    before = tree(out)
+    assert main([*command, *settings, "--n-test", "12", "--eps", "32/255"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert tree(out) == before
+    attacked = ["attack", str(out), "--out", str(tmp_path / "A"), "--hackers", "mlp", "--epochs", "2"]
+    assert main(attacked) == 0
+    rows = json.loads((tmp_path / "A" / "results.json").read_text())["rows"]
+    assert [(row["role"], row["network"]) for row in rows] == [("hacker", "mlp")]
+
+
 def test_list_names_everything(capsys):
     assert main(["list"]) == 0
     said = capsys.readouterr().out
-    for name in ("res-tiny", "r18", "keyed-dither", "frozen-backbone", "crop-flip", "key-recovery"):
+    for name in ("res-tiny", "r18", "keyed-dither", "frozen-backbone", "crop-flip", "key-recovery", "em-class"):
         assert name in said
 
 
@@ -244,6 +265,16 @@ MISTAKES = {
     "no epochs": (["evaluate", "R", "--key", "key-R", "--out", "new", "--epochs", "0"], "--epochs"),
     "no report": (["report", "R"], "results.json"),
     "no command": (["protects"], "protects"),
+    "no key for uge": (["protect", "toy.npz", "--out", "new"], "--key"),
+    "set with uge": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--set", "rounds=2"], "--set"),
+    "method": (["protect", "toy.npz", "--out", "new", "--method", "lsq"], "did you mean 'lsp'"),
+    "option of uge with a baseline": (
+        ["protect", "toy.npz", "--out", "new", "--method", "lsp", "--period", "4"],
+        "--period: --method lsp has no use for it",
+    ),
+    "setting of a baseline": (["protect", "toy.npz", "--out", "new", "--method", "em", "--set", "round=2"], "rounds"),
+    "eps 8 with a baseline": (["protect", "toy.npz", "--out", "new", "--method", "em", "--eps", "8"], "8/255"),
+    "baseline over a release": (["protect", "toy.npz", "--out", "R", "--method", "lsp"], "--out R"),
 }
 
 

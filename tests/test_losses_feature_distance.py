@@ -148,6 +148,14 @@ def test_wrong_class_depends_on_the_key_and_maps_over_keys():
     assert all(set(wrong[:, label].tolist()) == set(range(10)) - {label} for label in range(10))
 
 
+@pytest.mark.parametrize("loss", [error_minimising, targeted_error_maximising])
+def test_cross_entropies_of_shares(loss):
+    logits, labels = normal(4, 4, 3), jnp.array([0, 2, 1, 1])
+    np.testing.assert_allclose(loss(logits, jax.nn.one_hot(labels, 3)), loss(logits, labels), rtol=1e-6)
+    shares = jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(3), 4), jnp.float32)
+    np.testing.assert_allclose(loss(logits, shares), optax.softmax_cross_entropy(logits, shares), rtol=1e-5)
+
+
 def test_wrong_class_needs_two_classes():
     with pytest.raises(ValueError, match="at least 2"):
         wrong_class(jax.random.key(0), jnp.zeros(3, jnp.int32), num_classes=1)

@@ -114,3 +114,23 @@ def test_jit_and_vmap_agree_with_plain_calls():
         return undistillation(z_x[None], z_u[None], label[None], temperature=2.0)[0]
 
     np.testing.assert_allclose(jax.jit(jax.vmap(one))(logits_x, logits_u, LABELS), plain, rtol=1e-5, atol=1e-7)
+
+
+def test_mixed_examples_have_several_labels():
+    logits_x, logits_u = logits_pair()
+    np.testing.assert_array_equal(
+        undistillation(logits_x, logits_u, jax.nn.one_hot(LABELS, 5), temperature=2.0),
+        undistillation(logits_x, logits_u, LABELS, temperature=2.0),
+    )
+    shares = jnp.array([[0.3, 0.7, 0, 0, 0], [0, 0, 1.0, 0, 0], [0.2, 0.2, 0.2, 0.2, 0.2]])
+
+    def total(logits_u):
+        values = undistillation(logits_x, logits_u, shares, temperature=1.0)
+        return values.sum(), values
+
+    gradient, values = jax.jit(jax.grad(total, has_aux=True))(logits_u)
+    kept_x, kept_u = (z[0, 2:] for z in (logits_x, logits_u))
+    expected = optax.losses.kl_divergence(jax.nn.log_softmax(kept_u), jax.nn.softmax(kept_x))
+    np.testing.assert_allclose(values[0], expected, rtol=1e-4)
+    assert values[2] == 0  # nothing is left beyond the labels
+    assert np.isfinite(gradient).all() and not gradient[2].any() and not gradient[0, :2].any()

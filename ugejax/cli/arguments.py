@@ -16,13 +16,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def fraction(text: str) -> float:
-    """A budget such as 8/255 or 0.03, in (0, 1]."""
+    """A budget such as 8/255 or 0.03, above 0."""
     try:
         value = float(Fraction(text.replace(" ", "")))
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 8/255 or 0.03") from None
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not in (0, 1]; images are in [0, 1], so write 8/255 and not 8")
+    if not (value > 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
     return value
 
 
@@ -74,7 +74,7 @@ def build_parser() -> Parser:
     protect = commands.add_parser("protect", help="make a release and a key from originals")
     protect.add_argument("source", metavar="SOURCE", help="digits, a TFDS name, an image folder, .npz, or .npy pair")
     protect.add_argument("--out", type=Path, required=True, help="release folder to make")
-    protect.add_argument("--key", type=Path, required=True, help="key folder: made if it is not there, else used again")
+    protect.add_argument("--key", type=Path, help="key folder: made if it is not there, else used again")
     _subset(protect)
     protect.add_argument("--seed", type=natural, help="derive the key from this seed: reproducible, hence guessable")
     protect.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
@@ -93,6 +93,9 @@ def build_parser() -> Parser:
     evaluate.add_argument("release", type=Path, metavar="RELEASE")
     evaluate.add_argument("--key", type=Path, required=True)
     _evaluation(evaluate)
+    evaluate.add_argument(
+        "--distillation", help="also train students of the authorized network; comma-separated, see `ugejax list`"
+    )
 
     attack = commands.add_parser("attack", help="the hacker's call: train on a release without the key")
     attack.add_argument("release", type=Path, metavar="RELEASE")
@@ -114,12 +117,15 @@ def build_parser() -> Parser:
 
 def add_method(parser: argparse.ArgumentParser) -> None:
     """The settings of the method; defaults are those of `ugejax.perturbation.update.Method`."""
-    parser.add_argument("--method", choices=["uge"], default="uge", help="only UnGeneralizable Examples so far")
+    parser.add_argument("--method", default="uge", help="uge, or a baseline: see `ugejax list` (default %(default)s)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of a baseline, such as rounds=20"
+    )
     parser.add_argument(
         "--authorized", metavar="FORM", default="keyed-dither", help="see `ugejax list` (default %(default)s)"
     )
     parser.add_argument(
-        "--dither-step", type=step, help="step of keyed-dither's quantiser in grey levels (default 2 eps)"
+        "--dither-step", type=step, help="step of keyed-dither's quantiser in grey levels (default 3 eps)"
     )
     parser.add_argument("--network", default="cnn", help="backbone of the authorized network (default %(default)s)")
     parser.add_argument("--epochs", type=positive, help="epochs of the authorized network's training")
@@ -127,10 +133,9 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--eps", type=fraction, help="budget, such as 8/255 (default)")
     group.add_argument("--norm", choices=["linf", "l2"], help="norm of the budget (default linf)")
     group.add_argument("--parametrisation", choices=["class-wise", "sample-wise"])
-    group.add_argument("--start", choices=["texture", "misaligned"], help="what the perturbation starts from")
-    group.add_argument("--tile", type=positive, help="period of the random textures in pixels")
-    group.add_argument("--block", type=positive, help="side of the random textures' blocks in pixels")
-    group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the random textures")
+    group.add_argument("--start", choices=["stripes", "misaligned"], help="what the perturbation starts from")
+    group.add_argument("--period", type=positive, help="of the stripes in pixels")
+    group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the start")
     group.add_argument("--step-size", type=weight, help="signed-gradient step as a share of eps")
     group.add_argument("--gradient-matching", type=weight, help="weight of L_gm")
     group.add_argument("--gradient-distance", choices=["l2", "cosine"])
@@ -140,6 +145,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--temperature", type=weight, help="of the undistillation")
     group.add_argument("--surrogates", help="networks, comma-separated")
     group.add_argument("--snapshots", type=positive, help="of the authorized network's trajectory")
+    group.add_argument("--transforms", help="one of these in each update, comma-separated, or none (default crop-flip)")
 
 
 def _subset(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,15 @@ from ugejax.cli.originals import load_originals, load_test
 from ugejax.cli.progress import Reporter
 from ugejax.countermeasures import parse_countermeasures
 from ugejax.errors import UserError
-from ugejax.evaluation import DEFAULT_HACKERS, Evaluation, evaluate, parse_hackers, summarise, write_results
+from ugejax.evaluation import (
+    DEFAULT_HACKERS,
+    Evaluation,
+    evaluate,
+    parse_distillations,
+    parse_hackers,
+    summarise,
+    write_results,
+)
 from ugejax.evaluation.results import SCHEMA
 from ugejax.evaluation.trial import default_cache
 from ugejax.release import read_release
@@ -26,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     default = DEFAULT_HACKERS if keyed else tuple(name for name in DEFAULT_HACKERS if name != "wrong-key")
     hackers = default if arguments.hackers is None else parse_hackers(arguments.hackers)
     countermeasures = parse_countermeasures(arguments.countermeasures)
+    distillations = parse_distillations(arguments.distillation) if keyed and arguments.distillation is not None else ()
     if not keyed and "wrong-key" in hackers:
         raise UserError("--hackers: wrong-key needs to know the key's form; use `ugejax evaluate --key`")
     release = read_release(arguments.release)
@@ -47,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         tuple(countermeasures),
         arguments.epochs,
         arguments.seeds,
+        distillations,
     )
     results = evaluate_into(arguments.out, evaluation, release.card, str(arguments.release), arguments.cache)
     print_table(results, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140))

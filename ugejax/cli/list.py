@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ugejax.authorized import FORMS
+from ugejax.baselines import BASELINES
 from ugejax.countermeasures import COUNTERMEASURES
+from ugejax.evaluation import DISTILLATIONS
 from ugejax.networks import NETWORKS
 
 
@@ -17,18 +19,11 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140)
     summaries = {name: (inspect.getdoc(build) or "").split("\n")[0] for name, build in NETWORKS.items()}
     console.print(_table("networks", summaries))
+    methods = {"uge": "UnGeneralizable Examples: learnable for the holder of the key"}
+    console.print(_table("methods", methods | {name: method.summary for name, method in BASELINES.items()}))
     console.print(_table("authorized forms", {name: form.summary for name, form in FORMS.items()}))
-    kinds = {
-        name: "augments"
-        if c.augment
-        else "adapts to the release"
-        if c.adapt
-        else "preprocesses"
-        if c.preprocess
-        else ""
-        for name, c in COUNTERMEASURES.items()
-    }
-    console.print(_table("counter-measures", kinds))
+    console.print(_table("counter-measures", {name: c.summary for name, c in COUNTERMEASURES.items()}))
+    console.print(_table("distillation", {name: d.summary for name, d in DISTILLATIONS.items()}))
     return 0
 
 

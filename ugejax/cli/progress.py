@@ -38,3 +38,7 @@ class Reporter:
         elif time.monotonic() - self._last > 10:
             self._last = time.monotonic()
             self._console.print(f"{share:4.0%} {text}", highlight=False)
+
+    def stage(self, name: str, done: int, of: int, figures: dict[str, float]) -> None:
+        """Show how far a stage has come, and its figures."""
+        self.update(done / of, f"{name} {done}/{of} " + " ".join(f"{k} {v:.4f}" for k, v in figures.items()))

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import secrets
 import sys
 from pathlib import Path
@@ -13,19 +12,36 @@ import jax
 from rich.console import Console
 
 from ugejax.authorized import FORMS, Key, build_authorized, default_step, new_key, read_key, write_key
+from ugejax.cli import baseline
 from ugejax.cli.progress import Reporter
+from ugejax.cli.releasing import check_budget, is_there, publish, source_from
 from ugejax.data import Source, Splits, load
 from ugejax.errors import UserError
 from ugejax.networks import build
 from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
-from ugejax.release import read_release, write_release
 from ugejax.training import default_recipe
+from ugejax.transforms import parse_transforms
+
+# What whoever relies on a release has to know, in its card.
+CLASS_WISE_LIMITS = [
+    "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
+    "release and subtracts it, learns nearly as well as from the originals (counter-measure class-means). It keeps out "
+    "who does not know that; it does not keep out who does.",
+    "JPEG and other filters undo a part of it.",
+]
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Protect a source, or say that it is done already."""
+    if arguments.method != "uge":
+        return baseline.run(arguments)
+    if arguments.set:
+        raise UserError("--set: for baselines; the settings of uge are options of their own")
+    if arguments.key is None:
+        raise UserError("--key: name the private folder that shall hold the key")
     method = method_from(arguments)
+    check_budget(method.eps, method.norm)
     if arguments.authorized not in FORMS:
         raise UserError(f"--authorized {arguments.authorized}: unknown form; choose one of {', '.join(FORMS)}")
     build(arguments.network, 2)  # refuse unknown names before anything is read or written
@@ -48,6 +64,8 @@ def method_from(arguments: argparse.Namespace) -> Method:
         given["epochs"] = arguments.perturbation_epochs
     if arguments.surrogates is not None:
         given["surrogates"] = tuple(name.strip() for name in arguments.surrogates.split(",") if name.strip())
+    if arguments.transforms is not None:
+        given["transforms"] = parse_transforms(arguments.transforms, "--transforms")
     if given.get("surrogates") == ():
         raise UserError("--surrogates: names no network")
     if "epochs" not in given and arguments.authorized in FORMS and not FORMS[arguments.authorized].exact:
@@ -64,14 +82,10 @@ def _step(arguments: argparse.Namespace, method: Method) -> int | None:
 
 def protect(arguments: argparse.Namespace, method: Method, console: Console) -> None:
     """Protect; everything that the release depends on is in the arguments, the originals and the key."""
-    out, folder = arguments.out, arguments.key
+    folder = arguments.key
     fresh = not (folder / "key.json").exists()
     key = _draft_key(arguments, method) if fresh else _existing_key(arguments, method)
-    source = Source(
-        name=_absolute(arguments.source),
-        data_dir=arguments.data_dir and _absolute(arguments.data_dir), n_train=arguments.n_train,
-        n_test=arguments.n_test, seed=key.public_seed, image_size=arguments.image_size,
-    )  # fmt: skip
+    source = source_from(arguments, key.public_seed)
     splits = load(source)
     train = splits.train
     shape = tuple(int(side) for side in train.images.shape[1:])
@@ -83,11 +97,8 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
             f"{len(train.class_names)} of {shape}; name a new key folder"
         )
     card = _card(method, key, source, splits)
-    if out.exists():
-        if all(read_release(out).card.get(name) == value for name, value in card.items()):
-            console.print(f"{out} is this very release already; nothing to do")
-            return
-        raise UserError(f"--out {out}: holds another release; name a new folder or remove it")
+    if is_there(arguments, card, console):
+        return
     network = build_authorized(key, None if fresh else folder)
     if fresh:
         write_key(folder, key, network.arrays)
@@ -100,18 +111,8 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
         texture_key=key.prng("textures"),
     )  # fmt: skip
     with Reporter(console) as reporter:
-        released = job.run(
-            train.images, train.labels, work,
-            lambda stage, done, of, figures: reporter.update(
-                done / of, f"{stage} {done}/{of} " + " ".join(f"{k} {v:.4f}" for k, v in figures.items())
-            ),
-        )  # fmt: skip
-    write_release(
-        out, images=released, labels=train.labels, class_names=train.class_names, originals=train.images, card=card,
-        save_images=arguments.save_images,
-    )  # fmt: skip
-    final = read_release(out).card
-    console.print(f"release {out}: {len(released)} images, PSNR {final['psnr']['mean']:.1f} dB on average")
+        released = job.run(train.images, train.labels, work, reporter.stage)
+    publish(arguments, released, train, card, console)
     console.print(f"key {folder}: fingerprint {key.fingerprint}; keep it private")
     if key.from_seed:
         console.print(
@@ -133,6 +134,7 @@ def _card(method: Method, key: Key, source: Source, splits: Splits) -> dict:
         "eps": method.eps,
         "norm": method.norm,
         "seed": key.public_seed,
+        "limits": CLASS_WISE_LIMITS if method.parametrisation == "class-wise" else [],
         "key_fingerprint": key.fingerprint,
         "key_from_seed": key.from_seed,
         "source": source.to_json(),
@@ -177,13 +179,6 @@ def _existing_key(arguments: argparse.Namespace, method: Method) -> Key:
 
 def _master(seed: int) -> bytes:
     return f"seed {seed}".encode()
-
-
-def _absolute(name: str) -> str:
-    """Paths are remembered in a form that holds from any folder; names of data sets stay as they are."""
-    if not os.path.exists(name.split(",")[0]):
-        return name
-    return ",".join(os.path.abspath(part) for part in name.split(","))
 
 
 def _check_folders(out: Path, key: Path) -> None:

@@ -29,8 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
     test = load_test(release, arguments.test, arguments.data_dir) if arguments.test else None
     network = build_authorized(key, arguments.key)
-    epochs = default_recipe(key.network, epochs=arguments.epochs or key.recipe.epochs, augment=arguments.augment).epochs
-    recipe = dataclasses.replace(key.recipe, epochs=epochs, augment=arguments.augment)
+    augment = ("crop-flip",) if arguments.augment else ()
+    epochs = default_recipe(key.network, epochs=arguments.epochs or key.recipe.epochs, augment=augment).epochs
+    recipe = dataclasses.replace(key.recipe, epochs=epochs, augment=augment)
     settings = json.dumps([dataclasses.asdict(recipe), key.fingerprint, release.card["sha256"]], sort_keys=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{hashlib.sha256(settings.encode()).hexdigest()[:16]}")

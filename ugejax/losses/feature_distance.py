@@ -5,7 +5,8 @@ networks (CLIP's image tower there) L_fd pushes phi(x + delta) away from phi(x),
 class. What is known of the paper does not give the distance or how the other class is chosen: those are our choice.
 The two losses on logits are the noises of earlier work, for surrogates that are trained jointly or beforehand.
 
-Features are float [B, ...] (flattened per example), logits float [B, K], labels int [B] in [0, K).
+Features are float [B, ...] (flattened per example), logits float [B, K], labels int [B] in [0, K) or, where stated,
+float [B, K]: the shares of the classes in an example, which sum to 1 (mixup and the like).
 """
 
 import jax
@@ -102,7 +103,7 @@ def error_minimising(logits_u: jax.Array, labels: jax.Array) -> jax.Array:
 
     Args:
       logits_u: the surrogate's logits on released images, float [B, K].
-      labels: true classes, int [B].
+      labels: true classes, int [B], or their shares, float [B, K].
 
     Returns:
       float [B], at least 0.
@@ -119,7 +120,8 @@ def targeted_error_maximising(logits_u: jax.Array, target_labels: jax.Array) -> 
 
     Args:
       logits_u: the surrogate's logits on released images, float [B, K].
-      target_labels: wrong classes, int [B].
+      target_labels: wrong classes, int [B], or their shares, float [B, K]: in mixed examples each class's share goes
+        to its wrong class.
 
     Returns:
       float [B], at least 0.
@@ -157,4 +159,7 @@ def _flat_pair(phi_x: jax.Array, phi_u: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], axis=-1)[..., 0]
+    log_p = jax.nn.log_softmax(logits)
+    if labels.ndim == logits.ndim:
+        return -jnp.sum(labels * log_p, axis=-1)
+    return -jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]

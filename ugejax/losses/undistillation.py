@@ -22,13 +22,14 @@ def undistillation(logits_x: jax.Array, logits_u: jax.Array, labels: jax.Array, 
     Args:
       logits_x: the authorized network's logits on the originals, z(x), float [B, K].
       logits_u: its logits on the released images, z(x_u), float [B, K].
-      labels: true classes y, int [B].
+      labels: true classes y, int [B], or the shares of the classes in mixed examples, float [B, K], where every class
+        with a share counts as the label; an example in which all have one gets 0.
       temperature: T, above 0; distillation commonly uses 2 to 20.
 
     Returns:
       float [B], at least 0 up to rounding; without upper limit.
     """
-    beyond = jnp.arange(logits_x.shape[-1]) != labels[..., None]
+    beyond = labels == 0 if labels.ndim == logits_x.ndim else jnp.arange(logits_x.shape[-1]) != labels[..., None]
     log_q_x = _log_softmax_where(logits_x / temperature, beyond)
     log_q_u = _log_softmax_where(logits_u / temperature, beyond)
     return jnp.sum(jnp.where(beyond, jnp.exp(log_q_x) * (log_q_x - log_q_u), 0.0), axis=-1)
