@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ugejax.cli import main
+from ugejax.cli.lock import alone_in
 
 TINY = ["--network", "mlp", "--surrogates", "mlp", "--n-test", "12", "--eps", "32/255", "--epochs", "2"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -175,6 +176,27 @@ def test_train_needs_the_release_and_the_key_alone(place, tmp_path, capsys):
     assert 0 <= results["accuracy"]["test"] <= 1
     # The second call found the trained network and scored it again.
     assert lines[0].split(", ")[0] in lines[1]
+
+
+@pytest.mark.parametrize("command", ["protect", "train"])
+def test_two_runs_in_one_folder_are_refused(command, place, capsys):
+    if command == "protect":
+        arguments = protect(place, "new", "--seed", "0")
+        assert main(arguments) == 0
+        shutil.rmtree(place / "new")
+        (held,) = (place / "key-new" / "runs").iterdir()
+    else:
+        held = place / "trained"
+        held.mkdir()
+        arguments = ["train", str(place / "R"), "--key", str(place / "key-R"), "--out", str(held), "--epochs", "1"]
+    before = tree(place)
+    capsys.readouterr()
+    with alone_in(held):
+        assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert str(held) in error and error.count("\n") == 1
+    assert tree(place) == before
+    assert main(arguments) == 0
 
 
 def test_verify(place, tmp_path, capsys):

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ugejax.authorized import FORMS, Key, build_authorized, default_step, new_key, read_key, write_key
 from ugejax.cli import baseline
+from ugejax.cli.lock import alone_in
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import check_budget, is_there, publish, source_from
 from ugejax.data import Source, Splits, load
@@ -110,9 +111,10 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
         method, network, key.recipe, key.num_classes, jax.random.key(key.public_seed), key.prng("training"),
         texture_key=key.prng("textures"),
     )  # fmt: skip
-    with Reporter(console) as reporter:
-        released = job.run(train.images, train.labels, work, reporter.stage)
-    publish(arguments, released, train, card, console)
+    with alone_in(work):
+        with Reporter(console) as reporter:
+            released = job.run(train.images, train.labels, work, reporter.stage)
+        publish(arguments, released, train, card, console)
     console.print(f"key {folder}: fingerprint {key.fingerprint}; keep it private")
     if key.from_seed:
         console.print(

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ugejax.authorized import build_authorized, read_key, seen
 from ugejax.checkpoint import StepCheckpoints
+from ugejax.cli.lock import alone_in
 from ugejax.cli.originals import load_test
 from ugejax.cli.progress import Reporter
 from ugejax.errors import UserError
@@ -34,14 +35,14 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = dataclasses.replace(key.recipe, epochs=epochs, augment=augment)
     settings = json.dumps([dataclasses.asdict(recipe), key.fingerprint, release.card["sha256"]], sort_keys=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{hashlib.sha256(settings.encode()).hexdigest()[:16]}")
-
+    run = hashlib.sha256(settings.encode()).hexdigest()[:16]
     images = seen(network.view, release.images)
-    optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
-    state = initial_state(network.variables, optimizer)
-    if done := checkpoints.steps():
-        state = checkpoints.restore(done[-1], state)
-    with Reporter(Console(file=sys.stderr)) as reporter:
+    with alone_in(arguments.out), Reporter(Console(file=sys.stderr)) as reporter:
+        checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{run}")
+        optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
+        state = initial_state(network.variables, optimizer)
+        if done := checkpoints.steps():
+            state = checkpoints.restore(done[-1], state)
 
         def after_epoch(epoch, state, loss):
             checkpoints.save(epoch, state)
@@ -49,14 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         step = make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all")
         state = fit(
-            step,
-            state,
-            jnp.asarray(images),
-            jnp.asarray(release.labels),
-            recipe,
-            key.prng("training"),
+            step, state, jnp.asarray(images), jnp.asarray(release.labels), recipe, key.prng("training"),
             after_epoch=after_epoch,
-        )
+        )  # fmt: skip
     figures = {"training": accuracy(network.module, state.variables, jnp.asarray(images), release.labels)}
     if test is not None:
         figures["test"] = accuracy(
