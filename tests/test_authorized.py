@@ -15,9 +15,9 @@ from ugejax.authorized import FORMS, build_authorized, default_step, new_key, re
 from ugejax.authorized.content import content_view
 from ugejax.authorized.dither import dither_view
 from ugejax.authorized.linear import linear_view
-from ugejax.authorized.patches import patchify, unpatchify
 from ugejax.authorized.view import IdentityView
 from ugejax.errors import UserError
+from ugejax.patches import patchify, unpatchify
 from ugejax.perturbation.feasible import allowed, feasible
 from ugejax.training import default_recipe
 

@@ -258,6 +258,15 @@ MISTAKES = {
     "form": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--authorized", "plane"], "--authorized"),
     "network": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--network", "cnnn"], "did you mean 'cnn'"),
     "surrogate": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--surrogates", "mlpp"], "mlpp"),
+    "network for larger images": (
+        ["protect", "toy.npz", "--out", "new", "--key", "new-key", "--network", "vgg16-bn"],
+        "too small for VGG: choose another network, or protect with --image-size 32",
+    ),
+    "surrogate for larger images": (
+        ["protect", "toy.npz", "--out", "new", "--key", "new-key", "--surrogates", "mlp,vgg16-bn"],
+        "too small for VGG",
+    ),
+    "hacker for larger images": (["attack", "R", "--out", "new", "--hackers", "mlp,vgg16-bn"], "too small for VGG"),
     "no surrogate": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--surrogates", ","], "--surrogates"),
     "too many": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--n-train", "99"], "99"),
     "dither": (

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from evaluation_examples import make_evaluation
@@ -12,7 +13,9 @@ from ugejax.countermeasures import COUNTERMEASURES, Countermeasure, HackerData
 from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.errors import UserError
 from ugejax.evaluation import Evaluation, evaluate, parse_hackers, summarise, write_results
+from ugejax.evaluation.candidates import OTHER_INIT, hacker
 from ugejax.evaluation.trial import Score, Trial
+from ugejax.networks import NETWORKS
 
 
 def row(
@@ -88,6 +91,23 @@ def test_hackers_are_checked():
         parse_hackers("wrong-key-other-init")
     with pytest.raises(UserError, match="--hackers: names none"):
         parse_hackers(" , ")
+
+
+def test_every_hacker_has_a_key_of_its_own_whatever_else_is_registered():
+    """Figures were measured with the numbers below; what is registered besides must not change them."""
+    first = ["cnn", "cnn-nonorm", "mlp", "res-tiny", "r18", "r20", "r56"]
+    numbers = dict(zip([*first, *(name + OTHER_INIT for name in first)], range(14), strict=True))
+
+    def words(key):
+        return tuple(jax.random.key_data(key).tolist())
+
+    keys = {
+        name: words(hacker(name, 10, seed=3, epochs=None, augment=()).key)
+        for name in (*NETWORKS, *(name + OTHER_INIT for name in NETWORKS))
+    }
+    assert len(set(keys.values())) == len(keys)
+    for name, number in numbers.items():
+        assert keys[name] == words(jax.random.fold_in(jax.random.fold_in(jax.random.key(1), 3), number))
 
 
 @pytest.fixture

@@ -11,13 +11,20 @@ import pytest
 from flax import linen as nn
 
 from ugejax.errors import UserError
-from ugejax.networks import NETWORKS, build, count_parameters
+from ugejax.networks import NETWORKS, build, count_parameters, variable_shapes
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import convolve
+from ugejax.networks.densenet import DenseNetBody
+from ugejax.networks.mixer import ConvMixerBody
 from ugejax.networks.resnet import BasicBlock, ResNetBody
+from ugejax.networks.vgg import VGGBody
 
 SHAPES = [(8, 8, 1), (32, 32, 3), (64, 64, 3), (24, 40, 3)]
 SMALL = ["cnn", "cnn-nonorm", "mlp", "res-tiny"]
+FIELD = [
+    "r50", "vgg16-bn", "se18", "mv2", "shufflenet-v2", "de121", "wrn-28-10", "vit-small", "cait-small", "convmixer",
+    "mlp-mixer",
+]  # fmt: skip
 GREY = (8, 8, 1)
 KEY = jax.random.key(0)
 
@@ -44,6 +51,12 @@ def initialised(name: str):
     return network, initialiser(name)(KEY, images(1, GREY)), outputs
 
 
+@functools.cache
+def traced(name: str, shape: tuple[int, ...]):
+    """Shapes of the logits and of the variables of a network for 10 classes; tracing the deepest ones takes a while."""
+    return jax.eval_shape(build(name, 10).init_with_output, KEY, jnp.zeros((3, *shape)))
+
+
 # Tracing the deepest networks takes seconds, so each of these meets one shape only.
 @pytest.mark.parametrize(
     ("name", "shape"),
@@ -61,6 +74,41 @@ def test_shapes_and_dtypes(name, shape):
 
 
 @pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        (name, shape)
+        for name in FIELD
+        for shape in [(32, 32, 3), (28, 28, 1), (64, 64, 3)]
+        if (name, shape) != ("vgg16-bn", (28, 28, 1))  # too small for it
+    ],
+)
+def test_networks_of_the_field_take_images_of_the_usual_sizes(name, shape):
+    logits, variables = traced(name, shape)
+    assert logits.shape == (3, 10) and logits.dtype == jnp.float32
+    assert set(variables["params"]) == {"body", "head"}
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "says"),
+    [
+        ("vgg16-bn", (28, 28, 1), "28x28 are too small for VGG: .* --image-size 32"),
+        ("de121", (32, 7, 3), "32x7 are too small for DenseNet: .* --image-size 8"),
+        ("vit-small", (30, 32, 3), "30x32 do not divide into patches of 4x4"),
+        ("cait-small", (32, 30, 3), "32x30 do not divide into patches of 4x4"),
+        ("convmixer", (9, 8, 1), "9x8 do not divide into patches of 2x2"),
+        ("mlp-mixer", (30, 30, 1), "multiple of 4 as --image-size"),
+    ],
+)
+def test_images_that_a_network_cannot_take_are_refused(name, shape, says):
+    with pytest.raises(UserError, match=says):
+        variable_shapes(name, 10, shape)
+
+
+# Of the field's forms: r50, vgg16-bn, se18, mv2, shufflenet-v2 and de121 as those in kuangliu/pytorch-cifar, vit-small,
+# cait-small and mlp-mixer as those in kentaroy47/vision-transformers-cifar10, convmixer as that in
+# locuslab/convmixer-cifar10, all counted in PyTorch; wrn-28-10 has the 36.5M of its paper.
+@pytest.mark.parametrize(
     ("name", "shape", "count"),
     [
         ("cnn", (32, 32, 3), 279_466),
@@ -70,11 +118,21 @@ def test_shapes_and_dtypes(name, shape):
         ("r18", (32, 32, 3), 11_173_962),
         ("r20", (32, 32, 3), 269_722),
         ("r56", (32, 32, 3), 853_018),
+        ("r50", (32, 32, 3), 23_520_842),
+        ("vgg16-bn", (32, 32, 3), 14_728_266),
+        ("se18", (32, 32, 3), 11_260_354),
+        ("mv2", (32, 32, 3), 2_296_922),
+        ("shufflenet-v2", (32, 32, 3), 1_263_854),
+        ("de121", (32, 32, 3), 6_956_298),
+        ("wrn-28-10", (32, 32, 3), 36_479_194),
+        ("vit-small", (32, 32, 3), 9_622_512),
+        ("cait-small", (32, 32, 3), 8_488_522),
+        ("convmixer", (32, 32, 3), 594_186),
+        ("mlp-mixer", (32, 32, 3), 1_819_530),
     ],
 )
 def test_parameter_counts(name, shape, count):
-    variables = jax.eval_shape(build(name, 10).init, KEY, jnp.zeros((1, *shape)))
-    assert count_parameters(variables) == count
+    assert count_parameters(traced(name, shape)[1]) == count
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -115,19 +173,47 @@ def test_input_is_normalised(name, mean, std, channels):
     np.testing.assert_allclose(network.apply({}, x, method="features"), np.full((1, channels), 2.0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("shortcut", ["pad", "projection"])
-def test_train_updates_the_running_statistics_and_evaluation_does_not(shortcut):
-    network = Classifier(ResNetBody(stages=((4, 1), (8, 1)), shortcut=shortcut), 10)
+@pytest.mark.parametrize(
+    "body",
+    [
+        ResNetBody(stages=((4, 1), (8, 1)), shortcut="pad"),
+        ResNetBody(stages=((4, 1), (8, 1)), shortcut="projection"),
+        VGGBody(stages=((4, 1), (8, 1))),
+        DenseNetBody(blocks=(1, 1), growth=4),
+        ConvMixerBody(width=8, depth=1, kernel_size=3, patch=2),
+    ],
+    ids=["option-a", "projection", "vgg", "densenet", "convmixer"],
+)
+def test_train_updates_the_running_statistics_and_evaluation_does_not(body):
+    network = Classifier(body, 10)
     x = images(4, GREY)
     variables = jax.jit(network.init)(KEY, x)
     apply = jax.jit(functools.partial(network.apply, mutable=["batch_stats"]), static_argnames="train")
-    before, evaluated, trained = (
-        jax.tree.leaves(tree["batch_stats"])
-        for tree in (variables, apply(variables, x, train=False)[1], apply(variables, x, train=True)[1])
-    )
-    for old, same, new in zip(before, evaluated, trained, strict=True):
+    evaluated, trained = (apply(variables, x, train=train) for train in (False, True))
+    statistics = [jax.tree.leaves(tree["batch_stats"]) for tree in (variables, evaluated[1], trained[1])]
+    for old, same, new in zip(*statistics, strict=True):
         np.testing.assert_array_equal(old, same)
         assert np.abs(np.asarray(new - old)).max() > 0
+    others = x.at[1:].set(images(3, GREY, seed=2))
+    np.testing.assert_array_equal(apply(variables, others, train=False)[0][0], evaluated[0][0])
+    assert np.abs(np.asarray(apply(variables, others, train=True)[0][0] - trained[0][0])).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["r50", "se18", "mv2", "shufflenet-v2", "wrn-28-10"])
+def test_every_batch_norm_of_a_costly_network_moves_its_statistics_in_training_alone(name):
+    _, variables = traced(name, (32, 32, 3))
+    scales = [path for path in leaves(variables["params"]) if path[-1] == "scale"]
+    assert len(leaves(variables["batch_stats"])) == 2 * len(scales) > 0
+    moved = {}
+
+    def apply(variables, x, train):
+        _, updated = build(name, 10).apply(variables, x, train=train, mutable=["batch_stats"])
+        pairs = zip(*(jax.tree.leaves(tree["batch_stats"]) for tree in (variables, updated)), strict=True)
+        moved[train] = [new is not old for old, new in pairs]  # what nothing is done to, is the same tracer
+
+    for train in (True, False):
+        jax.eval_shape(functools.partial(apply, train=train), variables, jnp.zeros((3, 32, 32, 3)))
+    assert all(moved[True]) and not any(moved[False])
 
 
 def test_running_mean_moves_by_a_tenth():
@@ -200,6 +286,11 @@ def test_unknown_name_lists_the_known_ones_and_the_closest(name, close):
 def test_images_of_another_form_are_refused(x):
     with pytest.raises(ValueError, match="floating point"):
         build("cnn", 10).init(KEY, x)
+
+
+def leaves(tree) -> list[tuple[str, ...]]:
+    """The path of every leaf."""
+    return [tuple(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def checksum(tree) -> int:

@@ -1,4 +1,4 @@
-"""Both lowerings of the convolution are the same function, and the rule picks between them."""
+"""All lowerings of the convolution are the same function, and the rule picks between them."""
 
 import jax
 import jax.numpy as jnp
@@ -6,20 +6,24 @@ import numpy as np
 import pytest
 
 from ugejax.networks import convolution
-from ugejax.networks.convolution import Conv, convolve, convolve_by_matmul, convolve_by_xla
+from ugejax.networks.convolution import Conv, convolve, convolve_by_matmul, convolve_by_shifts, convolve_by_xla
 
 CASES = [(3, 1, 8, 8), (3, 2, 7, 10), (1, 2, 6, 5), (5, 2, 9, 8), (3, 1, 1, 1)]
 
 
-def operands(side: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+def operands(side: int, height: int, width: int, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
     x_key, kernel_key = jax.random.split(jax.random.key(0))
     x = jax.random.normal(x_key, (2, height, width, 3))
-    return x, jax.random.normal(kernel_key, (side, side, 3, 4)) / (3 * side**2) ** 0.5
+    return x, jax.random.normal(kernel_key, (side, side, *shape)) / (3 * side**2) ** 0.5
 
 
-@pytest.mark.parametrize(("side", "stride", "height", "width"), CASES)
-def test_lowerings_agree_in_value_and_gradient(side, stride, height, width):
-    x, kernel = operands(side, height, width)
+@pytest.mark.parametrize(
+    ("lowering", "shape", "side", "stride", "height", "width"),
+    [(convolve_by_matmul, (3, 4), *case) for case in CASES]
+    + [(convolve_by_shifts, (1, 3), *case) for case in CASES if case[0] > 1],
+)
+def test_lowerings_agree_in_value_and_gradient(lowering, shape, side, stride, height, width):
+    x, kernel = operands(side, height, width, shape)
 
     def value_and_gradients(lowering):
         def loss(x, kernel):
@@ -28,15 +32,15 @@ def test_lowerings_agree_in_value_and_gradient(side, stride, height, width):
 
         return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(x, kernel)
 
-    (_, ours), our_gradients = value_and_gradients(convolve_by_matmul)
+    (_, ours), our_gradients = value_and_gradients(lowering)
     (_, theirs), their_gradients = value_and_gradients(convolve_by_xla)
-    assert ours.shape == (2, -(-height // stride), -(-width // stride), 4)
+    assert ours.shape == (2, -(-height // stride), -(-width // stride), shape[1])
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     for our, their in zip(our_gradients, their_gradients, strict=True):
         np.testing.assert_allclose(our, their, atol=1e-5)
 
 
-@pytest.mark.parametrize("lowering", [convolve_by_matmul, convolve_by_xla])
+@pytest.mark.parametrize("lowering", [convolve_by_matmul, convolve_by_shifts, convolve_by_xla])
 def test_padding_is_symmetric_at_stride_two(lowering):
     """A kernel that only looks up and left sees the zero padding first: PyTorch's alignment, not TensorFlow's SAME."""
     x = jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
@@ -44,18 +48,31 @@ def test_padding_is_symmetric_at_stride_two(lowering):
     np.testing.assert_allclose(lowering(x, kernel, 2)[0, :, :, 0], [[0.0, 0.0], [0.0, 6.0]])
 
 
-def test_rule_picks_the_lowering(monkeypatch):
-    monkeypatch.setattr(convolution, "convolve_by_matmul", lambda *_: "matmul")
-    monkeypatch.setattr(convolution, "convolve_by_xla", lambda *_: "xla")
+@pytest.mark.parametrize(("groups", "parts"), [(2, [(0, 2), (2, 4)]), (4, [(0, 1), (1, 2), (2, 3), (3, 4)])])
+def test_groups_of_channels_are_convolved_apart(groups, parts):
+    x = jax.random.normal(jax.random.key(0), (1, 4, 4, 4))
+    y, variables = Conv(8, groups=groups).init_with_output(jax.random.key(1), x)
+    kernels = jnp.split(variables["params"]["kernel"], groups, axis=-1)
+    apart = [convolve_by_xla(x[..., a:b], kernel, 1) for (a, b), kernel in zip(parts, kernels, strict=True)]
+    np.testing.assert_allclose(y, jnp.concatenate(apart, axis=-1), atol=1e-5)
 
-    def choice(side, stride, size, channels):
-        return convolve(jnp.zeros((1, size, size, channels)), jnp.zeros((side, side, channels, 8)), stride)
+
+def test_rule_picks_the_lowering(monkeypatch):
+    for name in ("matmul", "shifts", "xla"):
+        monkeypatch.setattr(convolution, f"convolve_by_{name}", lambda *_, name=name: name)
+
+    def choice(side, stride, size, channels, kernel=None):
+        kernel = jnp.zeros((side, side, *(kernel or (channels, 8))))
+        return convolve(jnp.zeros((1, size, size, channels)), kernel, stride)
 
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert choice(3, 2, 32, 3) == choice(3, 1, 4, 64) == choice(1, 1, 32, 64) == "matmul"
     assert choice(3, 1, 8, 64) == choice(3, 2, 32, 64) == choice(5, 2, 8, 3) == "xla"
+    assert choice(3, 2, 32, 64, (1, 64)) == choice(5, 1, 8, 64, (1, 64)) == "shifts"
+    assert choice(3, 1, 8, 4, (1, 8)) == choice(3, 1, 8, 4, (2, 4)) == choice(1, 1, 8, 4, (2, 4)) == "xla"
+    assert choice(3, 1, 8, 1) == "matmul"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert choice(3, 2, 32, 3) == choice(1, 1, 32, 64) == "xla"
+    assert choice(3, 2, 32, 3) == choice(1, 1, 32, 64) == choice(3, 2, 32, 64, (1, 64)) == "xla"
 
 
 def test_bias_is_added_per_feature():

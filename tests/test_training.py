@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.errors import UserError
-from ugejax.networks import build
+from ugejax.networks import NETWORKS, build
 from ugejax.training import (
     Recipe,
     accuracy,
@@ -21,6 +21,7 @@ from ugejax.training import (
     snapshot,
 )
 from ugejax.training.loop import epoch_order
+from ugejax.training.recipe import RECIPES
 from ugejax.training.step import freeze
 
 RECIPE = Recipe(epochs=4, batch_size=16)
@@ -222,6 +223,28 @@ def test_an_adversary_has_another_key_in_every_step():
     assert losses[0] == losses[2] != losses[1]
 
 
+class Forgetful(nn.Module):
+    """One linear layer behind dropout."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        return nn.Dense(self.num_classes)(nn.Dropout(0.5, deterministic=not train)(x.reshape(x.shape[0], -1)))
+
+
+@pytest.mark.parametrize("train_mode", [True, False])
+def test_other_units_drop_out_in_every_step_and_none_where_the_body_is_frozen(train_mode):
+    images, labels = toy()
+    optimizer = RECIPE.build_optimizer(60)
+    state = initial_state(Forgetful().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
+    step = jax.jit(make_train_step(Forgetful(), optimizer, RECIPE, train_mode=train_mode))
+    one, two = (state.replace(step=jnp.int32(position)) for position in (0, 3))  # of the first batch either time
+    losses = [float(step(s, images, labels, jnp.arange(60), jax.random.key(0))[1]) for s in (one, two, one)]
+    assert losses[0] == losses[2]
+    assert (losses[0] != losses[1]) == train_mode
+
+
 def test_training_the_head_alone_leaves_the_body_as_it_was():
     _, step, state = start(RECIPE, trains="head")
     trained = train(step, state)
@@ -251,9 +274,23 @@ def test_trajectory_is_the_evenly_spaced_states_of_the_run(tmp_path):
     assert_same(jax.jit(snapshot)(many, 3), seen[3])
 
 
+@pytest.mark.parametrize(
+    ("networks", "recipe"),
+    [
+        (["cnn", "cnn-nonorm", "mlp", "res-tiny"], Recipe("adamw", 2e-3, 5e-3, 15, 32)),
+        (["r18", "r20", "r56", "r50", "vgg16-bn", "mv2"], Recipe("sgd", 0.1, 5e-4, 60, 128)),
+        (["vit-small", "cait-small", "convmixer", "mlp-mixer"], Recipe("adamw", 1e-3, 0.05, 100, 128)),
+    ],
+)
+def test_every_kind_of_network_has_its_recipe(networks, recipe):
+    for network in networks:
+        assert default_recipe(network) == recipe
+
+
 def test_recipes():
-    assert default_recipe("cnn") == Recipe()
-    assert (default_recipe("r18").optimizer, default_recipe("r18").batch_size) == ("sgd", 128)
+    assert {network.recipe for network in NETWORKS.values()} == set(RECIPES)
+    with pytest.raises(UserError, match="did you mean 'vit-small'"):
+        default_recipe("vit-smal")
     augmented = default_recipe("cnn", epochs=15, augment=("crop-flip",))
     assert (augmented.epochs, augmented.augment) == (36, ("crop-flip",))
     assert Recipe(batch_size=32).steps_per_epoch(100) == 3

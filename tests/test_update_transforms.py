@@ -104,6 +104,30 @@ def test_original_and_released_image_are_transformed_alike():
     assert float(moved["gradient_matching"]) > 1e-4
 
 
+class Forgetful(nn.Module):
+    """A linear surrogate behind dropout."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        return nn.Dense(4)(nn.Dropout(0.5, deterministic=not train)(x.reshape(x.shape[0], -1)))
+
+
+def test_a_surrogate_drops_out_where_it_trains():
+    """Without transforms and on the originals, the key decides about nothing else."""
+    method = Method(feature_loss="error-max", transforms=(), batch_size=20)
+    network = AuthorizedNetwork(dither_view(jax.random.key(0), SHAPE, step=16), None, {}, "all")
+    optimizer = optax.sgd(0.1)
+    surrogate = initial_state(Forgetful().init(jax.random.key(0), jnp.zeros((1, *SHAPE))), optimizer)
+    update = jax.jit(make_update(method, network, None, [Forgetful()], [optimizer], jnp.array([1, 2, 3, 0])))
+    images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE), np.uint8)
+    state = NoiseState(jnp.zeros((), jnp.int32), jnp.zeros((4, *SHAPE)), (surrogate,))
+    runs = [update(state, images, jnp.arange(20) % 4, jnp.arange(20), jax.random.key(seed)) for seed in (0, 1, 0)]
+    kernels = [np.asarray(after.surrogates[0].params["Dense_0"]["kernel"]) for after, _ in runs]
+    np.testing.assert_array_equal(kernels[0], kernels[2])
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
+    assert runs[0][1]["feature_distance"] == runs[1][1]["feature_distance"]  # measured in eval mode
+
+
 def method_of(*arguments: str) -> Method:
     return method_from(build_parser().parse_args(["protect", "digits", "--out", "r", "--key", "k", *arguments]))
 

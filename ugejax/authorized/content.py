@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ugejax.authorized.linear import GREY, LinearView
-from ugejax.authorized.patches import patchify
+from ugejax.patches import patchify
 
 
 @jax.tree_util.register_dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from ugejax.authorized.patches import patchify, unpatchify
+from ugejax.patches import patchify, unpatchify
 
 GREY = 0.5  # m: what the backbone sees in place of the hidden components
 

@@ -165,7 +165,7 @@ def _evaluation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json and the pictures")
     parser.add_argument("--hackers", default=None, help="comma-separated; see `ugejax list`")
     parser.add_argument("--countermeasures", default="none", help="comma-separated; see `ugejax list` (default none)")
-    parser.add_argument("--epochs", type=positive, help="epochs without augmentation (default 15)")
+    parser.add_argument("--epochs", type=positive, help="epochs without augmentation (default: each network's own)")
     parser.add_argument("--seeds", type=positive, default=1, help="trials of each row (default 1)")
     parser.add_argument("--test", help="clean test images, where the release's source has none")
     parser.add_argument("--originals", help="the originals, where they are not where they were")

@@ -22,8 +22,10 @@ from ugejax.evaluation import (
     summarise,
     write_results,
 )
+from ugejax.evaluation.candidates import OTHER_INIT
 from ugejax.evaluation.results import SCHEMA
 from ugejax.evaluation.trial import default_cache
+from ugejax.networks import variable_shapes
 from ugejax.release import read_release
 from ugejax.report import draw_curves, draw_images, print_table
 
@@ -38,6 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not keyed and "wrong-key" in hackers:
         raise UserError("--hackers: wrong-key needs to know the key's form; use `ugejax evaluate --key`")
     release = read_release(arguments.release)
+    for name in hackers:
+        if name != "wrong-key":
+            # Refuse what cannot take these images before anything is trained.
+            variable_shapes(name.removesuffix(OTHER_INIT), 2, release.images.shape[1:])
     key = network = None
     if keyed:
         key = read_key(arguments.key)

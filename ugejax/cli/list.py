@@ -17,7 +17,7 @@ from ugejax.networks import NETWORKS
 def run(arguments: argparse.Namespace) -> int:
     """Print the registries."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140)
-    summaries = {name: (inspect.getdoc(build) or "").split("\n")[0] for name, build in NETWORKS.items()}
+    summaries = {name: (inspect.getdoc(network.build) or "").split("\n")[0] for name, network in NETWORKS.items()}
     console.print(_table("networks", summaries))
     methods = {"uge": "UnGeneralizable Examples: learnable for the holder of the key"}
     console.print(_table("methods", methods | {name: method.summary for name, method in BASELINES.items()}))

@@ -18,7 +18,7 @@ from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import check_budget, is_there, publish, source_from
 from ugejax.data import Source, Splits, load
 from ugejax.errors import UserError
-from ugejax.networks import build
+from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
 from ugejax.training import default_recipe
@@ -100,6 +100,8 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
     card = _card(method, key, source, splits)
     if is_there(arguments, card, console):
         return
+    for name in method.surrogates:
+        variable_shapes(name, key.num_classes, shape)  # refuse what cannot take these images before anything is written
     network = build_authorized(key, None if fresh else folder)
     if fresh:
         write_key(folder, key, network.arrays)

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import eigh
 
-from ugejax.authorized.patches import patchify, unpatchify
 from ugejax.countermeasures.class_means import class_textures
 from ugejax.countermeasures.hacker_data import HackerData, pixels
 from ugejax.countermeasures.natural import Natural, natural_statistics
+from ugejax.patches import patchify, unpatchify
 
 # Directions in which the release has at least so many times the variance of natural images are taken for the
 # perturbation's: of whole images, whose directions are many and roughly estimated, and of patches. On CIFAR-10's

@@ -9,8 +9,8 @@ from scipy.linalg import orth
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from ugejax.authorized.patches import patchify, unpatchify
 from ugejax.countermeasures.hacker_data import HackerData, pixels
+from ugejax.patches import patchify, unpatchify
 
 
 def orthogonal_projection(data: HackerData) -> HackerData:

@@ -31,7 +31,7 @@ class Classifier(nn.Module):
         """Penultimate features [B, D] of images x, float [B, H, W, C] in [0, 1] with C 1 or 3.
 
         With `train`, batch norm (where there is one) uses the statistics of the batch and updates "batch_stats",
-        which the caller then has to name as mutable.
+        which the caller then has to name as mutable; dropout (where there is some) takes the PRNG key "dropout".
 
         Raises:
             ValueError: x has another shape or is not floating point.

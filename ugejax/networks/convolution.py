@@ -1,6 +1,8 @@
 """The one convolution of all networks, lowered in the way that is fastest for the backend and the shape."""
 
+import functools
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -17,24 +19,27 @@ class Conv(nn.Module):
     """Square convolution of NHWC images with symmetric zero padding of kernel_size // 2 (PyTorch's `padding=k // 2`).
 
     An input [B, H, W, C] gives [B, ceil(H / stride), ceil(W / stride), features]. The parameters are `kernel`
-    (HWIO, float32, He normal initialisation) and, with `use_bias`, `bias` (zeros).
+    (HWIO, float32, He normal initialisation; I is C / groups) and, with `use_bias`, `bias` (zeros).
 
     Attributes:
         features: number of output channels.
         kernel_size: odd side of the kernel.
         stride: step along both axes.
         use_bias: whether a bias is added.
+        groups: how many groups of channels are convolved apart; C and `features` are multiples of it. A depthwise
+            convolution has C of them.
     """
 
     features: int
     kernel_size: int = 3
     stride: int = 1
     use_bias: bool = False
+    groups: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, ceil(H / stride), ceil(W / stride), features] of x [B, H, W, C]."""
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
         x, kernel = promote_dtype(x, kernel)
         y = convolve(x, kernel, self.stride)
@@ -48,17 +53,22 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
     Args:
         x: images [B, H, W, C].
-        kernel: [k, k, C, F], k odd, of the same dtype as x.
+        kernel: [k, k, C / groups, F], k odd, of the same dtype as x; its shape tells the number of groups.
         stride: step along both axes.
 
     Returns:
         [B, ceil(H / stride), ceil(W / stride), F].
     """
-    side, _, channels, _ = kernel.shape
-    gathered = 9 * channels * math.prod(math.ceil(size / stride) for size in x.shape[1:3])
-    small = side == 3 and gathered <= MAX_GATHERED_VALUES
-    if jax.default_backend() == "cpu" and (side == 1 or small):
-        return convolve_by_matmul(x, kernel, stride)
+    side, _, channels, features = kernel.shape
+    groups = x.shape[-1] // channels
+    if jax.default_backend() == "cpu":
+        if groups == features > 1 and channels == 1:
+            # Measured 2 to 20 times faster, forward and backward at batch 32, for shapes of mv2 and convmixer.
+            return convolve_by_shifts(x, kernel, stride)
+        gathered = 9 * channels * math.prod(math.ceil(size / stride) for size in x.shape[1:3])
+        small = side == 3 and gathered <= MAX_GATHERED_VALUES
+        if groups == 1 and (side == 1 or small):
+            return convolve_by_matmul(x, kernel, stride)
     return convolve_by_xla(x, kernel, stride)
 
 
@@ -66,20 +76,31 @@ def convolve_by_xla(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """`convolve` as XLA's convolution."""
     pad = kernel.shape[0] // 2
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1] // kernel.shape[2],
+    )  # fmt: skip
 
 
 def convolve_by_matmul(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """`convolve` as k * k shifted slices, concatenated along the channels, and one matrix product."""
+    """`convolve` in one group, as k * k shifted slices, concatenated along the channels, and one matrix product."""
     side, _, channels, features = kernel.shape
+    return jnp.concatenate(_slices(x, side, stride), axis=-1) @ kernel.reshape(side * side * channels, features)
+
+
+def convolve_by_shifts(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """`convolve` of a depthwise kernel [k, k, 1, C], as a weighted sum of k * k shifted slices."""
+    weights = kernel.reshape(-1, x.shape[-1])
+    return functools.reduce(operator.add, map(operator.mul, weights, _slices(x, kernel.shape[0], stride)))
+
+
+def _slices(x: jax.Array, side: int, stride: int) -> list[jax.Array]:
+    """What the entries of a square kernel meet, row by row, each [B, ceil(H / stride), ceil(W / stride), C]."""
     _, height, width, _ = x.shape
     pad = side // 2
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     # The last row and column of a slice start at stride * (ceil(n / stride) - 1) < n, hence the bounds below.
-    slices = [
+    return [
         padded[:, row : row + height : stride, column : column + width : stride, :]
         for row in range(side)
         for column in range(side)
     ]
-    return jnp.concatenate(slices, axis=-1) @ kernel.reshape(side * side * channels, features)

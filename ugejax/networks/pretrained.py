@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from ugejax.errors import UserError
-from ugejax.networks.registry import build
+from ugejax.networks.registry import variable_shapes
 
 PRETRAINED = ("r20", "r56")
 NUM_CLASSES = 10
@@ -32,8 +32,7 @@ def load_pretrained(name: str, path: str | Path) -> dict:
     if name not in PRETRAINED:
         raise UserError(f"there are no pretrained weights of {name!r}: choose one of {', '.join(PRETRAINED)}")
     arrays = _read(Path(path))
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
-    template = jax.eval_shape(build(name, NUM_CLASSES).init, jax.eval_shape(lambda: jax.random.key(0)), image)
+    template = variable_shapes(name, NUM_CLASSES, (32, 32, 3))
     variables = jax.tree_util.tree_map_with_path(lambda keys, leaf: _take(arrays, _names(keys), leaf, path), template)
     unexpected = sorted(key for key in arrays if not key.endswith("num_batches_tracked"))
     if unexpected:

@@ -1,26 +1,73 @@
-"""The networks by the field's short names: a new one is one file beside this one and one line in `NETWORKS`."""
+"""The networks by the field's short names: a new one is one function beside this file and one line in `NETWORKS`."""
 
 import difflib
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ugejax.errors import UserError
 from ugejax.networks.classifier import Classifier
-from ugejax.networks.resnet import r18, r20, r56
+from ugejax.networks.densenet import de121
+from ugejax.networks.mixer import convmixer, mlp_mixer
+from ugejax.networks.mobile import mv2, shufflenet_v2
+from ugejax.networks.preactivation import se18, wrn_28_10
+from ugejax.networks.resnet import r18, r20, r50, r56
 from ugejax.networks.small import cnn, cnn_nonorm, mlp, res_tiny
+from ugejax.networks.transformer import cait_small, vit_small
+from ugejax.networks.vgg import vgg16_bn
 
-NETWORKS: dict[str, Callable[[int], Classifier]] = {
-    "cnn": cnn,
-    "cnn-nonorm": cnn_nonorm,
-    "mlp": mlp,
-    "res-tiny": res_tiny,
-    "r18": r18,
-    "r20": r20,
-    "r56": r56,
+
+@dataclass(frozen=True)
+class Network:
+    """A network, and how it is trained if nothing else is asked for.
+
+    Attributes:
+        build: build(num_classes) -> the network, not yet initialised; the first line of its docstring is shown to
+            people.
+        recipe: name in `ugejax.training.recipe.RECIPES`.
+    """
+
+    build: Callable[[int], Classifier]
+    recipe: str
+
+
+NETWORKS: dict[str, Network] = {
+    "cnn": Network(cnn, "small"),
+    "cnn-nonorm": Network(cnn_nonorm, "small"),
+    "mlp": Network(mlp, "small"),
+    "res-tiny": Network(res_tiny, "small"),
+    "r18": Network(r18, "sgd"),
+    "r20": Network(r20, "sgd"),
+    "r56": Network(r56, "sgd"),
+    "r50": Network(r50, "sgd"),
+    "vgg16-bn": Network(vgg16_bn, "sgd"),
+    "se18": Network(se18, "sgd"),
+    "mv2": Network(mv2, "sgd"),
+    "shufflenet-v2": Network(shufflenet_v2, "sgd"),
+    "de121": Network(de121, "sgd"),
+    "wrn-28-10": Network(wrn_28_10, "sgd"),
+    "vit-small": Network(vit_small, "patches"),
+    "cait-small": Network(cait_small, "patches"),
+    "convmixer": Network(convmixer, "patches"),
+    "mlp-mixer": Network(mlp_mixer, "patches"),
 }
+
+
+def find_network(name: str) -> Network:
+    """The entry of that short name.
+
+    Raises:
+        UserError: there is no network of that name.
+    """
+    if name not in NETWORKS:
+        close = difflib.get_close_matches(name, NETWORKS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UserError(f"unknown network {name!r}: {hint}choose one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]
 
 
 def build(name: str, num_classes: int) -> Classifier:
@@ -33,11 +80,17 @@ def build(name: str, num_classes: int) -> Classifier:
     Raises:
         UserError: there is no network of that name.
     """
-    if name not in NETWORKS:
-        close = difflib.get_close_matches(name, NETWORKS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UserError(f"unknown network {name!r}: {hint}choose one of {', '.join(NETWORKS)}")
-    return NETWORKS[name](num_classes)
+    return find_network(name).build(num_classes)
+
+
+def variable_shapes(name: str, num_classes: int, image_shape: tuple[int, ...]) -> Any:
+    """Shapes and dtypes of a network's variables for images of shape (H, W, C); nothing is computed.
+
+    Raises:
+        UserError: there is no network of that name, or it cannot take such images.
+    """
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return jax.eval_shape(build(name, num_classes).init, jax.eval_shape(lambda: jax.random.key(0)), images)
 
 
 def count_parameters(variables: Mapping[str, Any]) -> int:

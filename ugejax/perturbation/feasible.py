@@ -11,8 +11,8 @@ every set.
 import jax
 import jax.numpy as jnp
 
-from ugejax.authorized.patches import patchify, unpatchify
 from ugejax.authorized.view import View
+from ugejax.patches import patchify, unpatchify
 from ugejax.perturbation.budget import project_l2
 
 

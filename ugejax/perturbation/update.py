@@ -173,10 +173,10 @@ def make_update(
         values, grad = gradient_matching_and_grad(loss, trained, x_u, y_t, target, distance=distance)
         return sum(jax.tree.leaves(values)), back(grad)[0]
 
-    def train_surrogate(module, optimizer, state, x, y):
+    def train_surrogate(module, optimizer, state, x, y, key):
         def loss(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
-            logits, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
+            logits, updated = module.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": key})
             return error_minimising(logits, y).mean(), updated.get("batch_stats", {})
 
         grads, batch_stats = jax.grad(loss, has_aux=True)(state.params)
@@ -189,7 +189,8 @@ def make_update(
         index = jax.lax.dynamic_slice(order, (position,), (size,))
         x, y = decode(images[index]), labels[index]
         shares = jax.nn.one_hot(y, wrong.shape[0])
-        snapshot_key, transform_key, train_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
+        keys = jax.random.split(jax.random.fold_in(key, state.step), 4)
+        snapshot_key, transform_key, train_key, dropout_key = keys
         delta = project(free_noise(state.noise, y, index, method), x)
 
         theta = None
@@ -215,7 +216,8 @@ def make_update(
         delta = project(free_noise(noise, y, index, method), x)
         learned = transform(train_key, x + delta if method.feature_loss == "error-min" else x, shares)
         states = tuple(
-            train_surrogate(m, o, s, *learned) for m, o, s in zip(surrogates, optimizers, state.surrogates, strict=True)
+            train_surrogate(m, o, s, *learned, dropout_key)
+            for m, o, s in zip(surrogates, optimizers, state.surrogates, strict=True)
         )
         return NoiseState(state.step + 1, noise, states), losses
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import optax
 
 from ugejax.errors import UserError
+from ugejax.networks import find_network
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,14 @@ class Recipe:
         raise UserError(f"unknown optimizer {self.optimizer!r}: choose adamw or sgd")
 
 
-RESNET_RECIPE = Recipe(optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, epochs=60, batch_size=128)
+# What the entries of `ugejax.networks.NETWORKS` name.
+RECIPES = {
+    "small": Recipe(),
+    # The field's for networks with batch norm, but for its 200 epochs (lafeat/apbench, train.py).
+    "sgd": Recipe(optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, epochs=60, batch_size=128),
+    # Lee et al. (arXiv 2112.13492) for transformers on CIFAR, without their augmentations and label smoothing.
+    "patches": Recipe(learning_rate=1e-3, weight_decay=0.05, epochs=100, batch_size=128),
+}
 # Times the epochs with augmentation, 36 where 15 do without: augmented hackers look harmless while undertrained.
 CONVERGED = 2.4
 
@@ -55,14 +63,17 @@ CONVERGED = 2.4
 def default_recipe(network: str, *, epochs: int | None = None, augment: tuple[str, ...] = ()) -> Recipe:
     """The recipe by which a network of that short name is trained.
 
-    Small networks: AdamW, 2e-3, batch 32. The CIFAR ResNets (r18, r20, r56): SGD with momentum 0.9, 0.1, weight decay
-    5e-4, batch 128, the field's recipe.
+    Small networks: AdamW, 2e-3, batch 32. Convolutional networks with batch norm: SGD with momentum 0.9, 0.1, weight
+    decay 5e-4, batch 128, the field's recipe. Networks on patches: AdamW, 1e-3, weight decay 0.05, batch 128.
 
     Args:
-        network: short name in `ugejax.networks.NETWORKS`.
-        epochs: epochs without augmentation; default 15, for the ResNets 60.
+        network: short name in `ugejax.networks.NETWORKS`, whose entry names the recipe.
+        epochs: epochs without augmentation; default 15 for small networks, 60 for SGD, 100 on patches.
         augment: names of transforms; with any, training takes `CONVERGED` times as many epochs.
+
+    Raises:
+        UserError: there is no network of that name.
     """
-    recipe = RESNET_RECIPE if network in ("r18", "r20", "r56") else Recipe()
+    recipe = RECIPES[find_network(network).recipe]
     epochs = epochs or recipe.epochs
     return replace(recipe, epochs=round(epochs * CONVERGED) if augment else epochs, augment=augment)

@@ -70,10 +70,11 @@ def make_train_step(
     """A step of softmax cross-entropy training.
 
     Args:
-        module: network with `num_classes` and `apply(variables, x, train=..., mutable=[...])`.
+        module: network with `num_classes` and `apply(variables, x, train=..., mutable=[...], rngs={"dropout": key})`.
         optimizer: its optax optimizer.
         recipe: for its augmentation and batch size.
-        train_mode: whether batch norm uses the statistics of the batch; False for a network whose body is frozen.
+        train_mode: whether batch norm uses the statistics of the batch and units drop out; False for a network whose
+            body is frozen.
         adversary: adversary(loss_of_x, key, x [B, H, W, C]) -> the images to train on in place of the augmented x;
             loss_of_x(x) is the mean loss at the current weights, batch norm in eval mode. None trains on x.
 
@@ -91,7 +92,7 @@ def make_train_step(
         x, y = decode(images[batch]), labels[batch]
         if y.ndim == 1:
             y = jax.nn.one_hot(y, module.num_classes)
-        augment_key, adversary_key = jax.random.split(jax.random.fold_in(key, state.step))
+        augment_key, adversary_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
         x, y = augment(augment_key, x, y)
         if adversary is not None:
 
@@ -102,7 +103,9 @@ def make_train_step(
 
         def loss(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
-            logits, updated = module.apply(variables, x, train=train_mode, mutable=["batch_stats"])
+            logits, updated = module.apply(
+                variables, x, train=train_mode, mutable=["batch_stats"], rngs={"dropout": dropout_key}
+            )
             return optax.softmax_cross_entropy(logits, y).mean(), updated.get("batch_stats", {})
 
         # x is a constant here: no gradient passes through the adversary.

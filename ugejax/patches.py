@@ -1,4 +1,4 @@
-"""Images as non-overlapping square patches, the unit in which the linear blind sets are defined."""
+"""Images as non-overlapping square patches, the unit of the linear blind sets and of transformers."""
 
 import jax
 import jax.numpy as jnp
