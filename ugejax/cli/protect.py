@@ -29,7 +29,8 @@ CLASS_WISE_LIMITS = [
     "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
     "release and subtracts it, learns nearly as well as from the originals (counter-measure class-means). It keeps out "
     "who does not know that; it does not keep out who does.",
-    "JPEG and other filters undo a part of it.",
+    "A low-pass filter that takes waves of the period of the stripes and shorter away undoes all of it; JPEG and other "
+    "filters undo a part.",
 ]
 
 
