@@ -1,4 +1,4 @@
-"""The command line: `ugejax demo | protect | train | evaluate | attack | verify | report | list`."""
+"""The command line: `ugejax demo | protect | train | evaluate | attack | arena | verify | report | list`."""
 
 import importlib
 import logging

@@ -76,6 +76,9 @@ def build_parser() -> Parser:
     protect.add_argument("--out", type=Path, required=True, help="release folder to make")
     protect.add_argument("--key", type=Path, help="key folder: made if it is not there, else used again")
     _subset(protect)
+    protect.add_argument(
+        "--subset-seed", type=natural, help="draw subsets by this seed, so that several releases are of the same images"
+    )
     protect.add_argument("--seed", type=natural, help="derive the key from this seed: reproducible, hence guessable")
     protect.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
     add_method(protect)
@@ -101,6 +104,27 @@ def build_parser() -> Parser:
     attack.add_argument("release", type=Path, metavar="RELEASE")
     _evaluation(attack)
 
+    arena = commands.add_parser("arena", help="methods x counter-measures x networks x seeds, with a leaderboard")
+    arena.add_argument("source", metavar="SOURCE", help="as for protect")
+    arena.add_argument("--out", type=Path, required=True, help="folder of the arena; a grid that is there may grow")
+    arena.add_argument("--methods", required=True, help="uge and baselines, comma-separated; see `ugejax list`")
+    arena.add_argument("--countermeasures", default="none", help="comma-separated; see `ugejax list` (default none)")
+    arena.add_argument("--networks", default="cnn", help="of the hackers, comma-separated (default cnn)")
+    arena.add_argument(
+        "--seeds",
+        type=positive,
+        default=1,
+        help="protections by each method, each with trainings of its own (default 1)",
+    )
+    arena.add_argument("--authorized-network", default="cnn", help="backbone of uge's authorized network (default cnn)")
+    _subset(arena)
+    arena.add_argument("--eps", type=fraction, help="L-infinity budget, such as 8/255 (default: each method's own)")
+    arena.add_argument(
+        "--set", action="append", default=[], metavar="BASELINE.NAME=VALUE", help="a setting, such as em.rounds=20"
+    )
+    arena.add_argument("--epochs", type=positive, help="epochs without augmentation (default: each network's own)")
+    _cache(arena)
+
     verify = commands.add_parser("verify", help="re-read a release and check all that can be checked")
     verify.add_argument("release", type=Path, metavar="RELEASE")
     verify.add_argument("--key", type=Path, help="check that the release is this key's and holds nothing of it")
@@ -108,7 +132,7 @@ def build_parser() -> Parser:
     verify.add_argument("--data-dir", help="folder of prepared TFDS data sets")
     verify.add_argument("--out", type=Path, help="also write the checks as JSON to this file")
 
-    report = commands.add_parser("report", help="print an evaluation's table again")
+    report = commands.add_parser("report", help="print an evaluation's table or an arena's leaderboard again")
     report.add_argument("run", type=Path, metavar="RUN", help="folder with results.json")
 
     commands.add_parser("list", help="list networks, authorized forms, counter-measures and methods")

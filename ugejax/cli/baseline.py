@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import sys
 
 import jax
 from rich.console import Console
@@ -19,13 +18,12 @@ from ugejax.errors import UserError
 # serves all methods, but none is made.
 SHARED = {
     "command", "source", "out", "key", "method", "set", "eps", "seed", "data_dir", "n_train", "n_test", "image_size",
-    "save_images",
+    "subset_seed", "save_images",
 }  # fmt: skip
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, console: Console) -> int:
     """Protect a source by a baseline, or say that it is done already."""
-    console = Console(file=sys.stdout, soft_wrap=True)
     method = find_baseline(arguments.method, "--method")
     unset = build_parser().parse_args(["protect", "", "--out", ""])
     for name, value in vars(arguments).items():
@@ -37,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.eps is not None:
         check_budget(arguments.eps, norm)
     seed = 0 if arguments.seed is None else arguments.seed
-    source = source_from(arguments, seed)
+    source = source_from(arguments, seed if arguments.subset_seed is None else arguments.subset_seed)
     splits = load(source)
     train = splits.train
     height, width, channels = train.images.shape[1:]

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         hackers,
         tuple(countermeasures),
         arguments.epochs,
-        arguments.seeds,
+        range(arguments.seeds),
         distillations,
     )
     results = evaluate_into(arguments.out, evaluation, release.card, str(arguments.release), arguments.cache)

@@ -32,14 +32,22 @@ def load_originals(release: Release, name: str | None, data_dir: str | None) -> 
         originals = load(source).train
     except UserError as error:
         raise UserError(f"originals: {error}; say where they are with --originals or --data-dir") from error
+    check_originals(release, originals, source.name)
+    return originals
+
+
+def check_originals(release: Release, originals: Dataset, name: str) -> None:
+    """Refuse images from which a release was not made.
+
+    Raises:
+        UserError: they differ from the released ones in number, shape, labels or by more than the budget; the message
+            begins with `name`.
+    """
     if originals.images.shape != release.images.shape or not np.array_equal(originals.labels, release.labels):
-        raise UserError(f"{source.name}: not the originals of this release (other images or labels); see --originals")
+        raise UserError(f"{name}: not the originals of this release (other images or labels)")
     distance = int(np.abs(originals.images.astype(np.int16) - release.images).max())
     if release.card.get("norm") == "linf" and distance > round(255 * release.card["eps"]):
-        raise UserError(
-            f"{source.name}: not the originals of this release: {distance} grey levels apart, more than its eps"
-        )
-    return originals
+        raise UserError(f"{name}: not the originals of this release: {distance} grey levels apart, more than its eps")
 
 
 def load_test(release: Release, name: str | None, data_dir: str | None) -> Dataset:

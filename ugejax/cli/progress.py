@@ -9,15 +9,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 class Reporter:
     """One bar over a stage of known length. Use as a context manager."""
 
-    def __init__(self, console: Console):
-        """Report to a console; without a terminal a line at most every ten seconds."""
+    def __init__(self, console: Console, *, estimates: bool = True):
+        """Report to a console; without a terminal a line at most every ten seconds.
+
+        Args:
+            console: where to.
+            estimates: whether to estimate the time that remains by the share that is done.
+        """
         self._console = console
         self._last = 0.0
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
+        columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %")]
+        columns += [TimeElapsedColumn(), TimeRemainingColumn()][: 1 + estimates]
         self._progress = Progress(
             *columns,
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
             transient=True,

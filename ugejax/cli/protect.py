@@ -34,10 +34,11 @@ CLASS_WISE_LIMITS = [
 ]
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Protect a source, or say that it is done already."""
+def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
+    """Protect a source, or say that it is done already; on standard output, or on a console."""
+    console = console or Console(file=sys.stdout, soft_wrap=True)
     if arguments.method != "uge":
-        return baseline.run(arguments)
+        return baseline.run(arguments, console)
     if arguments.set:
         raise UserError("--set: for baselines; the settings of uge are options of their own")
     if arguments.key is None:
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in method.surrogates:
         build(name, 2)
     _check_folders(arguments.out, arguments.key)
-    protect(arguments, method, Console(file=sys.stdout, soft_wrap=True))
+    protect(arguments, method, console)
     return 0
 
 
@@ -87,7 +88,7 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
     folder = arguments.key
     fresh = not (folder / "key.json").exists()
     key = _draft_key(arguments, method) if fresh else _existing_key(arguments, method)
-    source = source_from(arguments, key.public_seed)
+    source = source_from(arguments, key.public_seed if arguments.subset_seed is None else arguments.subset_seed)
     splits = load(source)
     train = splits.train
     shape = tuple(int(side) for side in train.images.shape[1:])

@@ -1,4 +1,4 @@
-"""`ugejax report`: print an evaluation's table again."""
+"""`ugejax report`: print an evaluation's table, or an arena's leaderboard, again."""
 
 import argparse
 import json
@@ -11,7 +11,11 @@ from ugejax.report import print_table
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table of RUN/results.json."""
+    """Print RUN/leaderboard.md where there is one, else the table of RUN/results.json."""
+    leaderboard = arguments.run / "leaderboard.md"
+    if leaderboard.is_file():
+        print(leaderboard.read_text(), end="")
+        return 0
     file = arguments.run / "results.json"
     try:
         results = json.loads(file.read_text())

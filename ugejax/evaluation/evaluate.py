@@ -1,7 +1,7 @@
 """Which trials an evaluation consists of, and the rows that they make."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Evaluation:
             architecture with another secret.
         countermeasures: names in `COUNTERMEASURES`.
         epochs: epochs without augmentation; None for each network's own.
-        seeds: trials of each row, with seeds 0 .. seeds - 1.
+        seeds: one trial of each row for each of them.
         distillations: names in `DISTILLATIONS`; the students are the hackers of another architecture than the key's.
     """
 
@@ -47,7 +47,7 @@ class Evaluation:
     hackers: tuple[str, ...] = DEFAULT_HACKERS
     countermeasures: tuple[str, ...] = ("none",)
     epochs: int | None = None
-    seeds: int = 1
+    seeds: Sequence[int] = (0,)
     distillations: tuple[str, ...] = ()
 
 
@@ -124,7 +124,7 @@ def _rows(evaluation: Evaluation) -> Iterator[_Row]:
     def prepared(protected: bool, name: str, seed: int) -> HackerData:
         return _prepared(evaluation, released if protected else originals.images, COUNTERMEASURES[name], seed)
 
-    for seed in range(evaluation.seeds):
+    for seed in evaluation.seeds:
         for name in evaluation.countermeasures:
             countermeasure = COUNTERMEASURES[name]
             settings: Any = {"seed": seed, "epochs": evaluation.epochs, "augment": countermeasure.augment}
@@ -199,7 +199,7 @@ def _distilled_rows(
     # Who is taught on his own images is scored on others.
     own, unseen = test.images[::2], Dataset(test.images[1::2], test.labels[1::2], test.class_names)
     rows = []
-    for seed in range(evaluation.seeds):
+    for seed in evaluation.seeds:
         teacher = authorized(key, network, seed=seed, epochs=evaluation.epochs, augment=())
         trials: dict[tuple[str, str], list[Callable[[], Trial]]] = {}
         for kind, images in (("originals", evaluation.originals.images), ("release", evaluation.released)):

@@ -1,0 +1,140 @@
+"""The files of an arena.
+
+arena.json                what all rows have in common, and the settings of each baseline
+releases/METHOD-SEED/     one release for each method and seed
+keys/uge-SEED/            the key of each that has one; private
+seconds/METHOD-SEED.json  what each protection took
+results.json, results.csv, leaderboard.md, leaderboard.html
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ugejax.arena.grid import Grid
+from ugejax.arena.leaderboard import make_leaderboard
+from ugejax.arena.markdown import to_markdown
+from ugejax.arena.page import to_html
+from ugejax.arena.plan import Job
+from ugejax.arena.rows import COLUMNS, Row, in_order
+from ugejax.errors import UserError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of an arena; every file in it appears whole or not at all."""
+
+    path: Path
+
+    def release(self, job: Job) -> Path:
+        """The release that a job makes or trains on."""
+        return self.path / "releases" / f"{job.method}-{job.seed}"
+
+    def key(self, job: Job) -> Path:
+        """The key of that release, outside of any."""
+        return self.path / "keys" / f"{job.method}-{job.seed}"
+
+    def claim(self, grid: Grid) -> dict[str, Any]:
+        """What arena.json shall say, for a grid that may grow but whose rows stay comparable; nothing is written.
+
+        Raises:
+            UserError: the folder holds something else, or a grid of another source or other settings.
+        """
+        wanted = {
+            "schema": SCHEMA,
+            **grid.to_json(),
+            "settings": {m: list(grid.settings.get(m, ())) for m in grid.methods},
+        }
+        try:
+            there = json.loads((self.path / "arena.json").read_text())
+            settings = dict(there["settings"])
+            different = [name for name in wanted if name != "settings" and wanted[name] != there[name]]
+        except (FileNotFoundError, NotADirectoryError):
+            if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
+                raise UserError(f"--out {self.path}: exists and is no arena; name a new folder") from None
+            return wanted
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"--out {self.path}: arena.json cannot be read ({error!r}); name a new folder") from error
+        for name in different:
+            raise UserError(
+                f"--out {self.path}: holds a grid with {name} {there[name]}, not {wanted[name]}; name a new folder"
+            )
+        for method in grid.methods:
+            if settings.get(method, wanted["settings"][method]) != wanted["settings"][method]:
+                raise UserError(
+                    f"--out {self.path}: holds {method} with --set {settings[method]}, not "
+                    f"{wanted['settings'][method]}; name a new folder"
+                )
+        return wanted | {"settings": settings | wanted["settings"]}
+
+    def write_claim(self, claim: dict[str, Any]) -> None:
+        """Write arena.json, making the folder."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        _write(self.path / "arena.json", _json(claim))
+
+    def seconds(self, job: Job) -> float | None:
+        """What the protection took; None where it was killed before it was noted."""
+        try:
+            return json.loads(self._seconds(job).read_text())["seconds"]
+        except FileNotFoundError:
+            return None
+
+    def write_seconds(self, job: Job, seconds: float) -> None:
+        """Note what a protection took."""
+        file = self._seconds(job)
+        file.parent.mkdir(exist_ok=True)
+        _write(file, _json({"seconds": round(seconds, 2)}))
+
+    def rows(self) -> list[Row]:
+        """The rows that are there.
+
+        Raises:
+            UserError: results.json is damaged.
+        """
+        file = self.path / "results.json"
+        try:
+            return [{name: row[name] for name in COLUMNS} for row in json.loads(file.read_text())["rows"]]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file}: cannot be read ({error!r}); remove it, and it will be made again") from error
+
+    def write_results(self, facts: dict[str, Any], rows: list[Row]) -> None:
+        """Write the rows and the leaderboard.
+
+        Args:
+            facts: what `results.json` says of all rows: dataset, n_train, n_test, eps, epochs.
+            rows: in any order.
+        """
+        rows = in_order(rows)
+        board = make_leaderboard(rows)
+        _write(self.path / "results.csv", _csv(rows))
+        _write(self.path / "leaderboard.md", to_markdown(board, facts))
+        _write(self.path / "leaderboard.html", to_html(board, facts))
+        _write(self.path / "results.json", _json({"schema": SCHEMA, **facts, "rows": rows}))
+
+    def _seconds(self, job: Job) -> Path:
+        return self.path / "seconds" / f"{job.method}-{job.seed}.json"
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _csv(rows: list[Row]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text)
+    temporary.replace(path)
