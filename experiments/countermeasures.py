@@ -34,10 +34,11 @@ def main() -> int:
             figures = " | ".join(f"{cell:.3f}" for cell in cells)
             print(f"| {row['countermeasure']} | {row['network']} | {figures} |")
     for title, chosen in (("need not know the method", (*AUGMENTATION, *FILTERS)), ("know it", ADAPTIVE)):
-        share = mean(
+        shares = [
             row["retention"] for row in results["rows"] if row["role"] == "hacker" and row["countermeasure"] in chosen
-        )
-        print(f"\nmean share of counter-measures that {title}: {share:.3f}")
+        ]
+        if shares:
+            print(f"\nmean share of {len(shares)} counter-measures that {title}: {mean(shares):.3f}")
     return 0
 
 

@@ -9,10 +9,11 @@ from ugejax.cli import main as ugejax
 
 SCALES = {
     "smoke": ["--n-train", "60", "--n-test", "30"],
+    "tiny": ["--n-train", "2000", "--n-test", "1000"],
     "small": ["--n-train", "5000", "--n-test", "2000"],
     "full": ["--n-train", "50000", "--n-test", "10000", "--network", "r18"],
 }
-EVALUATION = {"smoke": ["--epochs", "1"], "small": [], "full": []}
+EVALUATION = {"smoke": ["--epochs", "1"], "tiny": [], "small": [], "full": []}
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -34,6 +35,7 @@ def protect_and_evaluate(
     settings: list[str],
     countermeasures: str,
     keyed: bool = True,
+    distillation: str | None = None,
 ) -> dict[str, Any]:
     """Protect CIFAR-10, train both sides (without a key only the hackers), and return the results.
 
@@ -44,6 +46,7 @@ def protect_and_evaluate(
         settings: further arguments of `ugejax protect`.
         countermeasures: those of the evaluation where the arguments name none.
         keyed: whether the method has a key.
+        distillation: what students of the authorized network ask it; None for no students.
 
     Raises:
         SystemExit: a command failed; it has said why.
@@ -55,6 +58,8 @@ def protect_and_evaluate(
     evaluate += ["--countermeasures", arguments.countermeasures or countermeasures]
     if arguments.hackers:
         evaluate += ["--hackers", arguments.hackers]
+    if distillation:
+        evaluate += ["--distillation", distillation]
     for command in ([*protect, "--seed", str(seed), "--out", release, "--key", key], evaluate):
         if code := ugejax(command):
             raise SystemExit(code)

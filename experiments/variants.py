@@ -22,7 +22,7 @@ def ablate(description: str | None, name: str, variants: dict[str, list[str]]) -
     arguments.hackers = arguments.hackers or "cnn,mlp"
     rows = []
     for value, settings in variants.items():
-        folder = arguments.out / value.replace("/", "-")
+        folder = arguments.out / "".join(c if c.isalnum() else "-" for c in value)
         results = protect_and_evaluate(folder, arguments, seed=0, settings=settings, countermeasures="none")
         psnr = json.loads((folder / "release" / "card.json").read_text())["psnr"]["mean"]
         rows += [{name: value, "psnr": round(psnr, 2), **row} for row in results["rows"]]

@@ -13,6 +13,7 @@ import pytest
 from baselines_examples import compiled_once, programs  # noqa: F401, fixtures
 
 from ugejax.cli import main
+from ugejax.cli.lock import alone_in
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.release import read_release
 
@@ -113,6 +114,17 @@ def test_a_grid_grows_by_what_is_missing(trained, tmp_path, capsys):
     capsys.readouterr()
     assert main(["report", str(folder)]) == 0
     assert capsys.readouterr().out == (folder / "leaderboard.md").read_text()
+
+
+def test_two_arenas_in_one_folder_are_refused(trained, tmp_path, capsys):
+    folder = tmp_path / "arena"
+    assert main(arena(folder)) == 0
+    before = contents(folder / "releases"), results(folder)
+    capsys.readouterr()
+    with alone_in(folder):
+        assert main(arena(folder, "--seeds", "2")) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (contents(folder / "releases"), results(folder)) == before
 
 
 @pytest.fixture(scope="module")

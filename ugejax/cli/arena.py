@@ -4,6 +4,7 @@ import argparse
 import collections
 import functools
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,9 +16,11 @@ from ugejax.arena.grid import Grid, check_network, parse_methods, parse_networks
 from ugejax.arena.plan import Job, jobs_of, missing
 from ugejax.arena.rows import Row, environment, job_of
 from ugejax.cli.arena_job import load_once, protect_job, train_job
+from ugejax.cli.lock import alone_in
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import check_budget, source_from
 from ugejax.countermeasures import parse_countermeasures
+from ugejax.data import Dataset
 from ugejax.errors import UserError
 from ugejax.evaluation.trial import default_cache
 
@@ -39,17 +42,25 @@ def run(arguments: argparse.Namespace) -> int:
         settings=parse_settings(arguments.set, methods),
     )
     folder = Folder(arguments.out)
-    claim, rows = folder.claim(grid), folder.rows()
+    claim = folder.claim(grid)
     splits = load_once(grid.source)
     if splits.test is None:
         raise UserError(f"{arguments.source}: has no test images; hold some out with --n-test")
     folder.write_claim(claim)
-    cache = arguments.cache or default_cache()
+    with alone_in(folder.path):
+        _fill(grid, folder, splits.train, splits.test, arguments.cache or default_cache())
+    print((folder.path / "leaderboard.md").read_text())
+    print(f"{folder.path}/: results.json, results.csv, leaderboard.md, leaderboard.html; keys/ is private")
+    return 0
+
+
+def _fill(grid: Grid, folder: Folder, train: Dataset, test: Dataset, cache: Path) -> None:
+    """Do the jobs that are missing, and write what the arena's folder shows."""
     facts = {
-        "dataset": grid.source.name, "n_train": len(splits.train.images), "n_test": len(splits.test.images),
+        "dataset": grid.source.name, "n_train": len(train.images), "n_test": len(test.images),
         "eps": grid.eps, "epochs": grid.epochs, "backend": jax.default_backend(),
     }  # fmt: skip
-    standing = _Standing(grid, folder, facts, rows)
+    standing = _Standing(grid, folder, facts, folder.rows())
     console = Console(file=sys.stderr, soft_wrap=True)
     for job in list(standing.left):
         try:
@@ -64,9 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
         except UserError as error:
             raise UserError(f"{job.title}: {error}") from error
     folder.write_results(facts, list(standing.rows.values()))
-    print((folder.path / "leaderboard.md").read_text())
-    print(f"{folder.path}/: results.json, results.csv, leaderboard.md, leaderboard.html; keys/ is private")
-    return 0
 
 
 class _Standing:

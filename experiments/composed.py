@@ -1,0 +1,82 @@
+"""Releases that an experiment makes from the package's functions, where no command makes them, and their evaluation."""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from experiments.scales import EVALUATION, SCALES
+from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, new_key
+from ugejax.authorized.forms import default_step
+from ugejax.cli.arguments import build_parser
+from ugejax.data import Dataset, Source, load
+from ugejax.evaluation import Evaluation, evaluate, summarise
+from ugejax.evaluation.trial import default_cache
+from ugejax.perturbation.update import Method
+from ugejax.protect import Protection
+from ugejax.training import default_recipe
+
+EPS = 8 / 255
+COLUMNS = ("clean_accuracy", "protected_accuracy", "protected_peak_accuracy", "retention")
+
+
+@dataclass(frozen=True)
+class Job:
+    """CIFAR-10, a key and its authorized network, as `ugejax protect cifar10 --seed 0` has them."""
+
+    train: Dataset
+    test: Dataset
+    key: Key
+    network: AuthorizedNetwork
+    epochs: int | None
+
+    def protection(self, method: Method) -> Protection:
+        """The main job with other settings."""
+        return Protection(
+            method, self.network, self.key.recipe, self.key.num_classes, jax.random.key(self.key.public_seed),
+            self.key.prng("training"), texture_key=self.key.prng("textures"),
+        )  # fmt: skip
+
+    def evaluate(
+        self, released: np.ndarray, folder: Path, *, hackers: str, countermeasures: str, authorized: bool = False
+    ) -> list[dict]:
+        """Train hackers, and the authorized network if told, on both image sets; writes results.json."""
+        evaluation = Evaluation(
+            self.train, released, self.test, self.key if authorized else None,
+            self.network if authorized else None, tuple(filter(None, hackers.split(","))),
+            tuple(countermeasures.split(",")), self.epochs,
+        )  # fmt: skip
+        rows, _ = evaluate(evaluation, default_cache())
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results.json").write_text(json.dumps({"rows": rows, "summary": summarise(rows)}, indent=2) + "\n")
+        return rows
+
+
+def load_job(arguments: argparse.Namespace, *, form: str) -> Job:
+    """The job at the arguments' scale."""
+    sizes = ["protect", "cifar10", "--out", "", "--data-dir", arguments.data_dir, *SCALES[arguments.scale]]
+    sizes = build_parser().parse_args(sizes)
+    key = new_key(
+        b"seed 0", form=form, network=sizes.network, image_shape=(32, 32, 3), num_classes=10,
+        step=default_step(form, EPS), recipe=default_recipe(sizes.network), from_seed=True,
+    )  # fmt: skip
+    source = Source(
+        "cifar10", data_dir=arguments.data_dir, n_train=sizes.n_train, n_test=sizes.n_test, seed=key.public_seed
+    )
+    epochs = int(EVALUATION[arguments.scale][1]) if EVALUATION[arguments.scale] else None
+    splits = load(source)
+    assert splits.test is not None, "CIFAR-10 has test images"
+    return Job(splits.train, splits.test, key, build_authorized(key), epochs)
+
+
+def print_rows(name: str, rows: dict[str, list[dict]]) -> None:
+    """A Markdown table of the rows of each variant."""
+    print(f"| {name} | role | network | counter-measure | on originals | on the release | peak | share |")
+    print("|---|---|---|---|---|---|---|---|")
+    for variant, group in rows.items():
+        for row in group:
+            cells = [variant, row["role"].replace("_", " "), row["network"], row["countermeasure"]]
+            print("| " + " | ".join(cells + [f"{row[column]:.3f}" for column in COLUMNS]) + " |")

@@ -1,0 +1,119 @@
+"""Which kind of perturbation holds, inside the cells of `keyed-dither`? Kinds side by side, and adaptive hackers.
+
+Command:
+    python -m experiments.perturbation_kinds --data-dir TFDS_FOLDER --out runs/perturbation-kinds [--scale small]
+        [--kinds stripes-8,signed-stripes,...] [--hackers cnn] [--countermeasures none,class-means,...]
+
+Time: at the small scale (CIFAR-10, 5,000 training and 2,000 test images, budget 8/255, one seed) about 8 minutes a kind
+on two CPU cores with the default counter-measures; what is finished is not done again.
+
+Expect (table in BUILD_NOTES.md): class-wise kinds harm most, and an adaptive hacker undoes them; kinds without a class
+mean withstand the subtraction of means, and harm less.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.composed import EPS, load_job, print_rows
+from experiments.scales import parser
+from ugejax.baselines.ar import ArSettings, autoregressive_noise
+from ugejax.data import Dataset
+from ugejax.perturbation.start import class_stripes
+from ugejax.perturbation.update import Method
+
+Noise = Callable[[jax.Array, Dataset], np.ndarray]  # -> float32 [N, H, W, C] in units of eps
+
+
+def stripes(key: jax.Array, data: Dataset, period: int = 8) -> np.ndarray:
+    """One code of stripes a class."""
+    shape = data.images.shape[1:]
+    codes = class_stripes(key, len(data.class_names), shape, amplitude=1.0, period=period)
+    return np.asarray(codes)[data.labels]
+
+
+def two_periods(key: jax.Array, data: Dataset) -> np.ndarray:
+    """A code of period 8 and one of period 16 a class, at half the amplitude each."""
+    return (stripes(key, data) + stripes(jax.random.fold_in(key, 1), data, 16)) / 2
+
+
+def signed_stripes(key: jax.Array, data: Dataset) -> np.ndarray:
+    """Stripes of a random sign in every image: no class has a mean."""
+    signs = jax.random.rademacher(jax.random.fold_in(key, 1), (len(data.labels), 1, 1, 1))
+    return stripes(key, data) * np.asarray(signs)
+
+
+def shifted_stripes(key: jax.Array, data: Dataset) -> np.ndarray:
+    """Stripes at a random phase in every image."""
+    h, w, _ = data.images.shape[1:]
+    shifts = np.asarray(jax.random.randint(jax.random.fold_in(key, 1), (len(data.labels), 2), 0, 8))
+    noise = stripes(key, data)
+    return np.stack([np.roll(image, tuple(shift), (0, 1)) for image, shift in zip(noise, shifts, strict=True)])
+
+
+def autoregressive(key: jax.Array, data: Dataset) -> np.ndarray:
+    """One autoregressive process a class (Sandoval-Segura et al. 2022), its standard deviation the budget."""
+    noise, _ = autoregressive_noise(key, data.labels, len(data.class_names), data.images.shape[1:], ArSettings())
+    return np.clip(noise / noise.std(axis=(1, 2, 3), keepdims=True), -1, 1)
+
+
+def fields(key: jax.Array, data: Dataset) -> np.ndarray:
+    """Gaussian random fields: waves around a direction, a length and a colour of the class, random in every image."""
+    n, (h, w, c) = len(data.labels), data.images.shape[1:]
+    white = np.asarray(jax.random.normal(jax.random.fold_in(key, 1), (n, h, w)))
+    down, across = np.meshgrid(np.fft.fftfreq(h), np.fft.rfftfreq(w), indexing="ij")
+    directions = np.random.default_rng(0).permutation(len(data.class_names))
+    colours = np.array([[1, 1, -1], [1, -1, 1], [-1, 1, 1]], float)[:, :c]
+    noise = np.empty(data.images.shape, np.float32)
+    for label in range(len(data.class_names)):
+        angle = np.pi * (directions[label] % 5) / 5
+        length = 1 / 8 if directions[label] < 5 else 1 / 5
+        centre = length * np.array([np.sin(angle), np.cos(angle)])
+        near = sum(
+            np.exp(-((down - sign * centre[0]) ** 2 + (across - sign * centre[1]) ** 2) / (2 * 0.02**2))
+            for sign in (1, -1)
+        )
+        waves = np.fft.irfft2(np.fft.rfft2(white[data.labels == label], axes=(1, 2)) * near, s=(h, w), axes=(1, 2))
+        noise[data.labels == label] = np.sign(waves)[..., None] * colours[label % 3]
+    return noise
+
+
+KINDS: dict[str, Noise] = {
+    **{f"stripes-{period}": functools.partial(stripes, period=period) for period in (8, 10, 12, 16)},
+    "two-periods": two_periods,
+    "signed-stripes": signed_stripes,
+    "shifted-stripes": shifted_stripes,
+    "ar": autoregressive,
+    "fields": fields,
+}
+OPTIMISED: dict[str, Method] = {
+    "em": Method(parametrisation="sample-wise", amplitude=0.0, epochs=20, surrogates=("cnn", "mlp")),
+}
+
+
+def main() -> int:
+    arguments = parser(__doc__)
+    arguments.add_argument("--kinds", default=",".join([*KINDS, *OPTIMISED]), help="comma-separated")
+    arguments = arguments.parse_args()
+    job, rows = load_job(arguments, form="keyed-dither"), {}
+    images, labels = job.train.images, job.train.labels
+    for kind in arguments.kinds.split(","):
+        folder = arguments.out / kind
+        if kind in KINDS:
+            noise = EPS * KINDS[kind](job.key.prng("textures"), job.train)
+            released = job.protection(Method(parametrisation="sample-wise")).release(images, labels, jnp.asarray(noise))
+        else:
+            released = job.protection(OPTIMISED[kind]).run(images, labels, folder)
+        rows[kind] = job.evaluate(
+            released, folder, hackers=arguments.hackers or "cnn",
+            countermeasures=arguments.countermeasures or "none,class-means,key-recovery",
+        )  # fmt: skip
+    print_rows("kind", rows)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
