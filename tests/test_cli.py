@@ -152,11 +152,16 @@ def test_evaluate_and_report(made, tmp_path, capsys):
     assert capsys.readouterr().out == table
 
 
-def test_attack_needs_no_key(made, tmp_path):
+def test_attack_needs_no_key_and_takes_a_purifier(made, tmp_path, monkeypatch):
     out = tmp_path / "A"
-    assert main(["attack", str(made / "R"), "--out", str(out), "--hackers", "mlp", "--epochs", "1"]) == 0
+    (tmp_path / "beside.py").write_text("def negative(images):\n    return 255 - images\n")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["attack", str(made / "R"), "--out", str(out), "--hackers", "mlp", "--epochs", "1"]
+    assert main([*arguments, "--purifier", "beside:negative"]) == 0
     results = json.loads((out / "results.json").read_text())
-    assert [row["role"] for row in results["rows"]] == ["hacker"]
+    assert [(row["role"], row["countermeasure"]) for row in results["rows"]] == [
+        ("hacker", "none"), ("hacker", "purifier")
+    ]  # fmt: skip
     assert results["summary"]["authorized_retention"] is None
 
 
@@ -247,7 +252,7 @@ def test_a_baseline_makes_a_release_and_no_key(made, tmp_path, capsys):
 def test_list_names_everything(capsys):
     assert main(["list"]) == 0
     said = capsys.readouterr().out
-    for name in ("res-tiny", "r18", "keyed-dither", "frozen-backbone", "crop-flip", "key-recovery", "em-class"):
+    for name in ("res-tiny", "r18", "keyed-dither", "frozen-backbone", "crop-flip", "ueraser-max", "em-class"):
         assert name in said
 
 
@@ -292,6 +297,18 @@ MISTAKES = {
     "hackers": (["evaluate", "R", "--key", "key-R", "--out", "new", "--hackers", "mlpp"], "--hackers"),
     "counter-measures": (["attack", "R", "--out", "new", "--countermeasures", "jpeg"], "--countermeasures"),
     "attack with a key": (["attack", "R", "--out", "new", "--hackers", "wrong-key"], "wrong-key"),
+    "purifier without a function": (["attack", "R", "--out", "new", "--countermeasures", "purifier"], "--purifier"),
+    "purifier's name": (["attack", "R", "--out", "new", "--purifier", "numpy"], "'numpy' names no function"),
+    "purifier's module": (["attack", "R", "--out", "new", "--purifier", "no_such:clean"], "No module named 'no_such'"),
+    "purifier's function": (["attack", "R", "--out", "new", "--purifier", "numpy:clean"], "has no function clean"),
+    "purifier fails": (["attack", "R", "--out", "new", "--purifier", "math:sqrt"], "purifier: failed: TypeError"),
+    "purifier's shape": (["attack", "R", "--out", "new", "--purifier", "numpy:ravel"], "purifier: gave an array"),
+    "purifier's type": (["attack", "R", "--out", "new", "--purifier", "numpy:float64"], "purifier: gave float64"),
+    "purifier's range": (["attack", "R", "--out", "new", "--purifier", "numpy:float32"], "float32 is in [0, 1]"),
+    "dp-sgd with batch norm": (
+        ["attack", "R", "--out", "new", "--hackers", "r20", "--countermeasures", "dp-sgd"],
+        "batch norm leaves r20 none",
+    ),
     "other originals": (["evaluate", "R", "--key", "key-R", "--out", "new", "--originals", "digits"], "originals"),
     "no epochs": (["evaluate", "R", "--key", "key-R", "--out", "new", "--epochs", "0"], "--epochs"),
     "no report": (["report", "R"], "results.json"),

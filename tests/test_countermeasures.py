@@ -5,13 +5,17 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hacker_examples import SIZE, data_of, natural
 from skimage.restoration import denoise_tv_chambolle
 
-from ugejax.countermeasures import COUNTERMEASURES, parse_countermeasures
-from ugejax.countermeasures.adversarial import pgd
-from ugejax.countermeasures.preprocessing import filtered, jpeg, low_pass, total_variation
+from ugejax.countermeasures import COUNTERMEASURES, adversarial, parse_countermeasures
+from ugejax.countermeasures.adversarial import pgd, worst_ueraser
+from ugejax.countermeasures.dp_sgd import clip_and_noise
+from ugejax.countermeasures.hacker_data import pixels, to_uint8
+from ugejax.countermeasures.preprocessing import filtered, jpeg, low_pass, non_local_means, total_variation
+from ugejax.countermeasures.purifier import purified, purify
 from ugejax.errors import UserError
 from ugejax.transforms import TRANSFORMS
 from ugejax.transforms.filters import blur, grey
@@ -128,13 +132,138 @@ def test_a_clean_share_is_mixed_in_or_taken_alone():
 def test_pgd_of_a_linear_loss_ends_in_a_corner_of_the_ball():
     x = jnp.array([0.5, 0.01, 0.99, 0.5]).reshape(1, 2, 2, 1)
     weights = jnp.array([1.0, -1.0, 1.0, -1.0]).reshape(1, 2, 2, 1)
+
+    def linear(images):
+        return (weights * images).sum(axis=(1, 2, 3))
+
     attack = functools.partial(pgd, eps=0.1, step_size=0.07, steps=3)
-    result = attack(lambda image: (weights * image).sum(), jax.random.key(0), x)
+    result = attack(linear, jax.random.key(0), x)
     np.testing.assert_allclose(result.ravel(), [0.6, 0.0, 1.0, 0.4], atol=1e-6)  # x + eps sign(w), in [0, 1]
     # One short step stays between its random start and the corner.
-    one = pgd(lambda image: (weights * image).sum(), jax.random.key(0), x, eps=0.1, step_size=0.01, steps=1)
+    one = pgd(linear, jax.random.key(0), x, eps=0.1, step_size=0.01, steps=1)
     assert np.abs(one - x).max() <= 0.1 + 1e-6
     assert np.abs(one - result).max() > 0.01
+
+
+def test_of_several_copies_each_image_has_the_one_with_the_highest_loss(monkeypatch):
+    values = np.random.default_rng(0).permutation(20).reshape(4, 5)  # of the copies of five images
+    monkeypatch.setattr(adversarial, "ueraser", lambda key, x: x + values.reshape(20, 1, 1, 1))
+    signs = jnp.array([1, -1, 1, -1, 1])  # of the loss of an image in its value
+
+    def losses_of_x(x):
+        return signs * x.mean(axis=(1, 2, 3))
+
+    chosen = worst_ueraser(losses_of_x, jax.random.key(0), jnp.zeros((5, 2, 2, 1)), copies=4)
+    expected = [(values[:, image].max if signs[image] > 0 else values[:, image].min)() for image in range(5)]
+    np.testing.assert_array_equal(chosen, np.broadcast_to(np.reshape(expected, (5, 1, 1, 1)), (5, 2, 2, 1)))
+
+
+def squares(weights, x, y):
+    """Mean loss of a linear model of images."""
+    return ((x.reshape(len(x), -1) @ weights["slope"] + weights["offset"] - y) ** 2).sum(axis=1).mean()
+
+
+WEIGHTS = {"slope": jnp.zeros((4, 3)), "offset": jnp.array([0.5, 0.0, -0.5])}
+
+
+@jax.jit
+def private(key, x, y, clip, noise):
+    return clip_and_noise(
+        lambda x, y: jax.value_and_grad(squares)(WEIGHTS, x, y), key, x, y, clip=clip, noise=noise
+    )  # fmt: skip
+
+
+def examples(seed=0) -> tuple[jax.Array, jax.Array]:
+    """Six images, their gradients from 0 to large, and what the model shall say of them."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(size=(6, 2, 2, 1)), rng.normal(size=(6, 3)) * np.arange(6)[:, None]
+    y[0] = WEIGHTS["offset"]
+    return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+
+
+def test_dp_sgd_clips_as_optax_does():
+    x, y = examples()
+    loss, gradient = private(jax.random.key(0), x, y, 7.0, 0.0)
+    assert float(loss) == pytest.approx(float(squares(WEIGHTS, x, y)), rel=1e-6)
+    each = jax.vmap(jax.grad(squares), (None, 0, 0))(WEIGHTS, x[:, None], y[:, None])
+    norms = np.sqrt(sum((np.asarray(leaf).reshape(6, -1) ** 2).sum(axis=1) for leaf in jax.tree.leaves(each)))
+    assert norms[0] == 0 and (norms < 7).sum() == 3 and norms.max() > 14
+    aggregate = optax.contrib.differentially_private_aggregate(7.0, 0.0, key=jax.random.key(0))
+    expected, _ = aggregate.update(each, aggregate.init(WEIGHTS))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), gradient, expected)
+
+
+def test_dp_sgd_bounds_what_one_example_can_do():
+    x, y = examples()
+    poisoned = y.at[3].set(jnp.array([1e6, -1e6, 1e6]))
+    (_, clean), (_, moved) = (private(jax.random.key(0), x, labels, 1.0, 0.1) for labels in (y, poisoned))
+    difference = optax.tree.norm(optax.tree.sub(clean, moved))
+    assert 0 < float(difference) <= 2 * 1.0 / 6 + 1e-6  # from any vector of norm 1 to any other
+
+
+def test_dp_sgd_adds_noise_of_the_stated_strength():
+    x, y = examples()
+    _, plain = private(jax.random.key(0), x, y, 2.0, 0.0)
+    keys = jax.random.split(jax.random.key(1), 300)
+    _, noisy = jax.vmap(private, (0, None, None, None, None))(keys, x, y, 2.0, 0.3)
+    added = np.concatenate([np.ravel(a - b) for a, b in zip(*map(jax.tree.leaves, (noisy, plain)), strict=True)])
+    assert added.std() == pytest.approx(2.0 * 0.3 / 6, rel=0.05)  # 4,500 values
+    assert abs(added.mean()) < 0.01
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_non_local_means_remove_noise_and_keep_edges(channels):
+    clean = np.full((2, 16, 16, channels), 60, np.uint8)
+    clean[:, :, 8:] = 190
+    noisy = to_uint8(pixels(clean) + np.random.default_rng(0).normal(0, 8 / 255, clean.shape))
+    before = noisy.copy()
+    denoised = non_local_means(noisy, noise=8 / 255)
+    assert denoised.dtype == np.uint8 and denoised.shape == clean.shape
+    errors = [np.abs(images.astype(int) - clean).mean() for images in (noisy, denoised)]
+    assert errors[1] < 0.4 * errors[0]
+    assert np.abs(denoised[:, :, 7:9].astype(int) - clean[:, :, 7:9]).max() < 30
+    np.testing.assert_array_equal(noisy, before)
+    np.testing.assert_array_equal(non_local_means(clean, noise=8 / 255), clean)
+
+
+def test_a_purifier_gets_every_image_and_cannot_change_what_is_there():
+    data = data_of(natural(12, 1))
+    before = data.images.copy()
+
+    def negative(images):
+        images[:] = 255 - images
+        return images.astype(np.float32) / 255
+
+    result = purified(data, purifier=negative)
+    for given, got in (
+        (data.images, result.images), (data.test_images, result.test_images), (data.clean_images, result.clean_images)
+    ):  # fmt: skip
+        np.testing.assert_allclose(got, 1 - pixels(given), atol=1e-6)
+    np.testing.assert_array_equal(data.images, before)
+    assert purify(before, purifier=lambda images: jnp.asarray(images)).dtype == np.uint8  # any kind of array
+
+
+def failing(images):
+    raise ValueError("no\nweights")
+
+
+@pytest.mark.parametrize(
+    ("purifier", "says"),
+    [
+        (failing, "failed: ValueError: no weights"),
+        (lambda images: images[1:], r"shape \(1, 8, 8, 1\) for images of shape \(2, 8, 8, 1\)"),
+        (lambda images: images / 255, "gave float64: images must be uint8, or float32"),
+        (lambda images: np.full(images.shape, np.nan, np.float32), "not finite"),
+        (lambda images: np.float32(images) + 1, "from 1 to 256: float32 is in"),
+        (lambda images: -np.float32(images) / 255, "from -1 to -0: float32 is in"),
+    ],
+)
+def test_what_a_purifier_gives_is_checked(purifier, says):
+    images = np.zeros((2, 8, 8, 1), np.uint8)
+    images[1] = 255
+    with pytest.raises(UserError, match=f"^purifier: .*{says}") as caught:
+        purify(images, purifier=purifier)
+    assert "\n" not in str(caught.value)
 
 
 def test_lists_are_checked():

@@ -217,10 +217,33 @@ def test_the_share_of_originals_is_that_of_the_release_and_drawn_anew_for_every_
     assert (other != clean).any()
 
 
-def test_adversarial_training_goes_to_the_hackers_alone(trials, tmp_path):
-    rows, _ = evaluate(make_evaluation(countermeasures=("none", "adversarial-training")), tmp_path)
-    assert [r["role"] for r in rows] == ["authorized", "hacker", "hacker"]
-    assert [trial.adversary is not None for trial in trials] == [False] * 5 + [True] * 2
+def test_what_changes_the_training_step_goes_to_the_hackers_alone(trials, tmp_path):
+    names = ("none", "adversarial-training", "ueraser-max", "dp-sgd")
+    rows, _ = evaluate(make_evaluation(countermeasures=names), tmp_path)
+    assert [r["role"] for r in rows] == ["authorized"] + 4 * ["hacker"]
+    assert [trial.adversary is not None for trial in trials] == [False] * 5 + [True] * 4 + [False] * 2
+    assert [trial.aggregate is not None for trial in trials] == [False] * 9 + [True] * 2
+
+
+def test_a_purifier_makes_the_images_and_has_to_be_there(trials, tmp_path):
+    evaluation = only("purifier", purifier=lambda images: 255 - images)
+    evaluate(evaluation, tmp_path)
+    for trial, images in zip(trials, (evaluation.originals.images, evaluation.released), strict=True):
+        np.testing.assert_array_equal(trial.images, 255 - images)
+        np.testing.assert_array_equal(trial.test_images, 255 - evaluation.test.images)
+    with pytest.raises(UserError, match="purifier needs --purifier"):
+        only("purifier")
+
+
+def test_dp_sgd_is_refused_to_networks_with_batch_norm_before_anything_is_trained():
+    names = ("mlp", "r20-other-init", "wrong-key", "res-tiny")
+    with pytest.raises(UserError, match="dp-sgd takes .* leaves r20-other-init none"):
+        make_evaluation(countermeasures=("none", "dp-sgd"), hackers=names)
+    key = dataclasses.replace(make_evaluation().key, network="r20")
+    with pytest.raises(UserError, match="leaves wrong-key none"):
+        make_evaluation(countermeasures=("dp-sgd",), hackers=("wrong-key",), key=key)
+    make_evaluation(countermeasures=("dp-sgd",), hackers=("wrong-key",), key=None)  # nobody has a wrong key
+    make_evaluation(countermeasures=("none",), hackers=names)
 
 
 def test_rows_tell_who_learned_from_what(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 from evaluation_examples import make_trial, toy
 
 from ugejax.countermeasures.adversarial import pgd
+from ugejax.countermeasures.dp_sgd import clip_and_noise
 from ugejax.evaluation.trial import Phase, Score, default_cache
 from ugejax.networks import build
 from ugejax.training import Recipe
@@ -19,7 +20,7 @@ def changed(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def other_adversary(loss_of_x, key, x, *, eps, step_size, steps):
+def other_adversary(losses_of_x, key, x, *, eps, step_size, steps):
     return x
 
 
@@ -54,6 +55,8 @@ def test_the_digest_is_that_of_every_input():
         make_trial(labels=np.eye(3, dtype=np.float32)[trial.labels]),
         *(make_trial(adversary=functools.partial(pgd, eps=eps, step_size=0.01, steps=1)) for eps in (0.01, 0.02)),
         make_trial(adversary=functools.partial(other_adversary, eps=0.01, step_size=0.01, steps=1)),
+        *(make_trial(aggregate=functools.partial(clip_and_noise, clip=1.0, noise=noise)) for noise in (0.0, 0.1)),
+        make_trial(adversary=functools.partial(clip_and_noise, clip=1.0, noise=0.1)),
         *(
             make_trial(then=(Phase(images, labels, trains),))
             for images, labels, trains in (
@@ -108,8 +111,23 @@ def test_an_adversary_replaces_the_batches_of_the_first_phase():
     assert score.last == 1.0
 
 
-def all_grey(loss_of_x, key, x, *, level):
+def all_grey(losses_of_x, key, x, *, level):
     return 0 * x + level
+
+
+def test_what_aggregates_gradients_does_so_in_the_first_phase():
+    data = toy(12, 0)
+    trial = make_trial(
+        recipe=Recipe(epochs=20, batch_size=6), aggregate=functools.partial(scaled, factor=0.0),
+        then=(Phase(data.images, data.labels, "all"),),
+    )  # fmt: skip
+    score, _ = trial.run()
+    assert max(score.by_epoch[:20]) < score.last == 1.0
+
+
+def scaled(loss_and_gradient, key, x, y, *, factor):
+    loss, gradient = loss_and_gradient(x, y)
+    return loss, jax.tree.map(lambda leaf: factor * leaf, gradient)
 
 
 def test_a_score_is_its_last_and_its_best_epoch():

@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 
 from ugejax.errors import UserError
-from ugejax.networks import NETWORKS, build, count_parameters, variable_shapes
+from ugejax.networks import NETWORKS, build, count_parameters, has_batch_norm, variable_shapes
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import convolve
 from ugejax.networks.densenet import DenseNetBody
@@ -133,6 +133,11 @@ def test_images_that_a_network_cannot_take_are_refused(name, shape, says):
 )
 def test_parameter_counts(name, shape, count):
     assert count_parameters(traced(name, shape)[1]) == count
+
+
+@pytest.mark.parametrize(("name", "mixes"), [("mlp", False), ("res-tiny", False), ("r20", True)])
+def test_who_mixes_the_examples_of_a_batch(name, mixes):
+    assert has_batch_norm(name) == mixes
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -173,8 +173,8 @@ def test_augmentation_that_mixes_images_mixes_their_labels():
     images, labels = jnp.eye(12, 64).reshape(12, 8, 8, 1), jnp.arange(12) % 3
     met = {}
 
-    def keep(loss_of_x, key, x):
-        met.update(x=x, loss=loss_of_x(x))
+    def keep(losses_of_x, key, x):
+        met.update(x=x, losses=losses_of_x(x))
         return x
 
     step, state = normalised_step(Recipe(batch_size=12, augment=("mixup",)), adversary=keep)
@@ -182,21 +182,21 @@ def test_augmentation_that_mixes_images_mixes_their_labels():
     @jax.jit
     def trained_on(state):
         step(state, images, labels, jnp.arange(12), jax.random.key(0))
-        return met["x"], met["loss"]
+        return met["x"], met["losses"]
 
-    x, loss = trained_on(state)
+    x, losses = trained_on(state)
     shares = np.asarray(x).reshape(12, 64)[:, :12]
     assert (np.count_nonzero(shares, axis=1) == 2).any()
     expected = optax.softmax_cross_entropy(Normalised().apply(state.variables, x), shares @ np.eye(3)[labels])
-    assert float(loss) == pytest.approx(float(expected.mean()), rel=1e-5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 def test_an_adversary_sees_the_loss_in_eval_mode_and_replaces_the_images():
     images, labels = toy()
     order = jnp.arange(60)
 
-    def sign_step(loss_of_x, key, x):
-        return jnp.clip(x + 0.1 * jnp.sign(jax.grad(loss_of_x)(x)), 0, 1)
+    def sign_step(losses_of_x, key, x):
+        return jnp.clip(x + 0.1 * jnp.sign(jax.grad(lambda x: losses_of_x(x).sum())(x)), 0, 1)
 
     step, state = normalised_step(RECIPE, adversary=sign_step)
     after, loss = jax.jit(step)(state, images, labels, order, jax.random.key(0))
@@ -243,6 +243,38 @@ def test_other_units_drop_out_in_every_step_and_none_where_the_body_is_frozen(tr
     losses = [float(step(s, images, labels, jnp.arange(60), jax.random.key(0))[1]) for s in (one, two, one)]
     assert losses[0] == losses[2]
     assert (losses[0] != losses[1]) == train_mode
+
+
+def test_what_aggregates_gradients_sees_the_batch_and_moves_the_weights():
+    images, labels = toy()
+    module, plain, state = start(RECIPE)
+
+    def in_halves(loss_and_gradient, key, x, y):
+        halves = [loss_and_gradient(x[i::2], y[i::2]) for i in range(2)]
+        return jax.tree.map(lambda a, b: (a + b) / 2, *halves)
+
+    def at_random(loss_and_gradient, key, x, y):
+        loss, gradient = loss_and_gradient(x, y)
+        return loss + jax.random.uniform(key), gradient
+
+    def run(step, state=state):
+        return jax.jit(step)(state, images, labels, jnp.arange(60), jax.random.key(0))
+
+    def with_aggregate(aggregate):
+        return make_train_step(module, RECIPE.build_optimizer(60), RECIPE, aggregate=aggregate)
+
+    (expected, loss), (after, same_loss) = run(plain), run(with_aggregate(in_halves))
+    assert float(same_loss) == pytest.approx(float(loss), rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after.params, expected.params)
+    losses = [float(run(with_aggregate(at_random), state.replace(step=step))[1]) for step in (0, 3, 0)]
+    assert losses[0] == losses[2] != losses[1]  # another key in every step
+
+
+def test_batch_norm_has_no_gradient_of_an_example():
+    images, labels = toy()
+    step, state = normalised_step(RECIPE, aggregate=lambda of, key, x, y: of(x, y))
+    with pytest.raises(ValueError, match="batch norm"):
+        jax.eval_shape(step, state, images, labels, jnp.arange(60), jax.random.key(0))
 
 
 def test_training_the_head_alone_leaves_the_body_as_it_was():

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from ugejax.errors import UserError
-from ugejax.transforms import TRANSFORMS, compose, mixture, parse_transforms
+from ugejax.transforms import TRANSFORMS, compose, mixture, parse_transforms, rand_augment
 from ugejax.transforms.filters import grey
 from ugejax.transforms.quantisation import bit_depth
 
 LINEAR = {"crop-flip", "cutout", "mixup", "cutmix", "blur", "grey", "resize"}
 WITHOUT_KIN = [name for name in TRANSFORMS if name not in ("jpeg-30", "jpeg-50", "jpeg-75")]  # jpeg-10 stands for them
-RANDOM = {"crop-flip", "cutout", "mixup", "cutmix", "resize"}
+RANDOM = {"crop-flip", "cutout", "mixup", "cutmix", "resize", "rand-augment", "ueraser"}
 SHAPE = (6, 8, 10, 3)
 
 
@@ -23,11 +23,18 @@ def images(seed=0, shape=SHAPE) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0.1, 1, shape).astype(np.float32)
 
 
+@pytest.fixture
+def few_operations(monkeypatch):
+    """Some of the image editor's operations stand for all, which take long to compile."""
+    few = {name: rand_augment.OPERATIONS[name] for name in ("rotate", "brightness", "posterize")}
+    monkeypatch.setattr(rand_augment, "OPERATIONS", few)
+
+
 def shares(batch=SHAPE[0]) -> jax.Array:
     return jax.nn.one_hot(jnp.arange(batch) % 4, 4)
 
 
-@pytest.mark.parametrize("part", ["filters", "geometry", "jpeg", "mixing", "quantisation"])
+@pytest.mark.parametrize("part", ["filters", "geometry", "jpeg", "mixing", "quantisation", "rand_augment", "ueraser"])
 def test_key_comes_first_and_options_are_keywords(part):
     module = importlib.import_module(f"ugejax.transforms.{part}")
     public = [
@@ -43,6 +50,7 @@ def test_key_comes_first_and_options_are_keywords(part):
 
 
 @pytest.mark.parametrize("name", WITHOUT_KIN)
+@pytest.mark.usefixtures("few_operations")
 def test_shape_range_labels_gradient_and_mapping(name):
     x, y, keys = images(), shares(), jax.random.split(jax.random.key(1), 2)
     weights = np.random.default_rng(2).normal(size=SHAPE).astype(np.float32)
@@ -66,6 +74,7 @@ def test_shape_range_labels_gradient_and_mapping(name):
 
 
 @pytest.mark.parametrize("name", WITHOUT_KIN)
+@pytest.mark.usefixtures("few_operations")
 def test_grey_images_keep_their_channel_and_a_perturbation_moves_with_its_image(name):
     x, y, key = images(shape=(4, 9, 7, 1)), shares(4), jax.random.key(3)
     delta = np.random.default_rng(1).uniform(-0.05, 0.05, x.shape).astype(np.float32)

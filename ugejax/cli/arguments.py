@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn
@@ -53,6 +54,13 @@ def weight(text: str) -> float:
     if not (value >= 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
     return value
+
+
+def function(text: str) -> str:
+    """The name of a function, PACKAGE.MODULE:FUNCTION."""
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} names no function; write PACKAGE.MODULE:FUNCTION")
+    return text
 
 
 def _whole(text: str, least: int) -> int:
@@ -189,6 +197,10 @@ def _evaluation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json and the pictures")
     parser.add_argument("--hackers", default=None, help="comma-separated; see `ugejax list`")
     parser.add_argument("--countermeasures", default="none", help="comma-separated; see `ugejax list` (default none)")
+    parser.add_argument(
+        "--purifier", type=function, metavar="PACKAGE.MODULE:FUNCTION",
+        help="add the counter-measure purifier: uint8 images [N,H,W,C] in, uint8 or float32 images in [0, 1] out",
+    )  # fmt: skip
     parser.add_argument("--epochs", type=positive, help="epochs without augmentation (default: each network's own)")
     parser.add_argument("--seeds", type=positive, default=1, help="trials of each row (default 1)")
     parser.add_argument("--test", help="clean test images, where the release's source has none")

@@ -1,8 +1,12 @@
 """`ugejax evaluate` and `ugejax attack`: train both sides, or the hackers alone; leave results and pictures."""
 
 import argparse
+import importlib
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +16,7 @@ from ugejax.authorized import build_authorized, read_key
 from ugejax.cli.originals import load_originals, load_test
 from ugejax.cli.progress import Reporter
 from ugejax.countermeasures import parse_countermeasures
+from ugejax.countermeasures.purifier import one_line, purify
 from ugejax.errors import UserError
 from ugejax.evaluation import (
     DEFAULT_HACKERS,
@@ -36,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     default = DEFAULT_HACKERS if keyed else tuple(name for name in DEFAULT_HACKERS if name != "wrong-key")
     hackers = default if arguments.hackers is None else parse_hackers(arguments.hackers)
     countermeasures = parse_countermeasures(arguments.countermeasures)
+    if arguments.purifier is not None:
+        countermeasures = list(dict.fromkeys([*countermeasures, "purifier"]))
     distillations = parse_distillations(arguments.distillation) if keyed and arguments.distillation is not None else ()
     if not keyed and "wrong-key" in hackers:
         raise UserError("--hackers: wrong-key needs to know the key's form; use `ugejax evaluate --key`")
@@ -63,10 +70,28 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.epochs,
         range(arguments.seeds),
         distillations,
+        _purifier(arguments.purifier, release.images),
     )
     results = evaluate_into(arguments.out, evaluation, release.card, str(arguments.release), arguments.cache)
     print_table(results, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140))
     return 0
+
+
+def _purifier(name: str | None, images: np.ndarray) -> Callable[[np.ndarray], Any] | None:
+    """The function of that name, tried on one image, so that a mistake shows before anything is trained."""
+    if name is None:
+        return None
+    module_name, _, function_name = name.partition(":")
+    sys.path.append(os.getcwd())  # a file beside the release will do; an installed command does not look there
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise UserError(f"--purifier {name}: {one_line(error)}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UserError(f"--purifier {name}: {module_name} has no function {function_name}")
+    purify(images[:1], purifier=function)
+    return function
 
 
 def evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: Path | None) -> dict:

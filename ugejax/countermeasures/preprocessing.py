@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
+from skimage.restoration import denoise_nl_means
 
 from ugejax.countermeasures.hacker_data import pixels, to_uint8
 from ugejax.countermeasures.natural import from_frequencies, to_frequencies
@@ -70,3 +71,18 @@ def total_variation(images: np.ndarray, *, weight: float, steps: int) -> np.ndar
         divergence[:, :, 1:] += dual[1, :, :, :-1]
         result = x + divergence
     return to_uint8(result)
+
+
+def non_local_means(images: np.ndarray, *, noise: float) -> np.ndarray:
+    """Non-local means denoising: each pixel becomes a mean of those whose surroundings look like its own.
+
+    Buades, Coll and Morel, "A non-local algorithm for image denoising", CVPR 2005, with uniform weights within a patch:
+    scikit-image's fast mode, at the settings of its example for noise of known strength.
+
+    Args:
+        images: uint8 [N, H, W, C].
+        noise: standard deviation of the noise to remove, in units of [0, 1].
+    """
+    settings = {"patch_size": 5, "patch_distance": 6, "h": 0.8 * noise, "sigma": noise, "channel_axis": -1}
+    denoised = np.stack([denoise_nl_means(image, **settings) for image in pixels(images)])
+    return to_uint8(denoised.reshape(images.shape))  # scikit-image drops a single channel

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ugejax.countermeasures.adversarial import pgd
+from ugejax.countermeasures.adversarial import pgd, worst_ueraser
 from ugejax.countermeasures.class_means import subtract_class_textures
 from ugejax.countermeasures.clean_share import leave_release_out, mix_in
+from ugejax.countermeasures.dp_sgd import clip_and_noise
 from ugejax.countermeasures.hacker_data import HackerData
 from ugejax.countermeasures.key_recovery import recover_key
-from ugejax.countermeasures.preprocessing import filtered, jpeg, low_pass, total_variation
+from ugejax.countermeasures.preprocessing import filtered, jpeg, low_pass, non_local_means, total_variation
 from ugejax.countermeasures.projections import orthogonal_projection, random_projection
 from ugejax.countermeasures.spectrum import notch
 from ugejax.errors import UserError
@@ -31,6 +32,7 @@ class Countermeasure:
         prepare: what he makes of his images before training; None for nothing.
         augment: names in `ugejax.transforms.TRANSFORMS`, applied in turn to every training batch.
         adversary: what `make_train_step` calls to replace a batch, with its keyword arguments.
+        aggregate: what `make_train_step` calls for the gradient of a step, with its keyword arguments.
         clean_share: share of the originals that he holds.
         fine_tunes: what he goes on to train on those originals: "all", "head", or None for nothing.
         needs_release: whether he trains on the release at all; False in the control that says what the originals that
@@ -41,6 +43,7 @@ class Countermeasure:
     prepare: Prepare | None = None
     augment: tuple[str, ...] = ()
     adversary: functools.partial | None = None
+    aggregate: functools.partial | None = None
     clean_share: float = 0.0
     fine_tunes: str | None = None
     needs_release: bool = True
@@ -82,13 +85,28 @@ COUNTERMEASURES: dict[str, Countermeasure] = {
     "cutout": Countermeasure("crop-flip, then cutout", augment=("crop-flip", "cutout")),
     "mixup": Countermeasure("crop-flip, then mixup", augment=("crop-flip", "mixup")),
     "cutmix": Countermeasure("crop-flip, then cutmix", augment=("crop-flip", "cutmix")),
+    "rand-augment": Countermeasure(
+        "crop-flip, then RandAugment (Cubuk et al. 2020)", augment=("crop-flip", "rand-augment")
+    ),
+    "ueraser-lite": Countermeasure("crop-flip, then UEraser (Qin et al. 2023)", augment=("crop-flip", "ueraser")),
+    "ueraser-max": Countermeasure(
+        "crop-flip, then of five of UEraser's copies the one with the highest loss",
+        augment=("crop-flip",),
+        adversary=functools.partial(worst_ueraser, copies=5),
+    ),
     "grey": Countermeasure("colour removed", _filter(grey)),
+    # The Gaussian filter of APBench, and of image shortcut squeezing, has a standard deviation of 0.1 pixels: its
+    # neighbours weigh exp(-50), and no image of 8 bits changes. The binomial one is a Gaussian of 0.7 pixels.
     "blur": Countermeasure("binomial blur of 3x3 pixels", _filter(blur)),
     "bdr": Countermeasure("bit depth reduced to 2 bits", _filter(functools.partial(bit_depth, bits=2))),
     **{f"jpeg-{q}": Countermeasure(f"JPEG at quality {q}", _everywhere(jpeg, quality=q)) for q in (10, 30, 50, 75)},
     "low-pass": Countermeasure("lowest quarter of the frequencies along each axis", _everywhere(low_pass, keep=1 / 4)),
     "total-variation": Countermeasure(
         "total-variation denoising (Chambolle 2004)", _everywhere(total_variation, weight=0.1, steps=30)
+    ),
+    # Noise as strong as a perturbation that takes the usual budget everywhere.
+    "non-local-means": Countermeasure(
+        "non-local means denoising (Buades et al. 2005)", _everywhere(non_local_means, noise=8 / 255)
     ),
     "random-projections": Countermeasure("a random half of every patch's dimensions", random_projection),
     "class-means": Countermeasure("subtracts the texture of each class", subtract_class_textures),
@@ -97,12 +115,22 @@ COUNTERMEASURES: dict[str, Countermeasure] = {
     ),
     "key-recovery": Countermeasure("projects out what the covariance has beyond natural images'", recover_key),
     "spectrum-notch": Countermeasure("removes frequencies with more power than in natural images", notch),
-    # The field's is 8/255 in ten steps of 2/255 (APBench); half the radius and three steps cost a small network less of
-    # its clean accuracy, and a CPU a third of the time.
+    # Half the radius and three steps cost a small network less of its clean accuracy, and a CPU a third of the time.
     "adversarial-training": Countermeasure(
         "PGD, l_inf 4/255, 3 steps of 2/255",
         adversary=functools.partial(pgd, eps=4 / 255, step_size=2 / 255, steps=3),
     ),
+    # The field's; APBench takes steps of 0.007.
+    "adversarial-training-8": Countermeasure(
+        "PGD, l_inf 8/255, 10 steps of 2/255",
+        adversary=functools.partial(pgd, eps=8 / 255, step_size=2 / 255, steps=10),
+    ),
+    # In the grid of Hong et al., whose clipping norms go from 0.1 to 8 and whose noise from 1e-5 to 0.1.
+    "dp-sgd": Countermeasure(
+        "DP-SGD, clipping norm 1, noise multiplier 0.1; no privacy is claimed (Hong et al. 2020)",
+        aggregate=functools.partial(clip_and_noise, clip=1.0, noise=0.1),
+    ),
+    "purifier": Countermeasure("a function of your own, named by --purifier"),
     **{name: countermeasure for percent in (1, 5, 20) for name, countermeasure in _share(percent).items()},
 }
 

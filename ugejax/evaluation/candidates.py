@@ -13,7 +13,7 @@ from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, new_key,
 from ugejax.authorized.view import View
 from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.errors import UserError
-from ugejax.networks import NETWORKS, build
+from ugejax.networks import NETWORKS, build, has_batch_norm
 from ugejax.training import Recipe, default_recipe
 
 DEFAULT_HACKERS = ("cnn", "cnn-other-init", "cnn-nonorm", "mlp", "res-tiny", "wrong-key")
@@ -99,6 +99,14 @@ def hackers(
                 "wrong_key", wrong.network, _recipe(wrong, epochs, augment), network.module, network.variables,
                 network.trains, wrong.prng("training"), network.view,
             )  # fmt: skip
+
+
+def with_batch_norm(names: tuple[str, ...], key: Key | None) -> list[str]:
+    """Those of the hackers whose network mixes the examples of a batch."""
+    networks = {name: name.removesuffix(OTHER_INIT) for name in names if name != "wrong-key"}
+    if "wrong-key" in names and key is not None:
+        networks["wrong-key"] = key.network
+    return [name for name, network in networks.items() if has_batch_norm(network)]
 
 
 def hacker(name: str, num_classes: int, *, seed: int, epochs: int | None, augment: tuple[str, ...]) -> Candidate:

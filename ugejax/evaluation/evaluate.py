@@ -10,10 +10,19 @@ import numpy as np
 
 from ugejax.authorized import AuthorizedNetwork, Key
 from ugejax.countermeasures import COUNTERMEASURES, Countermeasure, HackerData
+from ugejax.countermeasures.purifier import purified
 from ugejax.data import Dataset
 from ugejax.data.dataset import stratified_subset
 from ugejax.errors import UserError
-from ugejax.evaluation.candidates import DEFAULT_HACKERS, OTHER_INIT, Candidate, authorized, hacker, hackers
+from ugejax.evaluation.candidates import (
+    DEFAULT_HACKERS,
+    OTHER_INIT,
+    Candidate,
+    authorized,
+    hacker,
+    hackers,
+    with_batch_norm,
+)
 from ugejax.evaluation.distillation import DISTILLATIONS, student_labels, teacher_logits
 from ugejax.evaluation.trial import Phase, Score, Trial
 
@@ -37,6 +46,10 @@ class Evaluation:
         epochs: epochs without augmentation; None for each network's own.
         seeds: one trial of each row for each of them.
         distillations: names in `DISTILLATIONS`; the students are the hackers of another architecture than the key's.
+        purifier: what the counter-measure of that name does, see `ugejax.countermeasures.purifier`.
+
+    Raises:
+        UserError: a counter-measure lacks its function, or one of the hackers cannot apply it.
     """
 
     originals: Dataset
@@ -49,6 +62,18 @@ class Evaluation:
     epochs: int | None = None
     seeds: Sequence[int] = (0,)
     distillations: tuple[str, ...] = ()
+    purifier: Callable[[np.ndarray], Any] | None = None
+
+    def __post_init__(self):
+        """Refuse at once what would fail after hours of training."""
+        if "purifier" in self.countermeasures and self.purifier is None:
+            raise UserError("--countermeasures: purifier needs --purifier PACKAGE.MODULE:FUNCTION")
+        for name in self.countermeasures:
+            if COUNTERMEASURES[name].aggregate is not None and (unfit := with_batch_norm(self.hackers, self.key)):
+                raise UserError(
+                    f"--countermeasures: {name} takes the gradient of each image, and batch norm leaves "
+                    f"{', '.join(unfit)} none; choose --hackers without, such as cnn"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +147,7 @@ def _rows(evaluation: Evaluation) -> Iterator[_Row]:
     # Made when a hacker first needs it and kept for the next, who will most often want the same pair.
     @functools.lru_cache(maxsize=2)
     def prepared(protected: bool, name: str, seed: int) -> HackerData:
-        return _prepared(evaluation, released if protected else originals.images, COUNTERMEASURES[name], seed)
+        return _prepared(evaluation, released if protected else originals.images, name, seed)
 
     for seed in evaluation.seeds:
         for name in evaluation.countermeasures:
@@ -147,9 +172,11 @@ def _rows(evaluation: Evaluation) -> Iterator[_Row]:
                 yield _Row(candidate, name, seed, *trials)
 
 
-def _prepared(evaluation: Evaluation, images: np.ndarray, countermeasure: Countermeasure, seed: int) -> HackerData:
+def _prepared(evaluation: Evaluation, images: np.ndarray, name: str, seed: int) -> HackerData:
     """What a hacker makes of training images."""
-    originals, test = evaluation.originals, evaluation.test
+    originals, test, countermeasure = evaluation.originals, evaluation.test, COUNTERMEASURES[name]
+    if name == "purifier" and evaluation.purifier is not None:
+        countermeasure = replace(countermeasure, prepare=functools.partial(purified, purifier=evaluation.purifier))
     indices = np.zeros(0, np.int64)
     if countermeasure.clean_share:
         size = max(len(originals.class_names), round(countermeasure.clean_share * len(images)))
@@ -179,7 +206,7 @@ def _hacker_trial(
         # A frozen backbone, which a wrong key may have, stays frozen.
         trains = "head" if candidate.trains == "head" else countermeasure.fine_tunes
         trial = replace(trial, then=(Phase(candidate.sees(data.clean_images), data.clean_labels, trains),))
-    return replace(trial, adversary=countermeasure.adversary)
+    return replace(trial, adversary=countermeasure.adversary, aggregate=countermeasure.aggregate)
 
 
 def _distilled_rows(

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step
 from ugejax.training.step import freeze
@@ -72,6 +74,7 @@ class Trial:
         key: PRNG key of initialisation (where needed), order and augmentation.
         then: phases of fine-tuning that follow, each by the whole recipe with an optimizer of its own.
         adversary: replaces the batches of the first phase, see `make_train_step`; with its keyword arguments.
+        aggregate: makes the gradients of the first phase, likewise.
     """
 
     module: Any
@@ -85,6 +88,7 @@ class Trial:
     key: jax.Array
     then: tuple[Phase, ...] = ()
     adversary: functools.partial | None = None
+    aggregate: functools.partial | None = None
 
     @property
     def epochs(self) -> int:
@@ -101,7 +105,7 @@ class Trial:
             "recipe": asdict(self.recipe),
             "trains": [phase.trains for phase in phases],
             # A function's own repr holds its address.
-            "adversary": self.adversary and [self.adversary.func.__qualname__, self.adversary.keywords],
+            "hooks": [hook and [hook.func.__qualname__, hook.keywords] for hook in (self.adversary, self.aggregate)],
         }
         content = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
         arrays = [array for phase in phases for array in (phase.images, phase.labels)]
@@ -131,7 +135,7 @@ class Trial:
             optimizer = freeze(self.recipe.build_optimizer(len(phase.images)), phase.trains)
             step = make_train_step(
                 self.module, optimizer, self.recipe, train_mode=phase.trains == "all",
-                adversary=self.adversary if number == 0 else None,
+                adversary=None if number else self.adversary, aggregate=None if number else self.aggregate,
             )  # fmt: skip
             state = fit(
                 step, initial_state(variables, optimizer), jnp.asarray(phase.images), jnp.asarray(phase.labels),
@@ -172,8 +176,10 @@ def _environment() -> str:
     """The code that a score depends on and what it runs on: a change to either is another trial."""
     root = Path(__file__).parent.parent
     code = hashlib.sha256()
-    for part in ("networks", "training", "transforms", "countermeasures/adversarial.py", "evaluation/trial.py"):
+    hooks = ("countermeasures/adversarial.py", "countermeasures/dp_sgd.py")
+    for part in ("networks", "training", "transforms", *hooks, "evaluation/trial.py"):
         path = root / part
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             code.update(file.read_bytes())
-    return f"{code.hexdigest()} jax {jax.__version__} {jax.default_backend()} {jax.devices()[0].device_kind}"
+    versions = " ".join(f"{library.__name__} {library.__version__}" for library in (flax, jax, optax))
+    return f"{code.hexdigest()} {versions} {jax.default_backend()} {jax.devices()[0].device_kind}"

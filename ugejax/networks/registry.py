@@ -93,6 +93,11 @@ def variable_shapes(name: str, num_classes: int, image_shape: tuple[int, ...]) -
     return jax.eval_shape(build(name, num_classes).init, jax.eval_shape(lambda: jax.random.key(0)), images)
 
 
+def has_batch_norm(name: str) -> bool:
+    """Whether the network of that short name mixes the examples of a batch in training."""
+    return "batch_stats" in variable_shapes(name, 2, (32, 32, 3))
+
+
 def count_parameters(variables: Mapping[str, Any]) -> int:
     """Number of values in variables["params"]; running statistics do not count."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))

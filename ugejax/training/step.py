@@ -12,6 +12,8 @@ from ugejax.training.recipe import Recipe
 from ugejax.transforms import compose
 
 Adversary = Callable[[Callable[[jax.Array], jax.Array], jax.Array, jax.Array], jax.Array]
+LossAndGradient = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
+Aggregate = Callable[[LossAndGradient, jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 
 @flax.struct.dataclass
@@ -66,6 +68,7 @@ def make_train_step(
     *,
     train_mode: bool = True,
     adversary: Adversary | None = None,
+    aggregate: Aggregate | None = None,
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """A step of softmax cross-entropy training.
 
@@ -75,13 +78,19 @@ def make_train_step(
         recipe: for its augmentation and batch size.
         train_mode: whether batch norm uses the statistics of the batch and units drop out; False for a network whose
             body is frozen.
-        adversary: adversary(loss_of_x, key, x [B, H, W, C]) -> the images to train on in place of the augmented x;
-            loss_of_x(x) is the mean loss at the current weights, batch norm in eval mode. None trains on x.
+        adversary: adversary(losses_of_x, key, x [B, H, W, C]) -> the images to train on in place of the augmented x;
+            losses_of_x(x) is the loss of each example [B] at the current weights, batch norm in eval mode. None trains
+            on x.
+        aggregate: aggregate(loss_and_gradient, key, x [B, H, W, C], y [B, K]) -> loss and gradient of the step;
+            loss_and_gradient(x, y) gives those of the mean over any examples. None takes the mean over the batch.
 
     Returns:
         step(state, images [N, H, W, C] uint8 or float, labels int32 [N] or soft float32 [N, K], order int32 [N], key)
         -> (state, mean loss): trains on the batch of `order` that the state's step has come to, the key folded with
         the step. Pure; jit it.
+
+    Raises:
+        ValueError: when the step is traced with `aggregate` for a network with batch norm.
     """
     augment = compose(recipe.augment)
 
@@ -92,16 +101,17 @@ def make_train_step(
         x, y = decode(images[batch]), labels[batch]
         if y.ndim == 1:
             y = jax.nn.one_hot(y, module.num_classes)
-        augment_key, adversary_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
+        keys = jax.random.split(jax.random.fold_in(key, state.step), 4)
+        augment_key, adversary_key, dropout_key, aggregate_key = keys
         x, y = augment(augment_key, x, y)
         if adversary is not None:
 
-            def loss_of_x(x):
-                return optax.softmax_cross_entropy(module.apply(state.variables, x, train=False), y).mean()
+            def losses_of_x(x):
+                return optax.softmax_cross_entropy(module.apply(state.variables, x, train=False), y)
 
-            x = adversary(loss_of_x, adversary_key, x)
+            x = adversary(losses_of_x, adversary_key, x)
 
-        def loss(params):
+        def loss(params, x, y):
             variables = {"params": params, "batch_stats": state.batch_stats}
             logits, updated = module.apply(
                 variables, x, train=train_mode, mutable=["batch_stats"], rngs={"dropout": dropout_key}
@@ -109,7 +119,19 @@ def make_train_step(
             return optax.softmax_cross_entropy(logits, y).mean(), updated.get("batch_stats", {})
 
         # x is a constant here: no gradient passes through the adversary.
-        (value, batch_stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+        if aggregate is None:
+            (value, batch_stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params, x, y)
+        else:
+            if state.batch_stats:
+                raise ValueError(
+                    "batch norm mixes the examples of a batch: none has a gradient of its own to aggregate"
+                )
+
+            def loss_and_gradient(x, y):
+                return jax.value_and_grad(lambda params: loss(params, x, y)[0])(state.params)
+
+            batch_stats = {}
+            value, grads = aggregate(loss_and_gradient, aggregate_key, x, y)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state), value

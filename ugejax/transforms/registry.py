@@ -12,6 +12,8 @@ from ugejax.transforms.geometry import crop_flip, resize
 from ugejax.transforms.jpeg import jpeg
 from ugejax.transforms.mixing import cutmix, cutout, mixup
 from ugejax.transforms.quantisation import bit_depth
+from ugejax.transforms.rand_augment import rand_augment
+from ugejax.transforms.ueraser import ueraser
 
 Transform = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
@@ -37,6 +39,8 @@ TRANSFORMS: dict[str, Transform] = {
     "jpeg-50": _fixed(functools.partial(jpeg, quality=50)),
     "jpeg-75": _fixed(functools.partial(jpeg, quality=75)),
     "resize": _random(resize),
+    "rand-augment": _random(rand_augment),
+    "ueraser": _random(ueraser),
 }
 
 

@@ -1,0 +1,49 @@
+"""A function of the user's that cleans images, such as a diffusion model: arrays in, arrays out."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ugejax.countermeasures.hacker_data import HackerData
+from ugejax.errors import UserError
+
+
+def purified(data: HackerData, *, purifier: Callable[[np.ndarray], Any]) -> HackerData:
+    """Training images, test images and clean originals as `purify` makes them."""
+    return data.everywhere(functools.partial(purify, purifier=purifier))
+
+
+def purify(images: np.ndarray, *, purifier: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """What a user's function makes of images, checked.
+
+    Args:
+        images: uint8 [N, H, W, C].
+        purifier: purifier(images) -> as many images of the same shape, uint8 or float32 in [0, 1].
+
+    Returns:
+        Its images [N, H, W, C], uint8 or float32.
+
+    Raises:
+        UserError: it failed, or gave something else.
+    """
+    try:
+        result = np.asarray(purifier(images.copy()))
+    except Exception as error:
+        raise UserError(f"purifier: failed: {one_line(error)}") from error
+    if result.shape != images.shape:
+        raise UserError(f"purifier: gave an array of shape {result.shape} for images of shape {images.shape}")
+    if result.dtype not in (np.uint8, np.float32):
+        raise UserError(f"purifier: gave {result.dtype}: images must be uint8, or float32 in [0, 1]")
+    if result.dtype == np.float32:
+        if not np.isfinite(result).all():
+            raise UserError("purifier: gave values that are not finite")
+        if result.min() < 0 or result.max() > 1:
+            raise UserError(f"purifier: gave values from {result.min():g} to {result.max():g}: float32 is in [0, 1]")
+    return result
+
+
+def one_line(error: Exception) -> str:
+    """What kind of error it is and what it says."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
