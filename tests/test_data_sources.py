@@ -102,6 +102,25 @@ def test_npy_pair_by_comma_or_in_a_folder(tmp_path: Path, images):
     assert f"{tmp_path}/labels.npy: no such file" in refusal(Source(str(tmp_path)))
 
 
+def test_labels_may_be_one_hot(tmp_path: Path, images):
+    np.save(tmp_path / "images.npy", images)
+    for dtype in (np.float32, np.uint8, bool):
+        np.save(tmp_path / "labels.npy", np.eye(4, dtype=dtype)[LABELS])
+        np.testing.assert_array_equal(load(Source(str(tmp_path))).train.labels, LABELS)
+    for labels in (np.eye(4)[LABELS] * 0.5, np.eye(4)[LABELS] * 0, np.ones((40, 1)), np.ones((40, 2))):
+        np.save(tmp_path / "labels.npy", labels)
+        assert "as many integer labels" in refusal(Source(str(tmp_path)))
+
+
+@pytest.mark.parametrize(("n_train", "n_test"), [(None, None), (10, None), (None, 8), (10, 8)])
+def test_where_the_train_images_lie_is_told(tmp_path: Path, images, n_train, n_test):
+    np.savez(tmp_path / "x.npz", data=images, targets=LABELS)
+    splits = load(Source(str(tmp_path / "x.npz"), n_train=n_train, n_test=n_test, seed=1))
+    assert splits.n_available == 40
+    np.testing.assert_array_equal(splits.train.images, images[splits.train_indices])
+    assert (np.diff(splits.train_indices) > 0).all()
+
+
 def test_image_size_scales_and_crops_but_leaves_that_size_alone(tmp_path: Path, images):
     np.savez(tmp_path / "x.npz", data=images[:, :5, :5], targets=LABELS)
     np.testing.assert_array_equal(load(Source(str(tmp_path / "x.npz"), image_size=5)).train.images, images[:, :5, :5])

@@ -1,5 +1,6 @@
 """TFDS data sets on the disk."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from ugejax.data import Source, load, load_all
 from ugejax.errors import UserError
@@ -17,6 +19,28 @@ def data_dir(shared_data: Path) -> str:
     if not (shared_data / "tfds" / "cifar100").is_dir():
         pytest.skip(f"{shared_data / 'tfds' / 'cifar100'} is missing")
     return str(shared_data / "tfds")
+
+
+class Numbered(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Twelve images of the grey levels 0 to 11, which TFDS stores shuffled; `ids` says how they are named."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    ids = "train_{:05d}"
+
+    def _info(self):
+        label = tfds.features.ClassLabel(num_classes=2)
+        features = {"id": tfds.features.Text(), "image": tfds.features.Image(shape=(4, 4, 1)), "label": label}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(12):
+            image = io.BytesIO()
+            Image.fromarray(np.full((4, 4), i, np.uint8)).save(image, "PNG")
+            image.seek(0)
+            yield i, {"id": self.ids.format(i, 11 - i), "image": image, "label": i % 2}
 
 
 def refusal(source: Source) -> str:
@@ -47,6 +71,24 @@ def test_a_subset_of_cifar10_is_stratified_and_has_the_right_labels(data_dir: st
     reference = tfds.data_source("cifar10", split="test", data_dir=data_dir, download=False)
     official = {item["image"].tobytes(): item["label"] for item in reference}
     assert [official[image.tobytes()] for image in splits.test.images] == splits.test.labels.tolist()
+
+
+def test_images_come_in_the_order_in_which_the_set_was_published(tmp_path: Path, monkeypatch):
+    def levels(ids: str, name: str) -> list[int]:
+        monkeypatch.setattr(Numbered, "ids", ids)
+        builder = Numbered(data_dir=str(tmp_path / name), file_format="array_record")
+        builder.download_and_prepare()
+        train = load(Source("numbered", str(tmp_path / name))).train
+        np.testing.assert_array_equal(train.labels, train.images[:, 0, 0, 0] % 2)
+        return train.images[:, 0, 0, 0].tolist()
+
+    numbered = levels("train_{:05d}", "numbered")
+    assert numbered == list(range(12))
+    assert levels("train_{1:05d}", "backwards") == list(range(12))[::-1]
+    # Names that do not number the images leave them as TFDS stores them.
+    stored = levels("photo-{}", "named")
+    assert sorted(stored) == numbered != stored
+    assert levels("train_1{:05d}", "from another number") == stored
 
 
 def test_as_a_test_source_the_test_split_is_taken(data_dir: str):

@@ -113,7 +113,7 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write_module, "_write_images", interrupt)
+    monkeypatch.setattr(write_module, "write_images", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make_release(tmp_path / "release", save_images=True)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The command line: `ugejax demo | protect | train | evaluate | attack | arena | verify | report | list`."""
+"""The command line: `ugejax demo`, `protect`, `train`, `evaluate`, `attack`, `arena`, `verify`, and more: see --help."""
 
 import importlib
 import logging
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    module = {"attack": "evaluate"}.get(parsed.command, parsed.command)
+    module = {"attack": "evaluate", "import": "exchange", "export": "exchange"}.get(parsed.command, parsed.command)
     try:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
         return importlib.import_module(f"ugejax.cli.{module}").run(parsed)

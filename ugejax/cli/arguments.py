@@ -143,7 +143,27 @@ def build_parser() -> Parser:
     report = commands.add_parser("report", help="print an evaluation's table or an arena's leaderboard again")
     report.add_argument("run", type=Path, metavar="RUN", help="folder with results.json")
 
-    commands.add_parser("list", help="list networks, authorized forms, counter-measures and methods")
+    imported = commands.add_parser("import", help="make a release of a protected set that another tool wrote")
+    imported.add_argument("kind", metavar="KIND", help="its form: see `ugejax list`")
+    imported.add_argument("path", metavar="FILE_OR_FOLDER", help="the set; npy also takes IMAGES.npy,LABELS.npy")
+    imported.add_argument(
+        "--originals", dest="source", metavar="SOURCE", required=True, help="its originals, as for protect"
+    )
+    imported.add_argument("--labels", type=Path, help="labels that came with it, to be checked: .npy, .txt or .csv")
+    imported.add_argument("--out", type=Path, required=True, help="release folder to make")
+    _subset(imported)
+    imported.add_argument(
+        "--seed", type=natural, default=0, help="of the subset; a release has its in the card (default 0)"
+    )
+
+    exported = commands.add_parser("export", help="write a release in the form of another tool")
+    exported.add_argument("release", type=Path, metavar="RELEASE")
+    exported.add_argument("kind", metavar="KIND", help="see `ugejax list`")
+    exported.add_argument("--out", type=Path, required=True, help="file or folder to make")
+    exported.add_argument("--originals", help="for noise: the originals, where they are not where they were")
+    exported.add_argument("--data-dir", help="folder of prepared TFDS data sets")
+
+    commands.add_parser("list", help="list networks, authorized forms, counter-measures, methods and exchange forms")
     return parser
 
 
@@ -182,7 +202,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
 
 def _subset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", help="folder of prepared TFDS data sets")
-    parser.add_argument("--n-train", type=positive, help="protect a stratified subset of this size")
+    parser.add_argument("--n-train", type=positive, help="take a stratified subset of this size")
     parser.add_argument("--n-test", type=positive, help="clean test images to remember or hold out")
     parser.add_argument("--image-size", type=positive, help="scale and crop images to squares of this side")
 

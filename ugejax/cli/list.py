@@ -11,6 +11,7 @@ from ugejax.authorized import FORMS
 from ugejax.baselines import BASELINES
 from ugejax.countermeasures import COUNTERMEASURES
 from ugejax.evaluation import DISTILLATIONS
+from ugejax.exchange import EXCHANGE_FORMS
 from ugejax.networks import NETWORKS
 
 
@@ -24,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(_table("authorized forms", {name: form.summary for name, form in FORMS.items()}))
     console.print(_table("counter-measures", {name: c.summary for name, c in COUNTERMEASURES.items()}))
     console.print(_table("distillation", {name: d.summary for name, d in DISTILLATIONS.items()}))
+    console.print(_table("exchange forms", {name: f.summary for name, f in EXCHANGE_FORMS.items()}))
     return 0
 
 

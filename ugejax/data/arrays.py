@@ -39,7 +39,7 @@ def part_of_arrays(
     Args:
       where: what a message calls it.
       images: [N, H, W] or [N, H, W, 1 or 3], uint8, or float in [0, 1], which becomes round(255 x).
-      labels: integers [N] from 0.
+      labels: integers [N] from 0, or one-hot, see `class_indices`.
       class_names: text [K], or None for "0", "1" and so on up to the largest label.
       image_size: side of the square to which images of another size are scaled and cropped, or None.
 
@@ -47,7 +47,7 @@ def part_of_arrays(
       UserError: shape, type or range of the images is another, or labels or class names are not of the right kind.
     """
     # What only one image or label can be wrong about is left to the checks of Part.
-    images = _to_uint8(where, images)
+    images, labels = to_uint8(where, images), class_indices(labels)
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
         raise UserError(
             f"{where}: {len(images)} images need as many integer labels, not {labels.dtype} {list(labels.shape)}"
@@ -107,7 +107,20 @@ def _unreadable(path: Path, error: BaseException) -> UserError:
     return UserError(f"{path}: not a whole NumPy file (truncated or damaged?); save it again")
 
 
-def _to_uint8(where: str, images: np.ndarray) -> np.ndarray:
+def class_indices(labels: np.ndarray) -> np.ndarray:
+    """Integers [N] of one-hot rows [N, K], as NTGA saves its labels; every other array as it is."""
+    if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "buif":
+        return labels
+    one_hot = np.isin(labels, (0, 1)).all() and (np.count_nonzero(labels, axis=1) == 1).all()
+    return labels.argmax(axis=1) if one_hot else labels
+
+
+def to_uint8(where: str, images: np.ndarray) -> np.ndarray:
+    """Images [N, H, W] or [N, H, W, 1 or 3], uint8 or float in [0, 1], as uint8 [N, H, W, 1 or 3].
+
+    Raises:
+      UserError: shape, type or range is another.
+    """
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim == 4 and images.shape[-1] not in (1, 3) and images.shape[1] in (1, 3):

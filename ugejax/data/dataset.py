@@ -24,10 +24,19 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Splits:
-    """The two disjoint parts of a source; `test` is None where the source has no test images."""
+    """The two disjoint parts of a source.
+
+    Attributes:
+      train: images to train on.
+      test: clean test images, None where the source has none.
+      train_indices: which images of the source's own train part `train` holds, int64 [n], ascending.
+      n_available: number of images in that part.
+    """
 
     train: Dataset
     test: Dataset | None
+    train_indices: np.ndarray
+    n_available: int
 
 
 def check_dataset(dataset: Dataset, where: str) -> None:

@@ -87,21 +87,24 @@ def load(source: Source) -> Splits:
     """
     train, test = _open(source)
     train.check()
+    n_available = len(train.labels)
     if test is not None:
         test.check()
-        train_set = train.dataset(train.subset(source.n_train, source.seed))
-        return _same_channels(train_set, test.dataset(test.subset(source.n_test, source.seed)))
+        indices = train.subset(source.n_train, source.seed)
+        sets = _same_channels(train.dataset(indices), test.dataset(test.subset(source.n_test, source.seed)))
+        return Splits(*sets, indices, n_available)
     n_test = _held_out(source, train)
     if n_test is None:
-        return Splits(train.dataset(train.subset(source.n_train, source.seed)), None)
+        indices = train.subset(source.n_train, source.seed)
+        return Splits(train.dataset(indices), None, indices, n_available)
     test_indices = train.subset(n_test, source.seed)
-    rest = np.setdiff1d(np.arange(len(train.labels)), test_indices, assume_unique=True)
+    rest = np.setdiff1d(np.arange(n_available), test_indices, assume_unique=True)
     remaining = dataclasses.replace(
         train, where=f"{train.where} without its {n_test} test images", labels=train.labels[rest]
     )
     remaining.check()
-    train_indices = rest[remaining.subset(source.n_train, source.seed)]
-    return _same_channels(train.dataset(train_indices), train.dataset(test_indices))
+    indices = rest[remaining.subset(source.n_train, source.seed)]
+    return Splits(*_same_channels(train.dataset(indices), train.dataset(test_indices)), indices, n_available)
 
 
 def load_all(source: Source) -> Dataset:
@@ -157,7 +160,7 @@ def _held_out(source: Source, part: Part) -> int | None:
     return source.n_test
 
 
-def _same_channels(train: Dataset, test: Dataset) -> Splits:
+def _same_channels(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
     """Makes the grey one RGB where only one of the two has colour, which mixed folders may yield."""
     channels = max(train.images.shape[-1], test.images.shape[-1])
     train, test = (
@@ -169,7 +172,7 @@ def _same_channels(train: Dataset, test: Dataset) -> Splits:
             f"train and test images differ in size ({train.images.shape[1:3]} and {test.images.shape[1:3]}): "
             "give an image size to resize all"
         )
-    return Splits(train, test)
+    return train, test
 
 
 def _path(name: str) -> Path:

@@ -1,5 +1,6 @@
 """TensorFlow Datasets that lie on the disk as array_record, read without TensorFlow."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,16 @@ from ugejax.errors import UserError
 
 # Records read at a time: enough for the reader's threads, and little memory even for large photographs.
 _CHUNK = 2048
+# Ids such as train_00017; no more digits than an index has, so that every one of them is a small number.
+_NUMBERED = re.compile(rb"[a-z]+_(\d{1,9})")
 
 
 def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> tuple[Part, Part | None]:
     """The splits `train`, and `test` or else `validation`, of a prepared data set with features `image` and `label`.
 
-    Labels are read without decoding an image. Nothing is ever downloaded. Images are decoded by Pillow, whatever else
-    is installed, so that the same files give the same pixels everywhere.
+    Where the set numbers its images, as CIFAR does by its feature `id`, they come in that order, in which it was
+    published: TFDS itself stores them shuffled. Labels are read without decoding an image. Nothing is ever downloaded.
+    Images are decoded by Pillow, whatever else is installed, so that the same files give the same pixels everywhere.
 
     Args:
       name: TFDS name, `dataset[/config][:version]`.
@@ -78,17 +82,27 @@ def _part(source: Any, where: str, folder: str, class_names: tuple[str, ...], im
         except Exception as error:
             raise _damaged(where, folder) from error
 
+    n = len(source)
+    chunks = (np.arange(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK))
+    known = [(item["label"], item.get("id")) for chunk in chunks for item in items(chunk)]
+    order = _published_order([name for _, name in known])
+
     def read(indices: np.ndarray) -> np.ndarray:
         def encoded(start: int, stop: int) -> list[tuple[str, bytes]]:
-            chosen = indices[start:stop]
+            chosen = order[indices[start:stop]]
             return [(f"{where}, image {i}", item["image"]) for i, item in zip(chosen, items(chosen), strict=True)]
 
         return decode_images(len(indices), encoded, image_size=image_size)
 
-    n = len(source)
-    chunks = (np.arange(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK))
-    labels = [item["label"] for chunk in chunks for item in items(chunk)]
-    return Part(where, np.array(labels, np.int32), class_names, read)
+    return Part(where, np.array([label for label, _ in known], np.int32)[order], class_names, read)
+
+
+def _published_order(names: list[Any]) -> np.ndarray:
+    """Where the images lie that are numbered 0, 1, 2 and so on, int64 [N]; as they lie if they are not so numbered."""
+    numbers = [_NUMBERED.fullmatch(name) if isinstance(name, bytes) else None for name in names]
+    found = np.array([-1 if match is None else int(match[1]) for match in numbers], np.int64)
+    numbered = np.array_equal(np.sort(found), np.arange(len(names)))
+    return np.argsort(found) if numbered else np.arange(len(names))
 
 
 def _damaged(where: str, folder: str) -> UserError:

@@ -1,13 +1,11 @@
 """Writing a release: whole or not at all, the same bytes for the same content."""
 
 import csv
-import errno
 import hashlib
 import importlib.metadata
 import io
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from PIL import Image
 from ugejax.data import Dataset, check_dataset
 from ugejax.errors import UserError
 from ugejax.release.quality import measure_quality
+from ugejax.whole import synced, whole
 
 MANIFEST_COLUMNS = ("index", "label", "class_name", "sha256")
 
@@ -35,9 +34,8 @@ def write_release(
     """Writes a release folder.
 
     It holds `data.npz` (uint8 `data` [N, H, W, C], int32 `targets` [N], not compressed), `manifest.csv` (index, label,
-    class_name, sha256 of the pixel bytes), `card.json` and, on request, `images/<index>.png`. Everything is written
-    into `.<name>.partial` beside the target, flushed to the disk and renamed; if anything goes wrong that folder is
-    removed. One that an earlier, killed run left is replaced. No file holds a time, so equal content gives equal bytes.
+    class_name, sha256 of the pixel bytes), `card.json` and, on request, `images/<index>.png`. It appears whole or not
+    at all, see `whole`. No file holds a time, so equal content gives equal bytes.
 
     Args:
       path: the folder to make; it must not exist, its parents need not.
@@ -73,30 +71,15 @@ def write_release(
         raise ValueError(f"the card must not have the fields {sorted(clash)}, which are added here")
     # Tried before anything is written.
     _to_json({**card, **added})
-    partial = target.parent / f".{target.name}.partial"
-    try:
-        if os.path.lexists(target):
-            raise UserError(f"{target}: --out names an existing folder or file; choose a new one or remove it")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if partial.exists():
-            shutil.rmtree(partial)
+    with whole(target) as partial:
         partial.mkdir()
-        try:
-            hashes = {
-                "data.npz": _write(partial / "data.npz", _npz(images, labels)),
-                "manifest.csv": _write(partial / "manifest.csv", _manifest(images, labels, class_names)),
-            }
-            if save_images:
-                _write_images(partial / "images", images)
-            _write(partial / "card.json", _to_json({**card, **added, "sha256": hashes}).encode())
-            _sync_folder(partial)
-            os.rename(partial, target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise _unwritable(target, error) from error
+        hashes = {
+            "data.npz": _write(partial / "data.npz", _npz(images, labels)),
+            "manifest.csv": _write(partial / "manifest.csv", manifest(images, labels, class_names)),
+        }
+        if save_images:
+            write_images(partial / "images", images)
+        _write(partial / "card.json", _to_json({**card, **added, "sha256": hashes}).encode())
 
 
 def _npz(images: np.ndarray, labels: np.ndarray) -> bytes:
@@ -106,7 +89,8 @@ def _npz(images: np.ndarray, labels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _manifest(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> bytes:
+def manifest(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> bytes:
+    """The table `manifest.csv`: index, label, class name and SHA-256 of the pixel bytes of every image."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(MANIFEST_COLUMNS)
@@ -115,7 +99,8 @@ def _manifest(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
     return text.getvalue().encode()
 
 
-def _write_images(folder: Path, images: np.ndarray) -> None:
+def write_images(folder: Path, images: np.ndarray) -> None:
+    """Writes uint8 images [N, H, W, C] as `<index>.png` into a new folder."""
     folder.mkdir()
     for index, image in enumerate(images):
         encoded = io.BytesIO()
@@ -126,19 +111,9 @@ def _write_images(folder: Path, images: np.ndarray) -> None:
 
 
 def _write(path: Path, content: bytes) -> str:
-    with open(path, "xb") as file:
+    with synced(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
     return hashlib.sha256(content).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _to_json(card: Mapping[str, Any]) -> str:
@@ -150,11 +125,3 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _unwritable(target: Path, error: OSError) -> UserError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"{target}: the disk is full; make room or choose another folder with --out")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UserError(f"{target}: no permission to write there; choose another folder with --out")
-    return UserError(f"{target}: cannot be written ({error.strerror or error}); choose another folder with --out")

@@ -1,0 +1,86 @@
+"""`ugejax import` and `ugejax export`: protected sets from and for the field's other tools."""
+
+import argparse
+import sys
+
+import numpy as np
+from rich.console import Console
+
+from ugejax.cli.originals import load_originals
+from ugejax.cli.releasing import is_there, source_from
+from ugejax.data import load
+from ugejax.errors import UserError
+from ugejax.exchange import Exported, check_labels, check_protected, find_form, read_labels
+from ugejax.release import read_release, write_release
+from ugejax.whole import whole
+
+# What whoever relies on such a release has to know, in its card.
+IMPORTED_LIMITS = [
+    "Made by another tool and imported: eps is the largest change that was measured, not a budget that was declared."
+]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Import or export a set."""
+    console = Console(file=sys.stdout, soft_wrap=True)
+    if arguments.command == "import":
+        import_set(arguments, console)
+    else:
+        export_set(arguments, console)
+    return 0
+
+
+def import_set(arguments: argparse.Namespace, console: Console) -> None:
+    """Make a release of a set, or say that it is there already."""
+    form = find_form(arguments.kind, "KIND")
+    source = source_from(arguments, arguments.seed)
+    splits = load(source)
+    imported = form.read(arguments.path, splits)
+    labels = [(imported.labels, arguments.path)]
+    if arguments.labels is not None:
+        labels.append((read_labels(arguments.labels, splits), str(arguments.labels)))
+    for found, where in labels:
+        if found is not None:
+            check_labels(found, splits, where)
+    train = splits.train
+    check_protected(imported.images, train, arguments.path)
+    card = {
+        "schema": 1,
+        "method": "imported",
+        "imported": {"kind": arguments.kind, "sha256": imported.sha256},
+        "eps": int(np.abs(imported.images.astype(np.int16) - train.images).max()) / 255,
+        "norm": "linf",
+        "limits": IMPORTED_LIMITS,
+        "seed": arguments.seed,
+        "source": source.to_json(),
+        "n_train": len(train.images),
+        "n_test": 0 if splits.test is None else len(splits.test.images),
+    }
+    if is_there(arguments, card, console):
+        return
+    write_release(
+        arguments.out, images=imported.images, labels=train.labels, class_names=train.class_names,
+        originals=train.images, card=card,
+    )  # fmt: skip
+    final = read_release(arguments.out).card
+    console.print(
+        f"release {arguments.out}: {final['n']} images, at most {final['realised_eps']['linf_levels']} grey levels "
+        f"from their originals, PSNR {final['psnr']['mean']:.1f} dB on average"
+    )
+
+
+def export_set(arguments: argparse.Namespace, console: Console) -> None:
+    """Write a release in the form of another tool."""
+    form = find_form(arguments.kind, "KIND")
+    if not form.noise and (arguments.originals is not None or arguments.data_dir is not None):
+        option = "--originals" if arguments.originals is not None else "--data-dir"
+        raise UserError(f"{option}: {arguments.kind} holds whole images and has no use for it; leave it out")
+    release = read_release(arguments.release)
+    if arguments.release.absolute() in arguments.out.absolute().parents:
+        raise UserError(
+            f"--out {arguments.out}: lies in the release, in which nothing else may be; choose another place"
+        )
+    originals = load_originals(release, arguments.originals, arguments.data_dir).images if form.noise else None
+    with whole(arguments.out) as partial:
+        form.write(partial, Exported(release.images, release.labels, release.class_names, originals))
+    console.print(f"{arguments.out}: {len(release.images)} images as {arguments.kind}")

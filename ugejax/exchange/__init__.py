@@ -1,0 +1,17 @@
+"""Exchange with the field's other tools: protected sets as they publish them, read and written without running them."""
+
+from ugejax.exchange.checks import check_protected
+from ugejax.exchange.form import Exported, Form, Imported
+from ugejax.exchange.labels import check_labels, read_labels
+from ugejax.exchange.registry import EXCHANGE_FORMS, find_form
+
+__all__ = [
+    "EXCHANGE_FORMS",
+    "Exported",
+    "Form",
+    "Imported",
+    "check_labels",
+    "check_protected",
+    "find_form",
+    "read_labels",
+]

@@ -1,0 +1,79 @@
+"""Files and folders that appear whole or not at all."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ugejax.errors import UserError
+
+
+@contextlib.contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Where to write a file or folder that gets its name when the block ends.
+
+    It is `.<name>.partial` beside the target; what an earlier, killed run left there is replaced. If anything goes
+    wrong it is removed, and so are the folders that were made for it.
+
+    Args:
+        target: must not exist, its parents need not.
+
+    Raises:
+        UserError: the target exists, cannot be written, or the disk is full.
+    """
+    partial = target.parent / f".{target.name}.partial"
+    try:
+        if os.path.lexists(target):
+            raise UserError(f"{target}: --out names an existing folder or file; choose a new one or remove it")
+        made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _remove(partial)
+            yield partial
+            if partial.is_dir():
+                _sync_folder(partial)
+            os.rename(partial, target)
+        except BaseException:
+            _remove(partial)
+            for parent in made:
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+@contextlib.contextmanager
+def synced(path: Path) -> Iterator[BinaryIO]:
+    """A new file, open for writing, that is on the disk when the block ends."""
+    with open(path, "xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(target: Path, error: OSError) -> UserError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(f"{target}: the disk is full; make room or choose another folder with --out")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"{target}: no permission to write there; choose another folder with --out")
+    return UserError(f"{target}: cannot be written ({error.strerror or error}); choose another folder with --out")
