@@ -1,4 +1,4 @@
-"""The command line: `ugejax demo`, `protect`, `train`, `evaluate`, `attack`, `arena`, `verify`, and more: see --help."""
+"""The command line: `ugejax demo`, `protect`, `train`, `evaluate`, `attack`, `arena`, `verify` and more: see --help."""
 
 import importlib
 import logging
