@@ -3,10 +3,10 @@
 Command:
     python -m experiments.ablation_losses --data-dir TFDS_FOLDER --out runs/ablation-losses [--scale small]
 
-Time: about half an hour on two CPU cores at the small scale; what is finished is not done again.
+Time: not measured yet at any scale; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): without gradient matching the authorized network is harmed like everybody; without the
-feature distance nobody is.
+Expect: there are no figures yet. To be tested: without gradient matching the
+authorized network is harmed like everybody; without the feature distance nobody is.
 """
 
 from experiments.variants import ablate

@@ -3,10 +3,11 @@
 Command:
     python -m experiments.ablation_projection --data-dir TFDS_FOLDER --out runs/ablation-projection [--scale small]
 
-Time: about 10 minutes on two CPU cores at the small scale; what is finished is not done again.
+Time: not measured yet at any scale; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): whatever leaves the blind set with something of the class in it (clipping after the
-projection, rounding to nearest) is learned by the authorized network; what stays in it, or leaves it at random, is not.
+Expect: there are no figures yet. To be tested: whatever leaves the blind set
+with something of the class in it (clipping after the projection, rounding to nearest) is learned by the authorized
+network; what stays in it, or leaves it at random, is not.
 """
 
 import jax

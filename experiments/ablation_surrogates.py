@@ -3,9 +3,10 @@
 Command:
     python -m experiments.ablation_surrogates --data-dir TFDS_FOLDER --out runs/ablation-surrogates [--scale small]
 
-Time: about half an hour on two CPU cores at the small scale; what is finished is not done again.
+Time: not measured yet at any scale; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): noise made with one surrogate misses networks unlike it; more surrogates reach more.
+Expect: there are no figures yet. To be tested: noise made with one surrogate
+misses networks unlike it; more surrogates reach more.
 """
 
 from experiments.variants import ablate

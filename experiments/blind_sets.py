@@ -3,10 +3,11 @@
 Command:
     python -m experiments.blind_sets --data-dir TFDS_FOLDER --out runs/blind-sets [--scale small]
 
-Time: about 25 minutes on two CPU cores at the small scale; what is finished is not done again.
+Time: not measured yet at any scale; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): the authorized network keeps its accuracy in every exact blind set; low frequencies
-withstand JPEG and harm less; a linear subspace is found and projected out.
+Expect: there are no figures yet. To be tested: the authorized network keeps
+its accuracy in every exact blind set; low frequencies withstand JPEG and harm less; a linear subspace is found and
+projected out.
 """
 
 from dataclasses import replace

@@ -3,11 +3,12 @@
 Command:
     python -m experiments.distillation --data-dir TFDS_FOLDER --out runs/distillation [--scale small]
 
-Time: about an hour on two CPU cores at the small scale; what is finished is not done again.
+Time: not measured yet at any scale; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): soft answers on the hacker's own natural images teach most; on released images the
-student takes the perturbation for the picture, like everybody else. The default form sees no difference between a
-released image and its original, so there undistillation has nothing to change.
+Expect: there are no figures yet. To be tested: soft answers on the hacker's
+own natural images teach most; on released images the student takes the perturbation for the picture, like everybody
+else. The default form sees no difference between a released image and its original, so there undistillation has
+nothing to change.
 """
 
 import json

@@ -4,11 +4,12 @@ Command:
     python -m experiments.perturbation_kinds --data-dir TFDS_FOLDER --out runs/perturbation-kinds [--scale small]
         [--kinds stripes-8,signed-stripes,...] [--hackers cnn] [--countermeasures none,class-means,...]
 
-Time: at the small scale (CIFAR-10, 5,000 training and 2,000 test images, budget 8/255, one seed) about 8 minutes a kind
-on two CPU cores with the default counter-measures; what is finished is not done again.
+Time: at the small scale (CIFAR-10, 5,000 training and 2,000 test images, budget 8/255, one seed) three trainings a kind
+with the default hacker and counter-measures, a minute or two each on one CPU core; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): class-wise kinds harm most, and an adaptive hacker undoes them; kinds without a class
-mean withstand the subtraction of means, and harm less.
+Expect (table in BUILD_NOTES.md): stripes of one code a class harm most, and a hacker who knows of them subtracts them;
+kinds without a class mean withstand that, harm less, and are found by second moments; processes that live in exact
+relations of neighbouring pixels do not survive the cells.
 """
 
 import functools
