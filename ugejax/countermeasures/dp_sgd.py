@@ -46,6 +46,6 @@ def clip_and_noise(
 
     nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(loss_and_gradient, x[:1], y[:1]))
     (loss, gradient), _ = jax.lax.scan(add, nothing, (x[:, None], y[:, None]))
-    total, unravel = ravel_pytree(gradient)  # one draw for all weights compiles faster than one for each
-    total += clip * noise * jax.random.normal(key, total.shape, total.dtype)
-    return loss / len(x), unravel(total / len(x))
+    flat, unravel = ravel_pytree(gradient)  # one draw for all weights compiles faster than one for each
+    flat += clip * noise * jax.random.normal(key, flat.shape, flat.dtype)
+    return loss / len(x), unravel(flat / len(x))

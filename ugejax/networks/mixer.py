@@ -64,9 +64,7 @@ class ConvMixerBody(nn.Module):
         x = batch_norm(train, "embedding_norm")(gelu(x))
         x = x.reshape(batch, height // self.patch, width // self.patch, self.width)
         for layer in range(self.depth):
-            y = Conv(
-                self.width, self.kernel_size, use_bias=True, groups=self.width, name=f"depthwise_{layer}"
-            )(x)  # fmt: skip
+            y = Conv(self.width, self.kernel_size, use_bias=True, groups=self.width, name=f"depthwise_{layer}")(x)
             x = x + batch_norm(train, f"depthwise_norm_{layer}")(gelu(y))
             y = Conv(self.width, kernel_size=1, use_bias=True, name=f"pointwise_{layer}")(x)
             x = batch_norm(train, f"pointwise_norm_{layer}")(gelu(y))

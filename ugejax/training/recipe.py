@@ -51,9 +51,10 @@ class Recipe:
 # What the entries of `ugejax.networks.NETWORKS` name.
 RECIPES = {
     "small": Recipe(),
-    # The field's for networks with batch norm, but for its 200 epochs (lafeat/apbench, train.py).
+    # The field's for networks with batch norm (lafeat/apbench, train.py), but for its 200 epochs and its schedule.
     "sgd": Recipe(optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, epochs=60, batch_size=128),
-    # Lee et al. (arXiv 2112.13492) for transformers on CIFAR, without their augmentations and label smoothing.
+    # Lee et al. (arXiv 2112.13492) for transformers on CIFAR, by the defaults of their code (aanna0701/SPT_LSA_ViT),
+    # without its augmentations, label smoothing and stochastic depth.
     "patches": Recipe(learning_rate=1e-3, weight_decay=0.05, epochs=100, batch_size=128),
 }
 # Times the epochs with augmentation, 36 where 15 do without: augmented hackers look harmless while undertrained.
