@@ -83,7 +83,7 @@ def fields(key: jax.Array, data: Dataset) -> np.ndarray:
 
 
 KINDS: dict[str, Noise] = {
-    **{f"stripes-{period}": functools.partial(stripes, period=period) for period in (8, 10, 12, 16)},
+    **{f"stripes-{period}": functools.partial(stripes, period=period) for period in (8, 12, 16)},
     "two-periods": two_periods,
     "signed-stripes": signed_stripes,
     "shifted-stripes": shifted_stripes,
