@@ -29,9 +29,12 @@ CLASS_WISE_LIMITS = [
     "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
     "release and subtracts it, learns nearly as well as from the originals (counter-measure class-means). It keeps out "
     "who does not know that; it does not keep out who does.",
-    "A low-pass filter that takes waves of the period of the stripes and shorter away undoes all of it; JPEG and other "
-    "filters undo a part.",
+    "JPEG and other filters undo a part of it.",
 ]
+STRIPES_LIMIT = (
+    "A low-pass filter that takes waves of the period of the stripes and shorter away undoes all of it for a small "
+    "network."
+)
 
 
 def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
@@ -140,13 +143,19 @@ def _card(method: Method, key: Key, source: Source, splits: Splits) -> dict:
         "eps": method.eps,
         "norm": method.norm,
         "seed": key.public_seed,
-        "limits": CLASS_WISE_LIMITS if method.parametrisation == "class-wise" else [],
+        "limits": _limits(method),
         "key_fingerprint": key.fingerprint,
         "key_from_seed": key.from_seed,
         "source": source.to_json(),
         "n_train": len(splits.train.images),
         "n_test": 0 if splits.test is None else len(splits.test.images),
     }
+
+
+def _limits(method: Method) -> list[str]:
+    if method.parametrisation != "class-wise":
+        return []
+    return [*CLASS_WISE_LIMITS, STRIPES_LIMIT] if method.start == "stripes" else CLASS_WISE_LIMITS
 
 
 def _draft_key(arguments: argparse.Namespace, method: Method) -> Key:
