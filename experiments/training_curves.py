@@ -1,0 +1,45 @@
+"""How does training go, epoch by epoch? Both sides on the release of UGE, hackers on those of baselines, on CIFAR-10.
+
+Command:
+    python -m experiments.training_curves --data-dir TFDS_FOLDER --out runs/training-curves [--scale small]
+        [--methods uge,lsp,ops] [--hackers cnn] [--countermeasures none,crop-flip]
+
+Time: not measured yet; what is finished is not done again.
+
+Expect: hackers peak in the first epochs, before the shortcut is learned, and fall from there; the authorized
+network rises as on originals.
+"""
+
+import json
+
+from experiments.scales import parser, protect_and_evaluate
+from ugejax.report import draw_curves
+
+
+def main() -> int:
+    arguments = parser(__doc__)
+    arguments.add_argument("--methods", default="uge,lsp,ops", help="comma-separated; see `ugejax list`")
+    arguments = arguments.parse_args()
+    arguments.hackers = arguments.hackers or "cnn"
+    print("| method | role | network | counter-measure | on originals | on the release | peak | at epoch |")
+    print("|---|---|---|---|---|---|---|---|")
+    kept = []
+    for method in arguments.methods.split(","):
+        results = protect_and_evaluate(
+            arguments.out / method, arguments, seed=0, settings=["--method", method, "--subset-seed", "0"],
+            countermeasures="none,crop-flip", keyed=method == "uge",
+        )  # fmt: skip
+        rows = results["rows"]
+        draw_curves(arguments.out / f"{method}.png", rows, [row["by_epoch"] for row in rows])
+        for row in rows:
+            curve = row["by_epoch"]["protected"]
+            cells = [method, row["role"], row["network"], row["countermeasure"]]
+            cells += [f"{row[f'{kind}_accuracy']:.3f}" for kind in ("clean", "protected", "protected_peak")]
+            print("| " + " | ".join([*cells, str(1 + curve.index(max(curve)))]) + " |")
+            kept.append({"method": method, **row})
+    (arguments.out / "summary.json").write_text(json.dumps({"rows": kept}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

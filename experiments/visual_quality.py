@@ -1,0 +1,96 @@
+"""What does a release look like? Realised budget, PSNR, SSIM, bytes and a picture of every method's, on CIFAR-10.
+
+Command:
+    python -m experiments.visual_quality --data-dir TFDS_FOLDER --out runs/visual-quality [--scale small]
+        [--methods uge,lsp,tap,...]
+
+Time: seconds for each method that optimises nothing, up to a quarter of an hour for each that does, on two CPU cores at
+the small scale; what is finished is not done again. Method `uge` and the shortcuts together take about a minute.
+
+Expect: class-wise noise of full amplitude near 30 dB at 8/255; and noise that PNG compresses worse than the image.
+"""
+
+import io
+import json
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+from experiments.scales import SCALES, parser  # noqa: E402
+from ugejax.cli import main as ugejax  # noqa: E402
+from ugejax.cli.originals import load_originals  # noqa: E402
+from ugejax.release import read_release  # noqa: E402
+
+SHORTCUTS = "uge,lsp,ar,ops,cuda,random-noise,class-random-noise"
+SHOWN = 6
+
+
+def main() -> int:
+    arguments = parser(__doc__)
+    arguments.add_argument("--methods", default=SHORTCUTS, help="comma-separated; see `ugejax list`")
+    arguments = arguments.parse_args()
+    rows, strips = [], {}
+    for method in arguments.methods.split(","):
+        folder = arguments.out / method
+        if not folder.exists():
+            command = ["protect", "cifar10", "--data-dir", arguments.data_dir, *SCALES[arguments.scale], "--seed", "0"]
+            command += ["--subset-seed", "0", "--method", method, "--out", str(folder)]
+            command += ["--key", str(arguments.out / "keys" / method)] if method == "uge" else []
+            if code := ugejax(command):
+                return code
+        release = read_release(folder)
+        originals = load_originals(release, None, arguments.data_dir)
+        difference = release.images.astype(int) - originals.images
+        rows.append(
+            {
+                "method": method, "linf": int(np.abs(difference).max()), "psnr": release.card["psnr"]["mean"],
+                "psnr_min": release.card["psnr"]["min"], "ssim": release.card["ssim"]["mean"],
+                "png_bytes": _png_bytes(release.images) / _png_bytes(originals.images),
+            }
+        )  # fmt: skip
+        strips[method] = (originals.images[:SHOWN], release.images[:SHOWN])
+    (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+    print("| method | largest change (grey levels) | PSNR (dB) | worst PSNR | SSIM | PNG bytes beside the originals |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['method']} | {row['linf']} | {row['psnr']:.2f} | {row['psnr_min']:.2f} | {row['ssim']:.3f} "
+            f"| {row['png_bytes']:.2f} |"
+        )
+    _draw(arguments.out / "figure.png", strips)
+    return 0
+
+
+def _png_bytes(images: np.ndarray, most: int = 200) -> int:
+    total = 0
+    for image in images[:most]:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG", optimize=True)
+        total += buffer.tell()
+    return total
+
+
+def _draw(path, strips):
+    """A row a method: released images, then the differences, each scaled to the grey scale by its own largest."""
+    figure, axes = plt.subplots(
+        len(strips), 2 * SHOWN, figsize=(2 * SHOWN + 1, len(strips) + 0.4), squeeze=False, layout="constrained"
+    )
+    for line, (method, (originals, released)) in zip(axes, strips.items(), strict=True):
+        difference = released.astype(float) - originals
+        largest = max(1.0, np.abs(difference).max())
+        for axis, image in zip(line, [*released, *(difference / (2 * largest) + 0.5)], strict=True):
+            axis.imshow(image)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[0].set_ylabel(method, fontsize=9, rotation=0, ha="right", va="center")
+        line[SHOWN].set_title(f"difference, ±{largest:.0f} grey levels", fontsize=8, loc="left")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
