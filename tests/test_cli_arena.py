@@ -161,6 +161,24 @@ def test_a_killed_arena_goes_on_to_the_same_results(undisturbed, programs, tmp_p
     assert all(row in results(undisturbed)["rows"] for row in some)
 
 
+def test_jobs_side_by_side_find_the_same_as_one_after_the_other(undisturbed, programs, tmp_path):  # noqa: F811
+    command = arena(tmp_path / "arena", "--countermeasures", "none,low-pass", "--jobs", "2")
+    environment = {
+        **os.environ, "JAX_COMPILATION_CACHE_DIR": programs, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "ugejax", *command], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert results(tmp_path / "arena") == results(undisturbed)
+
+
+def test_a_job_that_fails_beside_others_is_named(tmp_path, capsys):
+    command = ["arena", "digits", "--out", str(tmp_path / "A"), "--methods", "lsp", "--jobs", "2", *SIZE]
+    assert main(command) == 2
+    assert "protect lsp seed 0: lsp: blocks of 8 pixels" in capsys.readouterr().err
+
+
 def test_an_interrupted_arena_goes_on(trained, tmp_path, monkeypatch, capsys):
     command = arena(tmp_path / "arena", methods="uge")
     train = Trial.run
@@ -187,6 +205,7 @@ MISTAKES = {
     "counter-measure": (["--countermeasures", "gray"], "--countermeasures: unknown 'gray': did you mean 'grey'"),
     "eps": (["--eps", "8"], "8/255"),
     "seeds": (["--seeds", "0"], "--seeds"),
+    "jobs": (["--jobs", "1000"], "--jobs 1000: more than the"),
     "setting": (["--set", "random-class.block=2"], "this method has no settings"),
     "setting of another method": (["--set", "em.rounds=2"], "of a baseline that --methods names"),
     "too many images": (["--n-train", "1800"], "1800"),

@@ -38,13 +38,16 @@ def kind_of(job: Job) -> Kind:
     return (job.method,) if job.kind == "protect" else (job.network, job.countermeasure)
 
 
-def remaining(jobs: Iterable[Job], measured: Mapping[Kind, Sequence[float]], *, begun: float = 0.0) -> Remaining:
+def remaining(
+    jobs: Iterable[Job], measured: Mapping[Kind, Sequence[float]], *, begun: float = 0.0, side_by_side: int = 1
+) -> Remaining:
     """What jobs will take.
 
     Args:
         jobs: those that remain.
         measured: for each `kind_of` a job, the seconds that one training, or the protection, took each time.
         begun: share of the first that is done.
+        side_by_side: how many run at a time.
     """
     seconds, trainings, protections = 0.0, 0, 0
     for place, job in enumerate(jobs):
@@ -54,7 +57,7 @@ def remaining(jobs: Iterable[Job], measured: Mapping[Kind, Sequence[float]], *, 
             protections += 1
         else:
             trainings += job.trainings
-    return Remaining(seconds, trainings, protections)
+    return Remaining(seconds / side_by_side, trainings, protections)
 
 
 def share_begun(job: Job, trials: int, share: float) -> float:

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import functools
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ugejax.arena.grid import Grid, check_network, parse_methods, parse_networks
 from ugejax.arena.plan import Job, jobs_of, missing
 from ugejax.arena.rows import Row, environment, job_of
 from ugejax.cli.arena_job import load_once, protect_job, train_job
+from ugejax.cli.arena_pool import check_jobs, run_side_by_side
 from ugejax.cli.lock import alone_in
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import check_budget, source_from
@@ -29,6 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Run what is missing of a grid, and print the leaderboard."""
     if arguments.eps is not None:
         check_budget(arguments.eps, "linf")
+    if arguments.jobs > 1:
+        check_jobs(arguments.jobs)
+        # One process would take three quarters of an accelerator's memory for itself.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     methods = parse_methods(arguments.methods)
     grid = Grid(
         source=source_from(arguments, 0),
@@ -48,46 +54,62 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.source}: has no test images; hold some out with --n-test")
     folder.write_claim(claim)
     with alone_in(folder.path):
-        _fill(grid, folder, splits.train, splits.test, arguments.cache or default_cache())
+        _fill(grid, folder, splits.train, splits.test, arguments.cache or default_cache(), arguments.jobs)
     print((folder.path / "leaderboard.md").read_text())
     print(f"{folder.path}/: results.json, results.csv, leaderboard.md, leaderboard.html; keys/ is private")
     return 0
 
 
-def _fill(grid: Grid, folder: Folder, train: Dataset, test: Dataset, cache: Path) -> None:
+def _fill(grid: Grid, folder: Folder, train: Dataset, test: Dataset, cache: Path, jobs: int) -> None:
     """Do the jobs that are missing, and write what the arena's folder shows."""
     facts = {
         "dataset": grid.source.name, "n_train": len(train.images), "n_test": len(test.images),
         "eps": grid.eps, "epochs": grid.epochs, "backend": jax.default_backend(),
     }  # fmt: skip
-    standing = _Standing(grid, folder, facts, folder.rows())
+    standing = _Standing(grid, folder, facts, folder.rows(), jobs)
     console = Console(file=sys.stderr, soft_wrap=True)
+    if jobs > 1:
+        _fill_side_by_side(grid, folder, cache, standing, console)
+    else:
+        _fill_in_turn(grid, folder, cache, standing, console)
+    folder.write_results(facts, list(standing.rows.values()))
+
+
+def _fill_side_by_side(grid: Grid, folder: Folder, cache: Path, standing: "_Standing", console: Console) -> None:
+    with Reporter(console, estimates=False) as reporter:
+        for running, job, found in run_side_by_side(grid, folder, cache, standing.left, standing.jobs):
+            if job is not None:
+                standing.ended(job, found)
+            reporter.update(*standing.now(", ".join(job.title for job in running)))
+
+
+def _fill_in_turn(grid: Grid, folder: Folder, cache: Path, standing: "_Standing", console: Console) -> None:
     for job in list(standing.left):
         try:
             if job.kind == "protect":
                 console.print(standing.now(job.title)[1], highlight=False)
-                standing.protected(job, protect_job(grid, folder, job, console))
+                standing.ended(job, protect_job(grid, folder, job, console))
             else:
                 with Reporter(console, estimates=False) as reporter:
                     reporter.update(*standing.now(job.title))
                     report = functools.partial(_report, standing, reporter, job)
-                    standing.trained(job, train_job(grid, folder, cache, job, report))
+                    standing.ended(job, train_job(grid, folder, cache, job, report))
         except UserError as error:
             raise UserError(f"{job.title}: {error}") from error
-    folder.write_results(facts, list(standing.rows.values()))
 
 
 class _Standing:
     """How far an arena has come."""
 
-    def __init__(self, grid: Grid, folder: Folder, facts: dict[str, Any], rows: list[Row]):
+    def __init__(self, grid: Grid, folder: Folder, facts: dict[str, Any], rows: list[Row], jobs: int):
         """Start from the rows that are there; those of other code or another device are made again."""
         self.rows = {job_of(row): row for row in rows}
         done = [job for job, row in self.rows.items() if row["environment"] == environment()]
-        jobs = jobs_of(grid)
-        released = [job for job in jobs if job.kind == "protect" and folder.release(job).exists()]
-        self.left = missing(jobs, [*done, *released])
-        self._total = sum(job.trainings for job in jobs)
+        wanted = jobs_of(grid)
+        released = [job for job in wanted if job.kind == "protect" and folder.release(job).exists()]
+        self.left = missing(wanted, [*done, *released])
+        self._total = sum(job.trainings for job in wanted)
+        self.jobs = jobs  # that run side by side
         self._folder, self._facts = folder, facts
         self._measured: dict[Kind, list[float]] = collections.defaultdict(list)
         for job in done:
@@ -96,17 +118,15 @@ class _Standing:
             if (seconds := folder.seconds(job)) is not None:
                 self._measured[kind_of(job)].append(seconds)
 
-    def protected(self, job: Job, seconds: float) -> None:
-        """Take in what a protection took."""
+    def ended(self, job: Job, found: float | Row) -> None:
+        """Take in what a job found: a protection the seconds that it took, a training its row."""
         self.left.remove(job)
-        self._measured[kind_of(job)].append(seconds)
-
-    def trained(self, job: Job, row: Row) -> None:
-        """Take in what a training found."""
-        self.left.remove(job)
-        self._measure(job, row)
+        if not isinstance(found, dict):
+            self._measured[kind_of(job)].append(found)
+            return
+        self._measure(job, found)
         if job.kind != "control":
-            self.rows[job] = row
+            self.rows[job] = found
             self._folder.write_results(self._facts, list(self.rows.values()))
 
     def now(self, title: str, *, begun: float = 0.0) -> tuple[float, str]:
@@ -118,7 +138,7 @@ class _Standing:
         """
         trainings = [job.trainings for job in self.left]
         done = self._total - sum(trainings)
-        rest = remaining(self.left, self._measured, begun=begun)
+        rest = remaining(self.left, self._measured, begun=begun, side_by_side=self.jobs)
         share = (done + begun * sum(trainings[:1])) / self._total
         return share, f"{done}/{self._total} trainings done, remaining: {rest}; now {title}"
 

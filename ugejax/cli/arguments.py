@@ -131,6 +131,11 @@ def build_parser() -> Parser:
         "--set", action="append", default=[], metavar="BASELINE.NAME=VALUE", help="a setting, such as em.rounds=20"
     )
     arena.add_argument("--epochs", type=positive, help="epochs without augmentation (default: each network's own)")
+    arena.add_argument(
+        "--jobs", type=positive, default=1,
+        help="trainings side by side, each in a process with its share of the cores; on a CPU another number of cores "
+        "gives other last digits (default 1)",
+    )  # fmt: skip
     _cache(arena)
 
     verify = commands.add_parser("verify", help="re-read a release and check all that can be checked")
