@@ -316,6 +316,10 @@ MISTAKES = {
     "no command": (["protects"], "protects"),
     "no key for uge": (["protect", "toy.npz", "--out", "new"], "--key"),
     "set with uge": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--set", "rounds=2"], "--set"),
+    "period without stripes": (
+        ["protect", "toy.npz", "--out", "new", "--key", "new-key", "--start", "misaligned", "--period", "4"],
+        "--period: is of --start stripes",
+    ),
     "method": (["protect", "toy.npz", "--out", "new", "--method", "lsq"], "did you mean 'lsp'"),
     "option of uge with a baseline": (
         ["protect", "toy.npz", "--out", "new", "--method", "lsp", "--period", "4"],

@@ -76,7 +76,10 @@ def method_from(arguments: argparse.Namespace) -> Method:
         raise UserError("--surrogates: names no network")
     if "epochs" not in given and arguments.authorized in FORMS and not FORMS[arguments.authorized].exact:
         given["epochs"] = 15  # what is not blind can only be matched by optimisation
-    return Method(**given)
+    method = Method(**given)
+    if arguments.period is not None and method.start != "stripes":
+        raise UserError(f"--period: is of --start stripes, not of {method.start}; leave it out")
+    return method
 
 
 def _step(arguments: argparse.Namespace, method: Method) -> int | None:

@@ -68,7 +68,7 @@ class Method:
     norm: str = "linf"
     parametrisation: str = "class-wise"
     start: str = "stripes"
-    period: int = 8
+    period: int = 12
     amplitude: float = 1.0
     epochs: int = 0
     step_size: float = 0.1
