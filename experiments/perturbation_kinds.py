@@ -41,6 +41,24 @@ def two_periods(key: jax.Array, data: Dataset) -> np.ndarray:
     return (stripes(key, data) + stripes(jax.random.fold_in(key, 1), data, 16)) / 2
 
 
+def two_waves(key: jax.Array, data: Dataset) -> np.ndarray:
+    """A short wave in red and green, which JPEG keeps, and a long one in blue, which a low-pass filter keeps.
+
+    Each tells the classes apart by itself. A wave is the product of square waves along rows and columns, of so many cycles in 32 pixels each.
+    """
+    noise = np.empty(data.images.shape, np.float32)
+    for number, (cycles, channels) in enumerate((((0, 3, 4, 5), (0, 1)), ((0, 1, 2, 3), (2,)))):
+        rows, columns = (
+            np.where(np.cos(2 * np.pi * np.outer(cycles, np.arange(side) - (side - 1) / 2) / 32) > -1e-9, 1, -1)
+            for side in data.images.shape[1:3]
+        )
+        bank = (rows[:, None, :, None] * columns[None, :, None, :]).reshape(-1, *data.images.shape[1:3])[1:]
+        dealt = np.asarray(jax.random.permutation(jax.random.fold_in(key, number), len(bank)))
+        for channel in channels:
+            noise[..., channel] = bank[dealt[data.labels]]
+    return noise
+
+
 def signed_stripes(key: jax.Array, data: Dataset) -> np.ndarray:
     """Stripes of a random sign in every image: no class has a mean."""
     signs = jax.random.rademacher(jax.random.fold_in(key, 1), (len(data.labels), 1, 1, 1))
@@ -85,6 +103,7 @@ def fields(key: jax.Array, data: Dataset) -> np.ndarray:
 KINDS: dict[str, Noise] = {
     **{f"stripes-{period}": functools.partial(stripes, period=period) for period in (8, 12, 16)},
     "two-periods": two_periods,
+    "two-waves": two_waves,
     "signed-stripes": signed_stripes,
     "shifted-stripes": shifted_stripes,
     "ar": autoregressive,
