@@ -44,7 +44,8 @@ def two_periods(key: jax.Array, data: Dataset) -> np.ndarray:
 def two_waves(key: jax.Array, data: Dataset) -> np.ndarray:
     """A short wave in red and green, which JPEG keeps, and a long one in blue, which a low-pass filter keeps.
 
-    Each tells the classes apart by itself. A wave is the product of square waves along rows and columns, of so many cycles in 32 pixels each.
+    Each tells the classes apart by itself. A wave is the product of square waves along the rows and the
+    columns, of so many cycles in 32 pixels each.
     """
     noise = np.empty(data.images.shape, np.float32)
     for number, (cycles, channels) in enumerate((((0, 3, 4, 5), (0, 1)), ((0, 1, 2, 3), (2,)))):
