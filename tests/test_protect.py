@@ -78,6 +78,7 @@ def test_every_form_releases_images_within_the_budget(form, transforms, tmp_path
         {"parametrisation": "sample-wise", "feature_loss": "error-max"},
         {"feature_loss": "distance", "undistillation": 0.5, "gradient_distance": "cosine", "transforms": ("mixup",)},
         {"norm": "l2", "eps": 0.5},
+        {"parametrisation": "generator", "undistillation": 0.5},
     ],
 )
 def test_settings_of_the_method_stay_within_the_budget(changes, tmp_path):

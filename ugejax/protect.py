@@ -4,13 +4,14 @@
 checkpoints in a private folder so that a killed run goes on where it was and ends with the same bytes:
 
 1. trajectory: the authorized network trains on the originals; skipped where its blind set makes matching exact;
-2. perturbation: the free noise tensor descends the method's losses; skipped where the method keeps its start;
+2. perturbation: free noise, or a generator, descends the method's losses; skipped where the method keeps its start;
 3. release: every image gets its feasible perturbation, rounded to 8 bits.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,10 @@ from ugejax.checkpoint import StepCheckpoints
 from ugejax.errors import UserError
 from ugejax.networks import build
 from ugejax.perturbation.feasible import allowed, feasible
+from ugejax.perturbation.parametrisation import Batch
 from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
-from ugejax.perturbation.update import Method, NoiseState, free_noise, make_update
+from ugejax.perturbation.update import Method, NoiseState, make_update, parametrise
 from ugejax.training import Recipe, initial_state, make_train_step, record_trajectory
 from ugejax.training.loop import epoch_order, run_steps
 from ugejax.training.step import decode, freeze
@@ -66,11 +68,14 @@ class Protection:
         Returns:
             The released images, uint8 [N, H, W, C].
         """
+        return self.release(images, labels, self.learn(images, labels, folder, report))
+
+    def learn(self, images: np.ndarray, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> Any:
+        """The first two stages of `run`, with its arguments: what the perturbation is made from, see `NoiseState`."""
         trajectory = None
         if not self.network.view.blind and (self.method.gradient_matching or self.method.undistillation):
             trajectory = self._trajectory(images, labels, folder / "trajectory", report)
-        noise = self._noise(images, labels, trajectory, folder / "noise", report)
-        return self.release(images, labels, noise)
+        return self._noise(images, labels, trajectory, folder / "noise", report)
 
     def _trajectory(self, images, labels, folder, report):
         """theta_0 ... theta_T of the authorized network on the originals."""
@@ -96,13 +101,13 @@ class Protection:
         h, w, c = means.shape[1:]
         return class_stripes(self.texture_key, self.num_classes, (h, w, c), amplitude=size, period=method.period)
 
-    def _noise(self, images, labels, trajectory, folder, report) -> jax.Array:
+    def _noise(self, images, labels, trajectory, folder, report) -> Any:
         method, key = self.method, jax.random.fold_in(self.key, 1)
         means = class_means(images, labels, self.num_classes)
         wrong = nearest_wrong_class(means)
-        noise = self._start(wrong, means)
+        noise = parametrise(method).start(jax.random.fold_in(self.key, 3), self._start(wrong, means), labels)
         if not method.epochs:
-            return noise if method.parametrisation == "class-wise" else noise[labels]
+            return noise
         modules = [build(name, self.num_classes) for name in method.surrogates]
         optimizers = [optax.adam(1e-3) for _ in modules]
         blank = jnp.zeros((1, *images.shape[1:]))
@@ -110,9 +115,7 @@ class Protection:
             initial_state(module.init(jax.random.fold_in(jax.random.fold_in(self.key, 0), i), blank), optimizer)
             for i, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True))
         )
-        state = NoiseState(
-            jnp.zeros((), jnp.int32), noise if method.parametrisation == "class-wise" else noise[labels], surrogates
-        )
+        state = NoiseState(jnp.zeros((), jnp.int32), noise, surrogates)
         checkpoints = StepCheckpoints(folder)
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
@@ -122,25 +125,28 @@ class Protection:
         for epoch in range(int(state.step) // count, method.epochs):
             state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
             figures = {name: float(values.mean()) for name, values in losses.items()}
-            if not bool(jnp.isfinite(state.noise).all()) or not all(np.isfinite(list(figures.values()))):
-                raise UserError(
-                    f"the perturbation became non-finite in epoch {epoch + 1} ({figures}); lower --step-size"
-                )
+            finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.noise))
+            if not finite or not all(np.isfinite(list(figures.values()))):
+                lower = "the weights of the losses" if method.parametrisation == "generator" else "--step-size"
+                raise UserError(f"the perturbation became non-finite in epoch {epoch + 1} ({figures}); lower {lower}")
             checkpoints.save(epoch + 1, state)
             report("perturbation", epoch + 1, method.epochs, figures)
         return state.noise
 
-    def release(self, images: np.ndarray, labels: np.ndarray, noise: jax.Array, *, batch_size: int = 500) -> np.ndarray:
-        """Originals uint8 [N, H, W, C] and the free noise tensor to released images, uint8 [N, H, W, C].
+    def release(self, images: np.ndarray, labels: np.ndarray, noise: Any, *, batch_size: int = 500) -> np.ndarray:
+        """Originals uint8 [N, H, W, C] and what `learn` gave to released images, uint8 [N, H, W, C].
 
-        Each image's rounding has a key of its own, from its index, so the result does not depend on the batch size.
+        A generator takes any images of these classes, and passes once over each. Each image's rounding has a key of
+        its own, from its index, so the result does not depend on the batch size.
         """
         key, method, view = jax.random.fold_in(self.key, 2), self.method, self.network.view
+        how = parametrise(method)
 
         @jax.jit
-        def batch(x_u8, y, index):
+        def batch(noise, x_u8, y, index):
             x = decode(x_u8)
-            delta = feasible(free_noise(noise, y, index, method), x, view, eps=method.eps, norm=method.norm)
+            wanted = how.wanted(noise, Batch(x, y, index))
+            delta = feasible(wanted, x, view, eps=method.eps, norm=method.norm)
             lower, upper = allowed(x, view, eps=method.eps, norm=method.norm)
             if view.patch is None and view.blind:
                 return round_to_8bit(x_u8, delta, lower=lower, upper=upper)  # cells hold whole levels: no residue
@@ -156,5 +162,5 @@ class Protection:
         for start in range(0, len(images), batch_size):
             part = slice(start, min(start + batch_size, len(images)))
             index = jnp.arange(part.start, part.stop)
-            released.append(np.asarray(batch(images[part], labels[part], index)))
+            released.append(np.asarray(batch(noise, images[part], labels[part], index)))
         return np.concatenate(released)

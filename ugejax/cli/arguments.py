@@ -91,6 +91,13 @@ def build_parser() -> Parser:
     protect.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
     add_method(protect)
 
+    apply = commands.add_parser("apply", help="protect images that a generator never saw, without training")
+    apply.add_argument("generator", type=Path, metavar="GENERATOR", help="KEY/generators/NAME, as protect names it")
+    apply.add_argument("source", metavar="IMAGES", help="as SOURCE of protect; its classes are known by their names")
+    apply.add_argument("--out", type=Path, required=True, help="release folder to make")
+    _subset(apply)
+    apply.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
+
     train = commands.add_parser("train", help="the partner's call: train the authorized network on a release")
     train.add_argument("release", type=Path, metavar="RELEASE")
     train.add_argument("--key", type=Path, required=True)
@@ -189,7 +196,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("perturbation", "what is not given is set by the defaults of the form")
     group.add_argument("--eps", type=fraction, help="budget, such as 8/255 (default)")
     group.add_argument("--norm", choices=["linf", "l2"], help="norm of the budget (default linf)")
-    group.add_argument("--parametrisation", choices=["class-wise", "sample-wise"])
+    group.add_argument("--parametrisation", choices=["class-wise", "sample-wise", "generator"])
     group.add_argument("--start", choices=["stripes", "misaligned"], help="what the perturbation starts from")
     group.add_argument("--period", type=positive, help="of the stripes in pixels")
     group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the start")

@@ -11,7 +11,16 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from ugejax.authorized import FORMS, Key, build_authorized, default_step, new_key, read_key, write_key
+from ugejax.authorized import (
+    FORMS,
+    AuthorizedNetwork,
+    Key,
+    build_authorized,
+    default_step,
+    new_key,
+    read_key,
+    write_key,
+)
 from ugejax.cli import baseline
 from ugejax.cli.lock import alone_in
 from ugejax.cli.progress import Reporter
@@ -19,6 +28,8 @@ from ugejax.cli.releasing import check_budget, is_there, publish, source_from
 from ugejax.data import Source, Splits, load
 from ugejax.errors import UserError
 from ugejax.networks import build, variable_shapes
+from ugejax.perturbation.parametrisation import GeneratorState
+from ugejax.perturbation.stored import StoredGenerator, write_generator
 from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
 from ugejax.training import default_recipe
@@ -30,6 +41,12 @@ CLASS_WISE_LIMITS = [
     "release and subtracts it, learns nearly as well as from the originals (counter-measure class-means). It keeps out "
     "who does not know that; it does not keep out who does.",
     "JPEG and other filters undo a part of it.",
+]
+GENERATOR_LIMITS = [
+    "The perturbation comes from a generator that is stored with the key and is as private: it holds the texture of "
+    "every class, and tells of any image where the key is blind.",
+    "It starts from one texture per class, which a hacker who knows the method estimates and subtracts "
+    "(counter-measure class-means); JPEG and other filters undo a part of it.",
 ]
 STRIPES_LIMIT = (
     "A low-pass filter that takes waves of the period of the stripes and shorter away undoes all of it for a small "
@@ -53,7 +70,7 @@ def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
     build(arguments.network, 2)  # refuse unknown names before anything is read or written
     for name in method.surrogates:
         build(name, 2)
-    _check_folders(arguments.out, arguments.key)
+    check_folders(arguments.out, arguments.key)
     protect(arguments, method, console)
     return 0
 
@@ -76,6 +93,10 @@ def method_from(arguments: argparse.Namespace) -> Method:
         raise UserError("--surrogates: names no network")
     if "epochs" not in given and arguments.authorized in FORMS and not FORMS[arguments.authorized].exact:
         given["epochs"] = 15  # what is not blind can only be matched by optimisation
+    if given.get("parametrisation") == "generator":
+        given.setdefault("epochs", 15)  # it has to be trained
+        if "step_size" in given:
+            raise UserError("--step-size: a generator is trained by Adam; leave it out")
     method = Method(**given)
     if arguments.period is not None and method.start != "stripes":
         raise UserError(f"--period: is of --start stripes, not of {method.start}; leave it out")
@@ -105,7 +126,7 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
             f"--key {folder}: made for {key.num_classes} classes of images {key.image_shape}, {arguments.source} has "
             f"{len(train.class_names)} of {shape}; name a new key folder"
         )
-    card = _card(method, key, source, splits)
+    card = make_card(method, key, source, splits)
     if is_there(arguments, card, console):
         return
     for name in method.surrogates:
@@ -117,22 +138,32 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
     settings = json.dumps(card, sort_keys=True) + hashlib.sha256(train.images.tobytes()).hexdigest()
     work = folder / "runs" / hashlib.sha256(settings.encode()).hexdigest()[:16]
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    job = Protection(
-        method, network, key.recipe, key.num_classes, jax.random.key(key.public_seed), key.prng("training"),
-        texture_key=key.prng("textures"),
-    )  # fmt: skip
+    job, generator = make_protection(method, key, network), folder / "generators" / work.name
     with alone_in(work):
         with Reporter(console) as reporter:
-            released = job.run(train.images, train.labels, work, reporter.stage)
-        publish(arguments, released, train, card, console)
+            noise = job.learn(train.images, train.labels, work, reporter.stage)
+        if isinstance(noise, GeneratorState):
+            write_generator(generator, StoredGenerator(method, train.class_names, key.fingerprint, noise))
+        publish(arguments, job.release(train.images, train.labels, noise), train, card, console)
     console.print(f"key {folder}: fingerprint {key.fingerprint}; keep it private")
+    if isinstance(noise, GeneratorState):
+        console.print(f"generator {generator}: protects new images by `ugejax apply`; as private as the key")
     if key.from_seed:
         console.print(
             "the key follows from --seed, so whoever guesses the seed has it: leave --seed out for a real release"
         )
 
 
-def _card(method: Method, key: Key, source: Source, splits: Splits) -> dict:
+def make_protection(method: Method, key: Key, network: AuthorizedNetwork) -> Protection:
+    """The main job for a key."""
+    return Protection(
+        method, network, key.recipe, key.num_classes, jax.random.key(key.public_seed), key.prng("training"),
+        texture_key=key.prng("textures"),
+    )  # fmt: skip
+
+
+def make_card(method: Method, key: Key, source: Source, splits: Splits) -> dict:
+    """What the card of a release says beside what is measured."""
     return {
         "schema": 1,
         "method": "uge",
@@ -156,9 +187,10 @@ def _card(method: Method, key: Key, source: Source, splits: Splits) -> dict:
 
 
 def _limits(method: Method) -> list[str]:
-    if method.parametrisation != "class-wise":
+    if method.parametrisation == "sample-wise":
         return []
-    return [*CLASS_WISE_LIMITS, STRIPES_LIMIT] if method.start == "stripes" else CLASS_WISE_LIMITS
+    limits = CLASS_WISE_LIMITS if method.parametrisation == "class-wise" else GENERATOR_LIMITS
+    return [*limits, STRIPES_LIMIT] if method.start == "stripes" else limits
 
 
 def _draft_key(arguments: argparse.Namespace, method: Method) -> Key:
@@ -199,7 +231,7 @@ def _master(seed: int) -> bytes:
     return f"seed {seed}".encode()
 
 
-def _check_folders(out: Path, key: Path) -> None:
+def check_folders(out: Path, key: Path) -> None:
     """Refuse what would mix the private with the public, before anything is written."""
     public, private = out.absolute(), key.absolute()
     if public == private or public in private.parents or private in public.parents:

@@ -13,7 +13,6 @@ from typing import Any
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import optax
 
 from ugejax.authorized.network import AuthorizedNetwork
@@ -27,11 +26,11 @@ from ugejax.losses import (
     undistillation,
 )
 from ugejax.perturbation.feasible import feasible
+from ugejax.perturbation.parametrisation import Batch, ClassWise, Generated, Parametrisation, SampleWise
 from ugejax.training.step import TrainState, decode
 from ugejax.training.trajectory import snapshot
 from ugejax.transforms import mixture
 
-PARAMETRISATIONS = ("class-wise", "sample-wise")
 FEATURE_LOSSES = ("error-min", "error-max", "distance")
 DISTANCES = {"l2": relative_l2, "cosine": filter_cosine}
 
@@ -43,13 +42,13 @@ class Method:
     Attributes:
         eps: budget in units of [0, 1].
         norm: "linf" or "l2" (per image).
-        parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image) or
-            "sample-wise" (one per image).
+        parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image),
+            "sample-wise" (one per image) or "generator" (a network that takes the image and its class's texture).
         start: "stripes" (class-wise waves) or "misaligned" (class means pushed towards a wrong class).
         period: of the stripes in pixels.
         amplitude: of the start, as a multiple of eps.
         epochs: passes of the update over the images; 0 keeps the start.
-        step_size: signed-gradient step as a share of eps.
+        step_size: signed-gradient step as a share of eps; a generator has none.
         batch_size: images an update.
         gradient_matching: w_gm.
         gradient_distance: "l2" (relative, per layer) or "cosine" (per filter).
@@ -90,18 +89,22 @@ class NoiseState:
 
     Attributes:
         step: int32 scalar, updates done.
-        noise: float32 [num_classes or N, H, W, C], the free noise tensor.
+        noise: what the parametrisation makes the perturbation from: float32 [num_classes or N, H, W, C], the free noise
+            tensor, or a `GeneratorState`.
         surrogates: a `TrainState` for each surrogate.
     """
 
     step: jax.Array
-    noise: jax.Array
+    noise: Any
     surrogates: tuple[TrainState, ...]
 
 
-def free_noise(noise: jax.Array, labels: jax.Array, index: jax.Array, method: Method) -> jax.Array:
-    """The free noise [B, H, W, C] of images by their labels or their indices in the data set."""
-    return noise[labels if method.parametrisation == "class-wise" else index]
+def parametrise(method: Method) -> Parametrisation:
+    """The method's parametrisation."""
+    step = method.step_size * method.eps
+    if method.parametrisation == "generator":
+        return Generated(method.eps)
+    return ClassWise(method.eps, step) if method.parametrisation == "class-wise" else SampleWise(step)
 
 
 def make_update(
@@ -127,7 +130,7 @@ def make_update(
         on the batch of `order` that the state's step has come to. Pure, for jit, vmap over keys and pmap. Batch norm
         of the authorized network runs in eval mode, on the snapshot's statistics, so that examples do not mix.
     """
-    view, transform = network.view, mixture(method.transforms)
+    view, transform, how = network.view, mixture(method.transforms), parametrise(method)
     aim = jax.nn.one_hot(wrong, wrong.shape[0])  # [K, K]: y @ aim gives each class's share to its wrong class
     matches = trajectory is not None and method.gradient_matching > 0
     undistils = trajectory is not None and method.undistillation > 0
@@ -191,7 +194,8 @@ def make_update(
         shares = jax.nn.one_hot(y, wrong.shape[0])
         keys = jax.random.split(jax.random.fold_in(key, state.step), 4)
         snapshot_key, transform_key, train_key, dropout_key = keys
-        delta = project(free_noise(state.noise, y, index, method), x)
+        batch = Batch(x, y, index)
+        delta = project(how.wanted(state.noise, batch), x)
 
         theta = None
         if matches or undistils:
@@ -204,16 +208,8 @@ def make_update(
             losses["gradient_matching"], second_order = matching(delta, x, shares, transform_key, theta)
             grad = grad + method.gradient_matching * second_order
 
-        # The projection is not differentiated: the gradient at the feasible delta moves the free tensor
-        # (straight-through).
-        if method.parametrisation == "class-wise":
-            moved = jnp.sign(jnp.zeros_like(state.noise).at[y].add(grad))
-            noise = jnp.clip(state.noise - method.step_size * method.eps * moved, -2 * method.eps, 2 * method.eps)
-        else:
-            stepped = project(delta - method.step_size * method.eps * jnp.sign(grad), x)
-            noise = state.noise.at[index].set(stepped)
-
-        delta = project(free_noise(noise, y, index, method), x)
+        noise = how.moved(state.noise, batch, delta, grad, lambda wanted: project(wanted, x))
+        delta = project(how.wanted(noise, batch), x)
         learned = transform(train_key, x + delta if method.feature_loss == "error-min" else x, shares)
         states = tuple(
             train_surrogate(m, o, s, *learned, dropout_key)

@@ -1,0 +1,56 @@
+"""`ugejax apply`: a generator protects images that it never saw; a release, and no training."""
+
+import argparse
+import sys
+
+import numpy as np
+from rich.console import Console
+
+from ugejax.authorized import build_authorized, read_key
+from ugejax.cli.protect import check_folders, make_card, make_protection
+from ugejax.cli.releasing import is_there, publish, source_from
+from ugejax.data import Dataset, load
+from ugejax.errors import UserError
+from ugejax.perturbation.stored import read_generator
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Protect a source by a generator, or say that it is done already."""
+    console = Console(file=sys.stdout, soft_wrap=True)
+    folder = arguments.generator.absolute()
+    key_folder = folder.parent.parent
+    if not (folder / "generator.json").is_file():
+        raise UserError(
+            f"{arguments.generator}: no generator; give KEY/generators/NAME, which `ugejax protect --parametrisation "
+            "generator` names"
+        )
+    check_folders(arguments.out, key_folder)
+    key = read_key(key_folder)
+    generator = read_generator(folder, key.image_shape)
+    if generator.key_fingerprint != key.fingerprint:
+        raise UserError(f"{arguments.generator}: was made with another key than {key_folder}")
+    source = source_from(arguments, key.public_seed)
+    splits = load(source)
+    train = splits.train
+    if train.images.shape[1:] != key.image_shape:
+        height, width, channels = key.image_shape
+        resize = f": give --image-size {height}" if height == width and channels == train.images.shape[-1] else ""
+        raise UserError(
+            f"{arguments.source}: images are {train.images.shape[1:]}, those of the key {key.image_shape}{resize}"
+        )
+    labels = _labels(train, generator.class_names, arguments.source)
+    card = make_card(generator.method, key, source, splits) | {"generator": folder.name}
+    if is_there(arguments, card, console):
+        return 0
+    job = make_protection(generator.method, key, build_authorized(key, key_folder))
+    publish(arguments, job.release(train.images, labels, generator.state), train, card, console)
+    return 0
+
+
+def _labels(train: Dataset, known: tuple[str, ...], name: str) -> np.ndarray:
+    """The labels as the generator numbers its classes, by their names."""
+    for class_name in train.class_names:
+        if class_name not in known:
+            some = ", ".join(repr(other) for other in known[:5]) + (", ..." if len(known) > 5 else "")
+            raise UserError(f"{name}: class {class_name!r} is not one of the generator's ({some})")
+    return np.array([known.index(class_name) for class_name in train.class_names], np.int32)[train.labels]

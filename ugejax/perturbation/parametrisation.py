@@ -1,0 +1,140 @@
+"""What the perturbation is made from, and how a gradient moves it: free tensors, or the weights of a generator.
+
+A parametrisation gives each image a *wanted* perturbation, which is then brought into the image's feasible set. The
+projection is not differentiated: the gradient at the feasible perturbation moves what is behind the wanted one
+(straight-through).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from ugejax.perturbation.generator import Generator
+
+LEARNING_RATE = 1e-3  # of a generator, by Adam
+
+
+@flax.struct.dataclass
+class Batch:
+    """The images of an update: x float [B, H, W, C] in [0, 1], labels y int32 [B], places in the data set int32 [B]."""
+
+    x: jax.Array
+    y: jax.Array
+    index: jax.Array
+
+
+Project = Callable[[jax.Array], jax.Array]  # a wanted perturbation of a batch -> a feasible one
+
+
+class Parametrisation(Protocol):
+    """What the update asks; every method is pure. `noise` is a pytree of arrays."""
+
+    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array) -> Any:
+        """The noise before the first update, of classes' textures float32 [K, H, W, C] and labels int32 [N]."""
+        ...
+
+    def wanted(self, noise: Any, batch: Batch) -> jax.Array:
+        """The perturbation [B, H, W, C] that the noise gives a batch, not yet feasible."""
+        ...
+
+    def moved(self, noise: Any, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project) -> Any:
+        """The noise after a step down the gradient at the feasible perturbation delta; both [B, H, W, C]."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassWise:
+    """One free tensor per class, float32 [K, H, W, C], moved by the sign of the gradient.
+
+    Attributes:
+        eps: budget in units of [0, 1]; the tensor stays within twice the budget.
+        step: step of the signed gradient, in units of [0, 1].
+    """
+
+    eps: float
+    step: float
+
+    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array) -> jax.Array:
+        """The textures."""
+        return texture
+
+    def wanted(self, noise: jax.Array, batch: Batch) -> jax.Array:
+        """The tensor of each image's class."""
+        return noise[batch.y]
+
+    def moved(self, noise: jax.Array, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project) -> jax.Array:
+        """A step by the sign of the sum over each class's images."""
+        moved = jnp.sign(jnp.zeros_like(noise).at[batch.y].add(grad))
+        return jnp.clip(noise - self.step * moved, -2 * self.eps, 2 * self.eps)
+
+
+@dataclass(frozen=True)
+class SampleWise:
+    """One free tensor per image, float32 [N, H, W, C], moved by the sign of the gradient and feasible from then on.
+
+    Attributes:
+        step: step of the signed gradient, in units of [0, 1].
+    """
+
+    step: float
+
+    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array) -> jax.Array:
+        """The texture of each image's class."""
+        return texture[labels]
+
+    def wanted(self, noise: jax.Array, batch: Batch) -> jax.Array:
+        """The tensor of each image."""
+        return noise[batch.index]
+
+    def moved(self, noise: jax.Array, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project) -> jax.Array:
+        """A step from the feasible perturbation, made feasible again."""
+        return noise.at[batch.index].set(project(delta - self.step * jnp.sign(grad)))
+
+
+@flax.struct.dataclass
+class GeneratorState:
+    """What a generator carries from update to update.
+
+    Attributes:
+        texture: of the classes, its other input, float32 [K, H, W, C] in units of [0, 1]; never moved.
+        params: its weights.
+        opt_state: the state of their optimizer; None where it is not trained any more.
+    """
+
+    texture: jax.Array
+    params: Any
+    opt_state: Any
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A generator, moved by Adam; it asks for no index, so the images may be any.
+
+    Attributes:
+        eps: budget in units of [0, 1].
+    """
+
+    eps: float
+
+    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array) -> GeneratorState:
+        """Weights with which it gives the textures."""
+        params = jax.jit(Generator().init)(key, texture[:1], texture[:1])
+        return GeneratorState(texture, params, optax.adam(LEARNING_RATE).init(params))
+
+    def wanted(self, noise: GeneratorState, batch: Batch) -> jax.Array:
+        """Eps tanh(G(x, s_y))."""
+        before: Any = Generator().apply(noise.params, batch.x, noise.texture[batch.y] / self.eps)
+        return self.eps * jnp.tanh(before)
+
+    def moved(
+        self, noise: GeneratorState, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project
+    ) -> GeneratorState:
+        """A step of Adam."""
+        _, pull_back = jax.vjp(lambda params: self.wanted(replace(noise, params=params), batch), noise.params)
+        updates, opt_state = optax.adam(LEARNING_RATE).update(pull_back(grad)[0], noise.opt_state, noise.params)
+        return GeneratorState(noise.texture, optax.apply_updates(noise.params, updates), opt_state)

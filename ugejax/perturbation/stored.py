@@ -1,0 +1,87 @@
+"""A trained generator in a folder of its own below its key, which it is as private as: KEY/generators/NAME."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ugejax.checkpoint import restore_tree, save_tree
+from ugejax.errors import UserError
+from ugejax.perturbation.parametrisation import GeneratorState
+from ugejax.perturbation.update import Method, parametrise
+from ugejax.whole import whole
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredGenerator:
+    """What it takes to protect new images.
+
+    Attributes:
+        method: the settings that it was trained by.
+        class_names: of the classes whose textures it has, in their order.
+        key_fingerprint: of the key whose blind set it was trained in.
+        state: textures and weights; without the optimizer's state.
+    """
+
+    method: Method
+    class_names: tuple[str, ...]
+    key_fingerprint: str
+    state: GeneratorState
+
+
+def write_generator(path: Path, generator: StoredGenerator) -> None:
+    """Write the folder, whole or not at all; one that exists is left alone, being the same.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if path.exists():
+        return
+    described = {
+        "schema": SCHEMA,
+        "method": dataclasses.asdict(generator.method),
+        "class_names": generator.class_names,
+        "key_fingerprint": generator.key_fingerprint,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with whole(path) as partial:
+        partial.mkdir(mode=0o700)
+        (partial / "generator.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
+        save_tree(partial / "weights", _arrays(generator.state))
+
+
+def read_generator(path: Path, image_shape: tuple[int, int, int]) -> StoredGenerator:
+    """Read the folder.
+
+    Args:
+        path: the folder.
+        image_shape: (H, W, C) of its key's images.
+
+    Raises:
+        UserError: it holds no generator, or is damaged.
+    """
+    file = path / "generator.json"
+    try:
+        content = json.loads(file.read_text())
+        settings: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in content["method"].items()
+        }
+        method, class_names = Method(**settings), tuple(content["class_names"])
+        fingerprint = content["key_fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: cannot be read as a generator ({error!r})") from error
+    textures = jax.ShapeDtypeStruct((len(class_names), *image_shape), jnp.float32)
+    like = jax.eval_shape(lambda t: parametrise(method).start(jax.random.key(0), t, jnp.zeros(0, jnp.int32)), textures)
+    arrays = restore_tree(path / "weights", _arrays(like))
+    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(arrays)):
+        raise UserError(f"{path}: its weights are non-finite; it is damaged")
+    return StoredGenerator(method, class_names, fingerprint, GeneratorState(**arrays, opt_state=None))
+
+
+def _arrays(state: GeneratorState) -> dict:
+    return {"texture": state.texture, "params": state.params}
