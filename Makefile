@@ -3,16 +3,21 @@ PYTHON ?= python3
 VENV ?= .venv
 # Test processes that run at the same time.
 WORKERS ?= 2
+# The benchmark has an environment of its own, since nothing else needs PyTorch; its release is fixed, as figures are.
+BENCH_VENV ?= .venv-bench
+TORCH ?= torch==2.13.0
+SCALE ?= cpu
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.ugejax-installed
 
-.PHONY: help demo test lint types lock
+.PHONY: help demo test lint types bench lock
 help:
 	@echo "make demo   protect the handwritten digits, train both sides and report (results in runs/demo)"
 	@echo "make test   run the whole test suite"
 	@echo "make lint   ruff: rules and layout"
 	@echo "make types  pyright"
+	@echo "make bench  time the compiled steps beside PyTorch (results in runs/bench); SCALE=accelerator elsewhere than on a CPU"
 	@echo "make lock   renew requirements.lock from pyproject.toml"
 	@echo "Each installs what it needs into $(VENV) first; VENV=... and PYTHON=... choose another place and interpreter."
 
@@ -33,6 +38,10 @@ types: $(INSTALLED)
 	@echo "[types] Checking types with pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
+bench: $(BENCH_VENV)/.ugejax-bench-installed
+	@echo "[bench] Timing the compiled steps beside the same steps in PyTorch"
+	@$(BENCH_VENV)/bin/python -m experiments.bench --scale $(SCALE)
+
 # The stamp is written last, so that an interrupted installation is taken up again.
 $(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -44,6 +53,12 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
 	@echo "[setup] Installing ugejax itself"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BENCH_VENV)/.ugejax-bench-installed: pyproject.toml requirements.lock
+	@$(MAKE) --no-print-directory VENV=$(BENCH_VENV) $(BENCH_VENV)/.ugejax-installed
+	@echo "[setup] Installing PyTorch ($(TORCH))"
+	@$(BENCH_VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation -e '.[bench]' '$(TORCH)'
 	@touch $@
 
 # One lock for every supported Python: markers choose the newest jax that each of them can have.

@@ -4,16 +4,18 @@
 
 theta_t is a random snapshot of the authorized network's trajectory; L_fd is measured on surrogates, which train at
 the same time; random transforms of images and labels lie inside. Where the authorized network is exactly blind to every
-feasible delta, L_gm is 0 and L_ud constant, whatever theta, and neither is computed.
+feasible delta, L_gm is 0 and L_ud constant, whatever theta, and neither is computed; nor is a loss of weight 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import optax
+from jax.tree_util import Partial
 
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.losses import (
@@ -49,6 +51,8 @@ class Method:
         amplitude: of the start, as a multiple of eps.
         epochs: passes of the update over the images; 0 keeps the start.
         step_size: signed-gradient step as a share of eps; a generator has none.
+        steps_per_batch: steps an update. They share batch, snapshot and transform, hence the clean gradients, and the
+            surrogates train once after them.
         batch_size: images an update.
         gradient_matching: w_gm.
         gradient_distance: "l2" (relative, per layer) or "cosine" (per filter).
@@ -71,6 +75,7 @@ class Method:
     amplitude: float = 1.0
     epochs: int = 0
     step_size: float = 0.1
+    steps_per_batch: int = 1
     batch_size: int = 64
     gradient_matching: float = 1.0
     gradient_distance: str = "l2"
@@ -114,7 +119,7 @@ def make_update(
     surrogates: Sequence[Any],
     optimizers: Sequence[optax.GradientTransformation],
     wrong: jax.Array,
-) -> Callable[..., tuple[NoiseState, dict[str, jax.Array]]]:
+) -> Partial:
     """Build the update.
 
     Args:
@@ -126,17 +131,17 @@ def make_update(
         wrong: int32 [num_classes], the wrong class that misalignment aims at, for each class.
 
     Returns:
-        update(state, images uint8 [N, H, W, C], labels int32 [N], order int32 [N], key) -> (state, losses): one step
-        on the batch of `order` that the state's step has come to. Pure, for jit, vmap over keys and pmap. Batch norm
-        of the authorized network runs in eval mode, on the snapshot's statistics, so that examples do not mix.
+        update(state, images uint8 [N, H, W, C], labels int32 [N], order int32 [N], key) -> (state, losses): the steps
+        on the batch of `order` that the state's step has come to, and the losses at the last of them. Pure, for jit,
+        vmap over keys and pmap. The secret view and the trajectory are bound as arguments: `run_steps` gives them to
+        the compiled program instead of making them a part of it. Batch norm of the authorized network runs in eval
+        mode, on the snapshot's statistics, so that examples do not mix.
     """
-    view, transform, how = network.view, mixture(method.transforms), parametrise(method)
+    transform, how = mixture(method.transforms), parametrise(method)
     aim = jax.nn.one_hot(wrong, wrong.shape[0])  # [K, K]: y @ aim gives each class's share to its wrong class
     matches = trajectory is not None and method.gradient_matching > 0
     undistils = trajectory is not None and method.undistillation > 0
-
-    def project(delta, x):
-        return feasible(delta, x, view, eps=method.eps, norm=method.norm)
+    misleads = method.feature_distance > 0
 
     def authorized_logits(trained: Any, frozen: Any, statistics: Any, x: jax.Array) -> jax.Array:
         variables = {"params": {**frozen, **trained}, **statistics}
@@ -154,9 +159,11 @@ def make_update(
 
     def first_order(delta, x, y, key, states, theta):
         (x_t, y_t), (x_u, _) = transform(key, x, y), transform(key, x + delta, y)  # the same key: the same transform
-        each = [feature_loss(m, s, x_t, x_u, y_t).mean() for m, s in zip(surrogates, states, strict=True)]
-        losses = {"feature_distance": sum(each) / len(each)}
-        total = method.feature_distance * losses["feature_distance"]
+        total, losses = jnp.zeros(()), {}
+        if misleads:
+            each = [feature_loss(m, s, x_t, x_u, y_t).mean() for m, s in zip(surrogates, states, strict=True)]
+            losses["feature_distance"] = sum(each) / len(each)
+            total = total + method.feature_distance * losses["feature_distance"]
         if undistils:
             trained, frozen, statistics = theta
             logits_x, logits_u = (authorized_logits(trained, frozen, statistics, z) for z in (x_t, x_u))
@@ -164,13 +171,16 @@ def make_update(
             total = total - method.undistillation * losses["undistillation"]
         return total, losses
 
-    def matching(delta, x, y, key, theta):
+    def loss_of(theta):
         trained, frozen, statistics = theta
+        return trained, lambda w, x, y: error_minimising(authorized_logits(w, frozen, statistics, x), y).mean()
 
-        def loss(trained, x, y):
-            return error_minimising(authorized_logits(trained, frozen, statistics, x), y).mean()
+    def clean_gradients(x, y, key, theta):
+        trained, loss = loss_of(theta)
+        return jax.grad(loss)(trained, *transform(key, x, y))
 
-        target = jax.grad(loss)(trained, *transform(key, x, y))
+    def matching(delta, x, y, key, theta, target):
+        trained, loss = loss_of(theta)
         x_u, back, y_t = jax.vjp(lambda z: transform(key, z, y), x + delta, has_aux=True)
         distance = DISTANCES[method.gradient_distance]
         values, grad = gradient_matching_and_grad(loss, trained, x_u, y_t, target, distance=distance)
@@ -186,7 +196,10 @@ def make_update(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), batch_stats, opt_state)
 
-    def update(state, images, labels, order, key):
+    def update(view, trajectory, state, images, labels, order, key):
+        def project(delta, x):
+            return feasible(delta, x, view, eps=method.eps, norm=method.norm)
+
         size = min(method.batch_size, order.shape[0])
         position = state.step % max(1, order.shape[0] // size) * size
         index = jax.lax.dynamic_slice(order, (position,), (size,))
@@ -195,26 +208,33 @@ def make_update(
         keys = jax.random.split(jax.random.fold_in(key, state.step), 4)
         snapshot_key, transform_key, train_key, dropout_key = keys
         batch = Batch(x, y, index)
-        delta = project(how.wanted(state.noise, batch), x)
 
-        theta = None
+        theta = target = None
         if matches or undistils:
             count = jax.tree.leaves(trajectory)[0].shape[0]
             variables = snapshot(trajectory, jax.random.randint(snapshot_key, (), 0, count))
             statistics = {name: value for name, value in variables.items() if name != "params"}
             theta = (*network.split(variables["params"]), statistics)
-        grad, losses = jax.grad(first_order, has_aux=True)(delta, x, shares, transform_key, state.surrogates, theta)
         if matches:
-            losses["gradient_matching"], second_order = matching(delta, x, shares, transform_key, theta)
-            grad = grad + method.gradient_matching * second_order
+            target = clean_gradients(x, shares, transform_key, theta)
 
-        noise = how.moved(state.noise, batch, delta, grad, lambda wanted: project(wanted, x))
+        noise, losses = state.noise, {}
         delta = project(how.wanted(noise, batch), x)
-        learned = transform(train_key, x + delta if method.feature_loss == "error-min" else x, shares)
-        states = tuple(
-            train_surrogate(m, o, s, *learned, dropout_key)
-            for m, o, s in zip(surrogates, optimizers, state.surrogates, strict=True)
-        )
+        for _ in range(method.steps_per_batch):  # few, and unrolled: a loop over convolutions is slow on a CPU
+            grad, losses = jax.grad(first_order, has_aux=True)(delta, x, shares, transform_key, state.surrogates, theta)
+            if matches:
+                losses["gradient_matching"], second = matching(delta, x, shares, transform_key, theta, target)
+                grad = grad + method.gradient_matching * second
+            noise = how.moved(noise, batch, delta, grad, lambda wanted: project(wanted, x))
+            delta = project(how.wanted(noise, batch), x)
+
+        states = state.surrogates
+        if misleads:
+            learned = transform(train_key, x + delta if method.feature_loss == "error-min" else x, shares)
+            states = tuple(
+                train_surrogate(m, o, s, *learned, dropout_key)
+                for m, o, s in zip(surrogates, optimizers, states, strict=True)
+            )
         return NoiseState(state.step + 1, noise, states), losses
 
-    return update
+    return Partial(update, network.view, trajectory)

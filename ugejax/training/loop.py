@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState, decode
@@ -26,25 +27,27 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
 
     On an accelerator `lax.scan` saves a dispatch a step. On a CPU a scan over convolutions is several times slower than
     a Python loop over the compiled step (jax issue 12868), so the loop is chosen by backend; both give the same
-    numbers.
+    numbers. The state's buffers are donated. Of a `jax.tree_util.Partial` the bound arrays are given to the compiled
+    program; those that a function closes over would be constants in it.
     """
+    step = step if isinstance(step, Partial) else Partial(step)
     if jax.default_backend() == "cpu":
-        compiled = jax.jit(step, donate_argnums=0)
+        compiled = jax.jit(lambda step, *arguments: step(*arguments), donate_argnums=1)
 
         def loop(state, images, labels, order, key, count):
             losses = []
             for _ in range(count):
-                state, loss = compiled(state, images, labels, order, key)
+                state, loss = compiled(step, state, images, labels, order, key)
                 losses.append(loss)
             return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
 
         return loop
 
-    @functools.partial(jax.jit, static_argnames="count", donate_argnums=0)
-    def scan(state, images, labels, order, key, count):
+    @functools.partial(jax.jit, static_argnames="count", donate_argnums=1)
+    def scan(step, state, images, labels, order, key, count):
         return jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count)
 
-    return scan
+    return functools.partial(scan, step)
 
 
 def epoch_order(key: jax.Array, epoch: int, n: int) -> jax.Array:

@@ -1,0 +1,1 @@
+"""The benchmark of the compiled steps; `python -m experiments.bench --help`."""

@@ -1,0 +1,186 @@
+"""The benchmark: each compiled step beside the same step in PyTorch and beside the machine's matrix-product rate.
+
+Command:
+    make bench [SCALE=accelerator]                                        which sets itself up, PyTorch included, or
+    python -m experiments.bench [--out runs/bench] [--scale accelerator]
+
+Time: TIME
+
+Expect: EXPECT
+
+Every row has two processes, ours and PyTorch's, which start from the same weights and images, have to agree on their
+first step, and are then timed in turn, one step each, beside a product of two large matrices. Utilisation is the
+compiled program's arithmetic over the rate of that product. Without PyTorch (the extra `bench`) its columns stay empty.
+The device is that of either library's default.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.bench.cases import SCALES, Case, disagreement
+
+# Sums in another order differ by rounding; where a gradient is that small, its sign may differ. TF32 has 10 bits.
+TOLERANCE = {"cpu": 2e-3}
+TF32_TOLERANCE = 5e-2
+
+
+class Side:
+    """A process that answers questions about a case."""
+
+    def __init__(self, module: str, case: Case, folder: str):
+        """Start it; it is ready at its first answer."""
+        self.name = f"{case.title}: {module}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"experiments.bench.{module}", json.dumps(dataclasses.asdict(case)), folder],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent.parent,
+            env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # two processes share the device
+        )  # fmt: skip
+
+    def __enter__(self):
+        """Nothing more to do."""
+        return self
+
+    def __exit__(self, *_):
+        """End it, whatever it does."""
+        self.process.kill()
+        self.process.communicate()
+
+    def __call__(self, question: str) -> Any:
+        """The answer.
+
+        Raises:
+            SystemExit: the process has failed; it has said why.
+        """
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.write(question + "\n")
+            self.process.stdin.flush()
+            return json.loads(self.process.stdout.readline())
+        except (OSError, ValueError):
+            raise SystemExit(f"{self.name} failed") from None
+
+
+def measure(case: Case, *, with_torch: bool, clock: int) -> dict[str, Any]:
+    """The row of a case.
+
+    Args:
+        case: what to measure.
+        with_torch: whether PyTorch is there.
+        clock: which of the times of `clocked` counts.
+
+    Raises:
+        SystemExit: the two sides do not agree, or one failed.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        ours, theirs, apart = stack.enter_context(Side("ours", case, folder)), None, None
+        facts = ours("facts")
+        if with_torch:
+            theirs = stack.enter_context(Side("in_torch", case, folder))
+            theirs("facts")
+            apart = disagreement(*(dict(np.load(Path(folder, f"{n}.npz"))) for n in ("before", "ours", "torch")))
+            if not apart <= TOLERANCE.get(facts["backend"], TF32_TOLERANCE):
+                raise SystemExit(f"{case.title}: PyTorch's step and ours differ by {apart:.1e}: nothing to compare")
+        times: dict[str, list[float]] = {"product": [], "ours": [], "torch": []}
+        for _ in range(case.repeats):
+            times["product"].append(ours("product_seconds")[clock])
+            times["ours"].append(ours("seconds")[clock])
+            if theirs is not None:
+                times["torch"].append(theirs("seconds")[clock])
+        peaks = [None if side is None else side("peak_rss_mib") for side in (ours, theirs)]
+    product, seconds, torch_seconds = (np.array(times[name]) for name in ("product", "ours", "torch"))
+    rates = facts["product_flops"] / product
+    row = {
+        "name": case.name,
+        "loss": case.loss,
+        "network": case.network,
+        "batch": case.batch,
+        "steps": case.steps,
+        "backend": facts["backend"],
+        "device": facts["device"],
+        "repeats": case.repeats,
+        **_median("images_per_second", case.images / seconds),
+        "torch_images_per_second": None,
+        "ratio_to_torch": None,
+        # Of pairs of neighbouring times, so that what else the machine does cancels.
+        **_median("utilisation", facts["flops"] / seconds / rates),
+        **_median("flops_per_second", rates),
+        "flops": facts["flops"],
+        "bytes_accessed": facts["bytes_accessed"],
+        "peak_rss_mib": peaks[0],
+        "torch_peak_rss_mib": peaks[1],
+        "compile_seconds": facts["compile_seconds"],
+        "disagreement": apart,
+    }
+    if with_torch:
+        row |= _median("torch_images_per_second", case.images / torch_seconds)
+        row |= _median("ratio_to_torch", torch_seconds / seconds)
+    return row
+
+
+def _median(name: str, values: np.ndarray) -> dict[str, Any]:
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return {name: float(middle), f"{name}_quartiles": [float(low), float(high)]}
+
+
+COLUMNS = (
+    "name", "loss", "network", "batch", "steps", "images/s", "PyTorch", "ratio", "utilisation", "GFLOP", "GB moved",
+    "MiB", "PyTorch MiB", "compile s",
+)  # fmt: skip
+HEADER = "| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|"
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of the table: medians, in brackets the quartiles."""
+
+    def cell(name: str, form: str) -> str:
+        if row[name] is None:
+            return ""
+        low, high = row[f"{name}_quartiles"]
+        return f"{row[name]:{form}} ({low:{form}}-{high:{form}})"
+
+    cells = [
+        row["name"], row["loss"], row["network"], row["batch"], row["steps"], cell("images_per_second", ".0f"),
+        cell("torch_images_per_second", ".0f"), cell("ratio_to_torch", ".2f"), cell("utilisation", ".2f"),
+        f"{row['flops'] / 1e9:.1f}", f"{row['bytes_accessed'] / 1e9:.1f}", f"{row['peak_rss_mib']:.0f}",
+        "" if row["torch_peak_rss_mib"] is None else f"{row['torch_peak_rss_mib']:.0f}", row["compile_seconds"],
+    ]  # fmt: skip
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for results.json")
+    parser.add_argument("--scale", choices=list(SCALES), default="cpu")
+    parser.add_argument(
+        "--one-core", action="store_true",
+        help="both sides on one core and by CPU time, which other work on the machine hardly disturbs (Linux)",
+    )  # fmt: skip
+    arguments = parser.parse_args()
+    with_torch = importlib.util.find_spec("torch") is not None
+    if arguments.one_core:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # what is started inherits it
+    rows = []
+    for case in SCALES[arguments.scale]:
+        rows.append(measure(case, with_torch=with_torch, clock=int(arguments.one_core)))
+        print(line(rows[-1]) if len(rows) > 1 else f"{HEADER}\n{line(rows[-1])}", flush=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "results.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+    rates = [row["flops_per_second"] / 1e9 for row in rows]
+    print(f"matrix products: {np.median(rates):.0f} GFLOP/s ({min(rates):.0f}-{max(rates):.0f} from row to row)")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,124 @@
+"""The benchmark: its figures follow from the times, and it refuses to compare what is not the same step."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.bench import __main__ as bench
+from experiments.bench.cases import SCALES, Case, disagreement
+
+CASE = Case("perturbation_update", "gradient_matching", "cnn", 32, repeats=3, steps=2)
+BEFORE = {
+    "noise": np.zeros((2, 2)),
+    "params/a/kernel": np.zeros(3),
+    "params/head/bias": np.ones(1),
+    "images": np.ones(9),
+}
+AFTER = {
+    "loss": np.float32(2), "noise": np.array([[1.0, -1], [1, 1]]), "params/a/kernel": np.array([3.0, 0, 0]),
+    "params/head/bias": np.zeros(1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "share"),
+    [
+        ("loss", 2.0, 0.0),
+        ("loss", 2.1, 0.05),
+        ("noise", np.array([[1.0, -1], [1, -1]]), 0.5),  # 2 apart where 4 were moved
+        ("params/head/bias", np.full(1, 0.4), 0.1),  # 0.4 apart where all weights together moved by 4
+        ("loss", np.nan, np.nan),
+        ("params/a/kernel", np.array([3.0, np.nan, 0]), np.nan),
+    ],
+)
+def test_disagreement_is_a_share_of_what_moved(name, value, share):
+    assert disagreement(BEFORE, AFTER | {name: value}, AFTER) == pytest.approx(share, nan_ok=True)
+
+
+class Side:
+    """A side whose process has been and gone: what it would have answered."""
+
+    asked: list[tuple[str, str]] = []
+    loss = 2.0
+
+    def __init__(self, module: str, case: Case, folder: str):
+        self.module, self.seconds = module, iter({"ours": (1, 2, 4), "in_torch": (3, 3, 8)}[module])
+        np.savez(Path(folder, "before.npz"), **BEFORE)
+        np.savez(Path(folder, "ours.npz" if module == "ours" else "torch.npz"), **AFTER)
+        if module == "ours":
+            np.savez(Path(folder, "ours.npz"), **AFTER | {"loss": np.float32(self.loss)})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.asked.append((self.module, "exit"))
+
+    def __call__(self, question: str):
+        self.asked.append((self.module, question))
+        facts = {"backend": "cpu", "device": "x", "compile_seconds": 7, "flops": 6e9, "bytes_accessed": 5}
+        if question == "seconds":
+            return 0.0, next(self.seconds)
+        return {"facts": facts | {"product_flops": 8e9}, "peak_rss_mib": 100.0, "product_seconds": (0.0, 2.0)}[question]
+
+
+@pytest.fixture
+def sides(monkeypatch):
+    monkeypatch.setattr(Side, "asked", [])
+    monkeypatch.setattr(bench, "Side", Side)
+
+
+def test_a_row_follows_from_the_times(sides):
+    row = bench.measure(CASE, with_torch=True, clock=1)
+    assert {name: row[name] for name in ("name", "network", "batch", "backend")} == {
+        "name": "perturbation_update", "network": "cnn", "batch": 32, "backend": "cpu",
+    }  # fmt: skip
+    assert row["images_per_second"] == 32.0  # 2 steps on 32 images in 2 s
+    assert row["torch_images_per_second"] == pytest.approx(64 / 3)
+    assert row["ratio_to_torch"] == 2.0  # of 3, 1.5 and 2: each pair is one of neighbours
+    assert row["utilisation"] == 0.75  # 3e9 of 4e9 operations a second
+    assert row["peak_rss_mib"] == row["torch_peak_rss_mib"] == 100.0
+    assert row["compile_seconds"] == 7
+    timed = [module for module, question in Side.asked if question == "seconds"]
+    assert timed == ["ours", "in_torch"] * 3
+    assert f"| {row['images_per_second']:.0f} (" in bench.line(row)
+    alone = bench.measure(CASE, with_torch=False, clock=1)
+    assert alone["torch_images_per_second"] is alone["ratio_to_torch"] is alone["torch_peak_rss_mib"] is None
+    assert alone["images_per_second"] == 32.0
+
+
+@pytest.mark.parametrize("loss", [2.1, float("nan")])
+def test_what_does_not_agree_is_not_timed(sides, loss, monkeypatch):
+    monkeypatch.setattr(Side, "loss", loss)
+    with pytest.raises(SystemExit, match="PyTorch's step and ours differ"):
+        bench.measure(CASE, with_torch=True, clock=1)
+    assert "seconds" not in dict(map(reversed, Side.asked))
+    assert {module for module, question in Side.asked if question == "exit"} == {"ours", "in_torch"}
+
+
+def test_smoke_scale(tmp_path):
+    command = [sys.executable, "-m", "experiments.bench", "--scale", "smoke", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == [case.name for case in SCALES["smoke"]]
+    for row in rows:
+        for name in ("images_per_second", "utilisation", "peak_rss_mib", "compile_seconds", "flops", "bytes_accessed"):
+            assert row[name] > 0, name
+        assert (row["ratio_to_torch"] is None) == (importlib.util.find_spec("torch") is None)
+    # A training step takes three passes over the weights but for the derivative by the image, two operations for each
+    # product; the optimizer some more for each weight.
+    weights = 192 * 512 + 512 * 256 + 256 * 10
+    products = 2 * 4 * (3 * weights - 192 * 512)
+    assert products < rows[1]["flops"] < products + 20 * weights
+
+
+def test_a_failed_side_is_named(tmp_path):
+    case = Case("train_step", "", "no-such-network", 4, 1)
+    with pytest.raises(SystemExit, match="no-such-network"), bench.Side("ours", case, str(tmp_path)) as side:
+        side("facts")
