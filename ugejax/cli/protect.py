@@ -4,23 +4,21 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import secrets
 import sys
 from pathlib import Path
 
-import jax
 from rich.console import Console
 
-from ugejax.authorized import FORMS, Key, build_authorized, default_step, new_key, read_key, write_key
+from ugejax.authorized import FORMS, Key, build_authorized, default_step, draw_master, new_key, read_key, write_key
 from ugejax.cli import baseline
 from ugejax.cli.lock import alone_in
 from ugejax.cli.progress import Reporter
-from ugejax.cli.releasing import check_budget, is_there, publish, source_from
+from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import Source, Splits, load
 from ugejax.errors import UserError
 from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.update import Method
-from ugejax.protect import Protection
+from ugejax.protect import Protection, check_budget, method_of
 from ugejax.training import default_recipe
 from ugejax.transforms import parse_transforms
 
@@ -74,9 +72,7 @@ def method_from(arguments: argparse.Namespace) -> Method:
         given["transforms"] = parse_transforms(arguments.transforms, "--transforms")
     if given.get("surrogates") == ():
         raise UserError("--surrogates: names no network")
-    if "epochs" not in given and arguments.authorized in FORMS and not FORMS[arguments.authorized].exact:
-        given["epochs"] = 15  # what is not blind can only be matched by optimisation
-    return Method(**given)
+    return method_of(arguments.authorized, **given)
 
 
 def _step(arguments: argparse.Namespace, method: Method) -> int | None:
@@ -114,13 +110,9 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
     settings = json.dumps(card, sort_keys=True) + hashlib.sha256(train.images.tobytes()).hexdigest()
     work = folder / "runs" / hashlib.sha256(settings.encode()).hexdigest()[:16]
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    job = Protection(
-        method, network, key.recipe, key.num_classes, jax.random.key(key.public_seed), key.prng("training"),
-        texture_key=key.prng("textures"),
-    )  # fmt: skip
     with alone_in(work):
         with Reporter(console) as reporter:
-            released = job.run(train.images, train.labels, work, reporter.stage)
+            released = Protection.by(key, network, method).run(train.images, train.labels, work, reporter.stage)
         publish(arguments, released, train, card, console)
     console.print(f"key {folder}: fingerprint {key.fingerprint}; keep it private")
     if key.from_seed:
@@ -160,14 +152,10 @@ def _limits(method: Method) -> list[str]:
 
 def _draft_key(arguments: argparse.Namespace, method: Method) -> Key:
     """A new key for images yet to be seen: which subset of them is taken follows from the secret."""
-    if arguments.seed is None:
-        master, from_seed = secrets.token_bytes(32), False
-    else:
-        master, from_seed = _master(arguments.seed), True
     return new_key(
-        master, form=arguments.authorized, network=arguments.network, image_shape=(1, 1, 1), num_classes=2,
-        step=_step(arguments, method), recipe=default_recipe(arguments.network, epochs=arguments.epochs),
-        from_seed=from_seed,
+        draw_master(arguments.seed), form=arguments.authorized, network=arguments.network, image_shape=(1, 1, 1),
+        num_classes=2, step=_step(arguments, method), from_seed=arguments.seed is not None,
+        recipe=default_recipe(arguments.network, epochs=arguments.epochs),
     )  # fmt: skip
 
 
@@ -185,15 +173,11 @@ def _existing_key(arguments: argparse.Namespace, method: Method) -> Key:
         )
     if arguments.seed is not None:
         architecture = {name: value for name, value in key.__dict__.items() if name != "secret"}
-        if new_key(_master(arguments.seed), **architecture).secret != key.secret:
+        if new_key(draw_master(arguments.seed), **architecture).secret != key.secret:
             raise UserError(
                 f"--key {arguments.key}: not made with --seed {arguments.seed}; leave --seed out or name a new folder"
             )
     return key
-
-
-def _master(seed: int) -> bytes:
-    return f"seed {seed}".encode()
 
 
 def _check_folders(out: Path, key: Path) -> None:
