@@ -6,14 +6,16 @@ WORKERS ?= 2
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.ugejax-installed
+TOOLS := $(VENV)-tools/.ugejax-installed
 
-.PHONY: help demo test lint types lock
+.PHONY: help demo test lint types docs lock
 help:
 	@echo "make demo   protect the handwritten digits, train both sides and report (results in runs/demo)"
 	@echo "make test   run the whole test suite"
 	@echo "make lint   ruff: rules and layout"
 	@echo "make types  pyright"
-	@echo "make lock   renew requirements.lock from pyproject.toml"
+	@echo "make docs   build the documentation's site into build/site"
+	@echo "make lock   renew the lock files from pyproject.toml"
 	@echo "Each installs what it needs into $(VENV) first; VENV=... and PYTHON=... choose another place and interpreter."
 
 demo: $(INSTALLED)
@@ -33,6 +35,10 @@ types: $(INSTALLED)
 	@echo "[types] Checking types with pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
+docs: $(TOOLS)
+	@echo "[docs] Building the site into build/site"
+	@$(VENV)-tools/bin/mkdocs build --quiet
+
 # The stamp is written last, so that an interrupted installation is taken up again.
 $(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -46,11 +52,20 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# What builds the site and checks the archives reads the sources and needs none of their dependencies.
+$(TOOLS): requirements-tools.lock
+	@echo "[setup] Installing the locked tools into $(VENV)-tools"
+	@$(PYTHON) -m venv $(VENV)-tools
+	@$(VENV)-tools/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-tools.lock
+	@touch $@
+
 # One lock for every supported Python: markers choose the newest jax that each of them can have.
+LOCKING := pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+  --no-annotate
 lock:
-	@echo "[lock] Resolving the dependencies of ugejax[test]"
+	@echo "[lock] Resolving the dependencies of ugejax[test] and those of the tools"
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(PYTHON) -m venv "$$folder" && \
 	"$$folder/bin/python" -m pip install -qq --disable-pip-version-check uv && \
-	"$$folder/bin/uv" pip compile -q --upgrade --universal --python-version 3.11 --extra test --generate-hashes \
-	  --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock
+	"$$folder/bin/uv" $(LOCKING) --extra test pyproject.toml -o requirements.lock && \
+	"$$folder/bin/uv" $(LOCKING) --group tools -o requirements-tools.lock
