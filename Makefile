@@ -10,15 +10,17 @@ SCALE ?= cpu
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.ugejax-installed
+TOOLS := $(VENV)-tools/.ugejax-installed
 
-.PHONY: help demo test lint types bench lock
+.PHONY: help demo test lint types docs bench lock
 help:
 	@echo "make demo   protect the handwritten digits, train both sides and report (results in runs/demo)"
 	@echo "make test   run the whole test suite"
 	@echo "make lint   ruff: rules and layout"
 	@echo "make types  pyright"
+	@echo "make docs   build the documentation's site into build/site"
 	@echo "make bench  time the compiled steps beside PyTorch (results in runs/bench); SCALE=accelerator elsewhere than on a CPU"
-	@echo "make lock   renew requirements.lock from pyproject.toml"
+	@echo "make lock   renew the lock files from pyproject.toml"
 	@echo "Each installs what it needs into $(VENV) first; VENV=... and PYTHON=... choose another place and interpreter."
 
 demo: $(INSTALLED)
@@ -37,6 +39,10 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	@echo "[types] Checking types with pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(TOOLS)
+	@echo "[docs] Building the site into build/site"
+	@$(VENV)-tools/bin/mkdocs build --quiet
 
 bench: $(BENCH_VENV)/.ugejax-bench-installed
 	@echo "[bench] Timing the compiled steps beside the same steps in PyTorch"
@@ -61,11 +67,20 @@ $(BENCH_VENV)/.ugejax-bench-installed: pyproject.toml requirements.lock
 	@$(BENCH_VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation -e '.[bench]' '$(TORCH)'
 	@touch $@
 
+# What builds the site and checks the archives reads the sources and needs none of their dependencies.
+$(TOOLS): requirements-tools.lock
+	@echo "[setup] Installing the locked tools into $(VENV)-tools"
+	@$(PYTHON) -m venv $(VENV)-tools
+	@$(VENV)-tools/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-tools.lock
+	@touch $@
+
 # One lock for every supported Python: markers choose the newest jax that each of them can have.
+LOCKING := pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+  --no-annotate
 lock:
-	@echo "[lock] Resolving the dependencies of ugejax[test]"
+	@echo "[lock] Resolving the dependencies of ugejax[test] and those of the tools"
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(PYTHON) -m venv "$$folder" && \
 	"$$folder/bin/python" -m pip install -qq --disable-pip-version-check uv && \
-	"$$folder/bin/uv" pip compile -q --upgrade --universal --python-version 3.11 --extra test --generate-hashes \
-	  --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock
+	"$$folder/bin/uv" $(LOCKING) --extra test pyproject.toml -o requirements.lock && \
+	"$$folder/bin/uv" $(LOCKING) --group tools -o requirements-tools.lock

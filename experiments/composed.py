@@ -5,11 +5,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from experiments.scales import EVALUATION, SCALES
-from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, new_key
+from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, draw_master, new_key
 from ugejax.authorized.forms import default_step
 from ugejax.cli.arguments import build_parser
 from ugejax.data import Dataset, Source, load
@@ -35,10 +34,7 @@ class Job:
 
     def protection(self, method: Method) -> Protection:
         """The main job with other settings."""
-        return Protection(
-            method, self.network, self.key.recipe, self.key.num_classes, jax.random.key(self.key.public_seed),
-            self.key.prng("training"), texture_key=self.key.prng("textures"),
-        )  # fmt: skip
+        return Protection.by(self.key, self.network, method)
 
     def evaluate(
         self, released: np.ndarray, folder: Path, *, hackers: str, countermeasures: str, authorized: bool = False
@@ -60,7 +56,7 @@ def load_job(arguments: argparse.Namespace, *, form: str) -> Job:
     sizes = ["protect", "cifar10", "--out", "", "--data-dir", arguments.data_dir, *SCALES[arguments.scale]]
     sizes = build_parser().parse_args(sizes)
     key = new_key(
-        b"seed 0", form=form, network=sizes.network, image_shape=(32, 32, 3), num_classes=10,
+        draw_master(0), form=form, network=sizes.network, image_shape=(32, 32, 3), num_classes=10,
         step=default_step(form, EPS), recipe=default_recipe(sizes.network), from_seed=True,
     )  # fmt: skip
     source = Source(

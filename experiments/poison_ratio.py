@@ -33,18 +33,20 @@ def main() -> int:
     job, out = load_job(arguments, form="keyed-dither"), arguments.out
     images, labels = job.train.images, job.train.labels
     released = job.protection(Method()).run(images, labels, out / "protection")
-    train = {"hackers": arguments.hackers or "cnn", "countermeasures": arguments.countermeasures or "none"}
+    hackers, countermeasures = arguments.hackers or "cnn", arguments.countermeasures or "none"
     rows = []
     for percent in PERCENT:
         protected = np.sort(stratified_subset(labels, len(labels) * percent // 100, 0))
         mixture = images.copy()
         mixture[protected] = released[protected]
-        mixed = job.evaluate(mixture, out / f"{percent}-mixed", **train)
+        mixed = job.evaluate(mixture, out / f"{percent}-mixed", hackers=hackers, countermeasures=countermeasures)
         rest = np.setdiff1d(np.arange(len(labels)), protected)
         alone: list[dict] = [{}] * len(mixed)
         if len(rest):
             originals = Dataset(images[rest], labels[rest], job.train.class_names)
-            alone = replace(job, train=originals).evaluate(originals.images, out / f"{percent}-rest-alone", **train)
+            alone = replace(job, train=originals).evaluate(
+                originals.images, out / f"{percent}-rest-alone", hackers=hackers, countermeasures=countermeasures
+            )
         rows += [
             {
                 "protected_percent": percent, "network": row["network"], "countermeasure": row["countermeasure"],

@@ -17,7 +17,7 @@ from ugejax.exchange import EXCHANGE_FORMS
 from ugejax.whole import whole
 
 LABELS = np.arange(60) % 3
-ENDINGS = {"png": "", "npz": ".npz", "npy": "", "emn": ".pt", "emn-class": "-class.pt", "rem": ".pkl"}
+ENDINGS = {"png": "", "hf": "", "npz": ".npz", "npy": "", "emn": ".pt", "emn-class": "-class.pt", "rem": ".pkl"}
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,10 @@ def made(tmp_path_factory) -> Path:
             Path(name).mkdir()
             for index, image in enumerate(images[..., 0]):
                 Image.fromarray(image).save(Path(name) / f"{index}.png", name)
+        shutil.copytree("png", "hf/train")
+        shutil.copytree("png", "hfless/train")
+        rows = [f"{index}.png,{label}\n" for index, label in enumerate(LABELS)]
+        Path("hf/train/metadata.csv").write_text("".join(["file_name,label\n", *rows]))
         assert main(["import", "npz", "set.npz", "--originals", "toy.npz", "--n-test", "12", "--out", "R"]) == 0
         assert main(["import", "npz", "strong.npz", "--originals", "toy.npz", "--out", "strong"]) == 0
         shutil.copytree("R", "damaged")
@@ -90,7 +94,7 @@ def place(made, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("kind", EXCHANGE_FORMS)
 def test_import(kind, place, tmp_path, capsys):
-    source = {"png": "png", "npy": "images.npy"}.get(kind, f"set{ENDINGS[kind]}")
+    source = {"png": "png", "hf": "hf", "npy": "images.npy"}.get(kind, f"set{ENDINGS[kind]}")
     command = ["import", kind, source, "--originals", "toy.npz", "--labels", "labels.txt", "--out", str(tmp_path / "R")]
     assert main(command) == 0
     assert "60 images, at most 8 grey levels from their originals, PSNR" in capsys.readouterr().out
@@ -98,7 +102,7 @@ def test_import(kind, place, tmp_path, capsys):
     assert (card["method"], card["imported"]["kind"], card["eps"]) == ("imported", kind, 8 / 255)
     assert card["realised_eps"]["linf_levels"] == 8
     assert any("measured, not a budget that was declared" in limit for limit in card["limits"])
-    if kind != "png":
+    if kind not in ("png", "hf"):
         assert card["imported"]["sha256"] == {source: hashlib.sha256(Path(source).read_bytes()).hexdigest()}
     with np.load(tmp_path / "R" / "data.npz") as found, np.load("set.npz") as expected:
         np.testing.assert_array_equal(found["data"], expected["data"])
@@ -213,6 +217,7 @@ MISTAKES = {
     "out is a folder": (change(IMPORT, new="empty"), "empty/card.json: no such file"),
     "out is a file": (change(IMPORT, new="labels.txt"), "labels.txt"),
     "out in a file": (change(IMPORT, new="labels.txt/new"), "labels.txt/new: cannot be written"),
+    "no table of labels": (change(IMPORT, npz="hf", set_npz="hfless"), "hfless/train/metadata.csv: no such file"),
     "export kind": (change(EXPORT, npz="pngs"), "KIND: unknown 'pngs': did you mean 'png'"),
     "no release": (change(EXPORT, R="nowhere"), "nowhere/card.json: no such file"),
     "no release but a set": (change(EXPORT, R="png"), "png/card.json: no such file"),

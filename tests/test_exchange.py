@@ -47,6 +47,11 @@ def foreign(kind: str, place: Path, splits: Splits, levels: np.ndarray) -> str:
     """A set of noise in grey levels [M, C, H, W], as the tool of this form writes it."""
     if kind == "png":
         return str(write_png(place, protected(splits, levels)))
+    if kind == "hf":
+        write_png(place / "train", protected(splits, levels))
+        rows = [f"{i}.png,{label}" for i, label in enumerate(splits.train.labels)]
+        (place / "train" / "metadata.csv").write_text("\n".join(["file_name,label", *rows[::-1]]))
+        return str(place)
     if kind == "npz":
         np.savez(place, data=protected(splits, levels), targets=splits.train.labels.tolist())
         return f"{place}.npz"
@@ -79,7 +84,7 @@ def test_what_a_tool_writes_is_read(kind, channels, tmp_path: Path):
     np.testing.assert_array_equal(imported.images, protected(splits, each))
     if imported.labels is not None:
         check_labels(imported.labels, splits, "set")
-    assert (imported.labels is not None) == (kind in ("npz", "npy"))
+    assert (imported.labels is not None) == (kind in ("hf", "npz", "npy"))
     assert imported.sha256 and all(len(digest) == 64 for digest in imported.sha256.values())
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ugejax.authorized import FORMS, build_authorized, default_step, new_key, seen
+from ugejax.authorized import FORMS, build_authorized, default_step, draw_master, new_key, seen
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.cli import main
 from ugejax.errors import UserError
@@ -38,13 +38,10 @@ def toy(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
 
 def protection(form: str, method: Method = TINY, *, epochs: int = 2, seed: int = 0) -> Protection:
     key = new_key(
-        f"seed {seed}".encode(), form=form, network="mlp", image_shape=(8, 8, 1), num_classes=3,
+        draw_master(seed), form=form, network="mlp", image_shape=(8, 8, 1), num_classes=3,
         step=default_step(form, method.eps), recipe=Recipe(epochs=epochs, batch_size=20), from_seed=True,
     )  # fmt: skip
-    return Protection(
-        method, build_authorized(key), key.recipe, 3, jax.random.key(key.public_seed), key.prng("training"),
-        key.prng("textures"),
-    )  # fmt: skip
+    return Protection.by(key, build_authorized(key), method)
 
 
 @pytest.mark.parametrize(

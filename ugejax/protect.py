@@ -9,15 +9,17 @@ checkpoints in a private folder so that a killed run goes on where it was and en
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ugejax.authorized.forms import FORMS
+from ugejax.authorized.key import Key
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.errors import UserError
@@ -32,6 +34,20 @@ from ugejax.training.loop import epoch_order, run_steps
 from ugejax.training.step import decode, freeze
 
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
+
+
+def check_budget(eps: float, norm: str, argument: str = "--eps") -> None:
+    """Refuse an L-infinity budget above 1: somebody wrote grey levels."""
+    if norm == "linf" and eps > 1:
+        raise UserError(f"{argument} {eps:g}: is not in (0, 1]; images are in [0, 1], so write 8/255 and not 8")
+
+
+def method_of(form: str, **settings: Any) -> Method:
+    """The method with these settings; what is not given is set by the defaults of the authorized form."""
+    # What is not blind can only be matched by optimisation, and a generator has to be trained.
+    if (form in FORMS and not FORMS[form].exact) or settings.get("parametrisation") == "generator":
+        settings = {"epochs": 15} | settings
+    return Method(**settings)
 
 
 @dataclass(frozen=True)
@@ -53,8 +69,16 @@ class Protection:
     recipe: Recipe
     num_classes: int
     key: jax.Array
-    training_key: jax.Array
-    texture_key: jax.Array
+    training_key: jax.Array = field(repr=False)
+    texture_key: jax.Array = field(repr=False)
+
+    @classmethod
+    def by(cls, key: Key, network: AuthorizedNetwork, method: Method) -> Self:
+        """The protection of a key and its network: everything random in it follows from the key."""
+        return cls(
+            method, network, key.recipe, key.num_classes, jax.random.key(key.public_seed), key.prng("training"),
+            key.prng("textures"),
+        )  # fmt: skip
 
     def run(self, images: np.ndarray, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> np.ndarray:
         """Protect images.

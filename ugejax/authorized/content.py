@@ -26,8 +26,8 @@ class ContentView:
         patch: side of a patch in pixels.
     """
 
-    bases: jax.Array
-    hash_weights: jax.Array
+    bases: jax.Array = field(repr=False)
+    hash_weights: jax.Array = field(repr=False)
     patch: int = field(metadata={"static": True})
 
     @property

@@ -28,8 +28,8 @@ class DitherView:
         step: D, the step of the quantiser in grey levels of 8 bits.
     """
 
-    secret: jax.Array
-    anchors: jax.Array
+    secret: jax.Array = field(repr=False)
+    anchors: jax.Array = field(repr=False)
     step: int = field(metadata={"static": True})
 
     @property

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -62,9 +63,17 @@ class Key:
             key = jax.random.fold_in(key, word)
         return key
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key is never pickled; write_key writes it to a private folder")
+
     def _public(self) -> str:
         described = {name: value for name, value in asdict(self).items() if name != "secret"}
         return json.dumps(described, sort_keys=True)
+
+
+def draw_master(seed: int | None) -> bytes:
+    """A master seed from the operating system's entropy or, for experiments, from a seed that may be guessed."""
+    return secrets.token_bytes(32) if seed is None else f"seed {seed}".encode()
 
 
 def new_key(master: bytes, **architecture: Any) -> Key:

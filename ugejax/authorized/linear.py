@@ -24,7 +24,7 @@ class LinearView:
         patch: side of a patch in pixels; n = patch * patch * C.
     """
 
-    basis: jax.Array
+    basis: jax.Array = field(repr=False)
     patch: int = field(metadata={"static": True})
 
     @property

@@ -1,6 +1,6 @@
 """An authorized network ready to use: view, backbone, theta_0 and which weights train."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class AuthorizedNetwork:
 
     view: View
     module: Any
-    variables: Any
+    variables: Any = field(repr=False)
     trains: str
 
     def split(self, params: Any) -> tuple[Any, Any]:

@@ -17,7 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    module = {"attack": "evaluate", "import": "exchange", "export": "exchange"}.get(parsed.command, parsed.command)
+    shared = {"attack": "evaluate", **dict.fromkeys(("import", "export", "export-key"), "exchange")}
+    module = shared.get(parsed.command, parsed.command)
     try:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
         return importlib.import_module(f"ugejax.cli.{module}").run(parsed)

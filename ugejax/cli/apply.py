@@ -7,11 +7,12 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import build_authorized, read_key
-from ugejax.cli.protect import check_folders, make_card, make_protection
+from ugejax.cli.protect import check_folders, make_card
 from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import Dataset, load
 from ugejax.errors import UserError
 from ugejax.perturbation.stored import read_generator
+from ugejax.protect import Protection
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     card = make_card(generator.method, key, source, splits) | {"generator": folder.name}
     if is_there(arguments, card, console):
         return 0
-    job = make_protection(generator.method, key, build_authorized(key, key_folder))
+    job = Protection.by(key, build_authorized(key, key_folder), generator.method)
     publish(arguments, job.release(train.images, labels, generator.state), train, card, console)
     return 0
 

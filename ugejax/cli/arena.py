@@ -20,11 +20,12 @@ from ugejax.cli.arena_job import load_once, protect_job, train_job
 from ugejax.cli.arena_pool import check_jobs, run_side_by_side
 from ugejax.cli.lock import alone_in
 from ugejax.cli.progress import Reporter
-from ugejax.cli.releasing import check_budget, source_from
+from ugejax.cli.releasing import source_from
 from ugejax.countermeasures import parse_countermeasures
 from ugejax.data import Dataset
 from ugejax.errors import UserError
 from ugejax.evaluation.trial import default_cache
+from ugejax.protect import check_budget
 
 
 def run(arguments: argparse.Namespace) -> int:

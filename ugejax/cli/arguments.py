@@ -175,6 +175,10 @@ def build_parser() -> Parser:
     exported.add_argument("--originals", help="for noise: the originals, where they are not where they were")
     exported.add_argument("--data-dir", help="folder of prepared TFDS data sets")
 
+    exported_key = commands.add_parser("export-key", help="write a key's secret part as safetensors, for PyTorch")
+    exported_key.add_argument("key", type=Path, metavar="KEY", help="key folder")
+    exported_key.add_argument("--out", type=Path, required=True, help="file to make, as private as the key")
+
     commands.add_parser("list", help="list networks, authorized forms, counter-measures, methods and exchange forms")
     return parser
 

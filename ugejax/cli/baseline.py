@@ -10,9 +10,10 @@ from rich.console import Console
 from ugejax.baselines import change_settings, find_baseline
 from ugejax.cli.arguments import build_parser
 from ugejax.cli.progress import Reporter
-from ugejax.cli.releasing import check_budget, is_there, publish, source_from
+from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import load
 from ugejax.errors import UserError
+from ugejax.protect import check_budget
 
 # What a baseline shares with UGE; everything else is refused with it. A key may be named, so that one command line
 # serves all methods, but none is made.

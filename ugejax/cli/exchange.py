@@ -1,18 +1,21 @@
-"""`ugejax import` and `ugejax export`: protected sets from and for the field's other tools."""
+"""`ugejax import`, `export` and `export-key`: protected sets from and for other tools, and a key for PyTorch."""
 
 import argparse
+import os
 import sys
 
 import numpy as np
 from rich.console import Console
 
+from ugejax.authorized import build_authorized, read_key
 from ugejax.cli.originals import load_originals
 from ugejax.cli.releasing import is_there, source_from
 from ugejax.data import load
 from ugejax.errors import UserError
 from ugejax.exchange import Exported, check_labels, check_protected, find_form, read_labels
+from ugejax.exchange.view_file import view_arrays, write_safetensors
 from ugejax.release import read_release, write_release
-from ugejax.whole import whole
+from ugejax.whole import synced, whole
 
 # What whoever relies on such a release has to know, in its card.
 IMPORTED_LIMITS = [
@@ -21,12 +24,9 @@ IMPORTED_LIMITS = [
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Import or export a set."""
-    console = Console(file=sys.stdout, soft_wrap=True)
-    if arguments.command == "import":
-        import_set(arguments, console)
-    else:
-        export_set(arguments, console)
+    """Import or export a set, or export a key."""
+    command = {"import": import_set, "export": export_set, "export-key": export_key}[arguments.command]
+    command(arguments, Console(file=sys.stdout, soft_wrap=True))
     return 0
 
 
@@ -84,3 +84,16 @@ def export_set(arguments: argparse.Namespace, console: Console) -> None:
     with whole(arguments.out) as partial:
         form.write(partial, Exported(release.images, release.labels, release.class_names, originals))
     console.print(f"{arguments.out}: {len(release.images)} images as {arguments.kind}")
+
+
+def export_key(arguments: argparse.Namespace, console: Console) -> None:
+    """Write the frozen secret part of a key as safetensors."""
+    out = arguments.out
+    key = read_key(arguments.key)
+    arrays = view_arrays(build_authorized(key, arguments.key).view)
+    if (out.parent / "card.json").exists():
+        raise UserError(f"--out {out}: lies in a release, which is public; choose another place")
+    with whole(out) as partial, synced(partial) as file:
+        os.fchmod(file.fileno(), 0o600)
+        write_safetensors(file, arrays, {"form": key.form, "fingerprint": key.fingerprint})
+    console.print(f"{out}: the secret part of key {key.fingerprint}; keep it as private as the key itself")

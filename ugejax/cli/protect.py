@@ -4,34 +4,23 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import secrets
 import sys
 from pathlib import Path
 
-import jax
 from rich.console import Console
 
-from ugejax.authorized import (
-    FORMS,
-    AuthorizedNetwork,
-    Key,
-    build_authorized,
-    default_step,
-    new_key,
-    read_key,
-    write_key,
-)
+from ugejax.authorized import FORMS, Key, build_authorized, default_step, draw_master, new_key, read_key, write_key
 from ugejax.cli import baseline
 from ugejax.cli.lock import alone_in
 from ugejax.cli.progress import Reporter
-from ugejax.cli.releasing import check_budget, is_there, publish, source_from
+from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import Source, Splits, load
 from ugejax.errors import UserError
 from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.stored import StoredGenerator, write_generator
 from ugejax.perturbation.update import Method
-from ugejax.protect import Protection
+from ugejax.protect import Protection, check_budget, method_of
 from ugejax.training import default_recipe
 from ugejax.transforms import parse_transforms
 
@@ -91,13 +80,9 @@ def method_from(arguments: argparse.Namespace) -> Method:
         given["transforms"] = parse_transforms(arguments.transforms, "--transforms")
     if given.get("surrogates") == ():
         raise UserError("--surrogates: names no network")
-    if "epochs" not in given and arguments.authorized in FORMS and not FORMS[arguments.authorized].exact:
-        given["epochs"] = 15  # what is not blind can only be matched by optimisation
-    if given.get("parametrisation") == "generator":
-        given.setdefault("epochs", 15)  # it has to be trained
-        if "step_size" in given:
-            raise UserError("--step-size: a generator is trained by Adam; leave it out")
-    method = Method(**given)
+    if given.get("parametrisation") == "generator" and "step_size" in given:
+        raise UserError("--step-size: a generator is trained by Adam; leave it out")
+    method = method_of(arguments.authorized, **given)
     if arguments.period is not None and method.start != "stripes":
         raise UserError(f"--period: is of --start stripes, not of {method.start}; leave it out")
     return method
@@ -138,7 +123,7 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
     settings = json.dumps(card, sort_keys=True) + hashlib.sha256(train.images.tobytes()).hexdigest()
     work = folder / "runs" / hashlib.sha256(settings.encode()).hexdigest()[:16]
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    job, generator = make_protection(method, key, network), folder / "generators" / work.name
+    job, generator = Protection.by(key, network, method), folder / "generators" / work.name
     with alone_in(work):
         with Reporter(console) as reporter:
             noise = job.learn(train.images, train.labels, work, reporter.stage)
@@ -152,14 +137,6 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
         console.print(
             "the key follows from --seed, so whoever guesses the seed has it: leave --seed out for a real release"
         )
-
-
-def make_protection(method: Method, key: Key, network: AuthorizedNetwork) -> Protection:
-    """The main job for a key."""
-    return Protection(
-        method, network, key.recipe, key.num_classes, jax.random.key(key.public_seed), key.prng("training"),
-        texture_key=key.prng("textures"),
-    )  # fmt: skip
 
 
 def make_card(method: Method, key: Key, source: Source, splits: Splits) -> dict:
@@ -195,14 +172,10 @@ def _limits(method: Method) -> list[str]:
 
 def _draft_key(arguments: argparse.Namespace, method: Method) -> Key:
     """A new key for images yet to be seen: which subset of them is taken follows from the secret."""
-    if arguments.seed is None:
-        master, from_seed = secrets.token_bytes(32), False
-    else:
-        master, from_seed = _master(arguments.seed), True
     return new_key(
-        master, form=arguments.authorized, network=arguments.network, image_shape=(1, 1, 1), num_classes=2,
-        step=_step(arguments, method), recipe=default_recipe(arguments.network, epochs=arguments.epochs),
-        from_seed=from_seed,
+        draw_master(arguments.seed), form=arguments.authorized, network=arguments.network, image_shape=(1, 1, 1),
+        num_classes=2, step=_step(arguments, method), from_seed=arguments.seed is not None,
+        recipe=default_recipe(arguments.network, epochs=arguments.epochs),
     )  # fmt: skip
 
 
@@ -220,15 +193,11 @@ def _existing_key(arguments: argparse.Namespace, method: Method) -> Key:
         )
     if arguments.seed is not None:
         architecture = {name: value for name, value in key.__dict__.items() if name != "secret"}
-        if new_key(_master(arguments.seed), **architecture).secret != key.secret:
+        if new_key(draw_master(arguments.seed), **architecture).secret != key.secret:
             raise UserError(
                 f"--key {arguments.key}: not made with --seed {arguments.seed}; leave --seed out or name a new folder"
             )
     return key
-
-
-def _master(seed: int) -> bytes:
-    return f"seed {seed}".encode()
 
 
 def check_folders(out: Path, key: Path) -> None:

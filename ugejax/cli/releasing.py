@@ -11,12 +11,6 @@ from ugejax.errors import UserError
 from ugejax.release import read_release, write_release
 
 
-def check_budget(eps: float, norm: str) -> None:
-    """Refuse an L-infinity budget above 1: somebody wrote grey levels."""
-    if norm == "linf" and eps > 1:
-        raise UserError(f"--eps {eps:g}: is not in (0, 1]; images are in [0, 1], so write 8/255 and not 8")
-
-
 def source_from(arguments: argparse.Namespace, seed: int) -> Source:
     """The source and subset that the arguments name, in a form that holds from any folder."""
     return Source(

@@ -22,7 +22,8 @@ def read_labels(path: Path, splits: Splits) -> np.ndarray:
 
     Args:
         path: `.npy` (integers [M] or one-hot [M, K]); `.txt`, one whole number a line; or `.csv` with a column `label`
-            and, if the lines are not in order, a column `index`, such as the manifest of a release.
+            and, if the lines are not in order, a column `index`, such as the manifest of a release, or `file_name`
+            (0.png, 1.png and so on).
         splits: the originals, which say how many there can be.
 
     Raises:
@@ -46,9 +47,10 @@ def read_labels(path: Path, splits: Splits) -> np.ndarray:
 def _column(text: str) -> list[int]:
     rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     labels = [int(row["label"]) for row in rows]
-    if rows and "index" not in rows[0]:
+    column = next((name for name in ("index", "file_name") if rows and name in rows[0]), None)
+    if column is None:
         return labels
-    by_index = dict(zip((int(row["index"]) for row in rows), labels, strict=True))
+    by_index = dict(zip((int(row[column].removesuffix(".png")) for row in rows), labels, strict=True))
     return [by_index[index] for index in range(len(rows))]
 
 

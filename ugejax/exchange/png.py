@@ -26,11 +26,26 @@ def _read(place: str, splits: Splits) -> Imported:
     folder = Path(place)
     # The tools that train on such a folder look for the images in a folder `data` in it.
     folder = folder / "data" if (folder / "data").is_dir() else folder
+    images, digests = read_numbered(folder, splits, place)
+    return Imported(images, None, digests)
+
+
+def read_numbered(folder: Path, splits: Splits, where: str) -> tuple[np.ndarray, dict[str, str]]:
+    """The images of a folder of 0.png, 1.png and so on, and the hash of all of them by the folder's name.
+
+    Args:
+        folder: the folder.
+        splits: the originals.
+        where: what a message calls the set.
+
+    Raises:
+        UserError: an image is missing, there twice, damaged, larger than its original or no PNG.
+    """
     files = _files(folder)
-    chosen = [(str(files[i]), files[i]) for i in of_train(np.arange(len(files)), splits, place)]
+    chosen = [(str(files[i]), files[i]) for i in of_train(np.arange(len(files)), splits, where)]
     digests = {file.name: hashlib.sha256(_content(file, splits)).hexdigest() for file in files}
     images = decode_images(len(chosen), lambda start, stop: chosen[start:stop], image_size=None)
-    return Imported(images_of_train(images, splits, place), None, {folder.name: listing_sha256(digests)})
+    return images_of_train(images, splits, where), {folder.name: listing_sha256(digests)}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ import difflib
 from ugejax.errors import UserError
 from ugejax.exchange.emn import EMN, EMN_CLASS
 from ugejax.exchange.form import Form
+from ugejax.exchange.hf import HF
 from ugejax.exchange.npy import NPY
 from ugejax.exchange.npz import NPZ
 from ugejax.exchange.png import PNG
@@ -12,6 +13,7 @@ from ugejax.exchange.rem import REM
 
 EXCHANGE_FORMS: dict[str, Form] = {
     "png": PNG,
+    "hf": HF,
     "npz": NPZ,
     "npy": NPY,
     "emn": EMN,

@@ -1,0 +1,42 @@
+"""The project's own files as pages of the site, so that no text is there twice."""
+
+import re
+from pathlib import Path
+
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).parent.parent
+PAGES = {
+    "README.md": "index.md",
+    "BUILD_NOTES.md": "lab-book.md",
+    "SECURITY.md": "security.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
+
+
+def on_files(files, config):
+    """Add the pages."""
+    for name, page in PAGES.items():
+        files.append(File.generated(config, page, content=_links((ROOT / name).read_text())))
+    return files
+
+
+def on_page_markdown(markdown, page, **_):
+    """Let pages of this folder, which name the project's files as they lie beside it, lead to those pages."""
+    return re.sub(r"\]\(\.\./(\w+\.md)", lambda link: f"]({PAGES[link[1]]}", markdown)
+
+
+def _links(text: str) -> str:
+    """The text of a file in the root with links that hold from this folder; of other files the name alone is left."""
+
+    def link(found: re.Match) -> str:
+        shown, target = found.groups()
+        name, hash_, anchor = target.partition("#")
+        if target.startswith(("http", "#")):
+            return found[0]
+        if name.startswith("docs/"):
+            return f"[{shown}]({target.removeprefix('docs/')})"
+        return f"[{shown}]({PAGES[name]}{hash_}{anchor})" if name in PAGES else shown
+
+    return re.sub(r"(?<!`)\[([^\]]*)\]\(([^)\s]+)\)", link, text)

@@ -1,0 +1,85 @@
+"""The documentation says what is there: its commands parse, its links lead somewhere, its tutorial runs."""
+
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import ugejax
+from ugejax.baselines import BASELINES
+from ugejax.cli import main
+from ugejax.cli.arguments import build_parser
+from ugejax.countermeasures.registry import COUNTERMEASURES
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+# What keeps the tutorial's commands within seconds.
+SMALLER = {
+    "protect": ["--n-train", "60", "--n-test", "20", "--network", "mlp"],
+    "evaluate": ["--epochs", "1", "--hackers", "mlp"],
+    "attack": ["--epochs", "1"],
+    "train": ["--epochs", "1"],
+}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The arguments of every `$ ugejax` in a page."""
+    text = re.sub(r"\$[A-Z_]+", "1", page.read_text().replace("\\\n", " "))  # the variables of a shell
+    return [shlex.split(line, comments=True) for line in re.findall(r"^\$ (?:\w+=\S+ )*ugejax (.*)$", text, re.M)]
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_parses(page):
+    for command in commands(page):
+        build_parser().parse_args(command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http", "#")):
+            assert (page.parent / target.partition("#")[0]).is_file(), target
+
+
+def test_the_reference_names_what_is_public():
+    named = set(re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
+    packages = {f"ugejax.{module.name}" for module in pkgutil.iter_modules(ugejax.__path__) if module.ispkg}
+    # Of the perturbation two modules are public; the others are the commands' own.
+    assert packages - named == {"ugejax.arena", "ugejax.cli", "ugejax.perturbation"}
+    for name in named:
+        pkgutil.resolve_name(name)
+
+
+def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))
+    ran = commands(ROOT / "docs" / "tutorial.md")
+    assert [command[0] for command in ran] == ["protect", "verify", "evaluate", "list", "attack", "report", "train"]
+    for command in ran:
+        assert main([*command, *SMALLER.get(command[0], [])]) == 0, capsys.readouterr().err
+    for name in ("release/data.npz", "key/key.json", "evaluation/images.png", "evaluation/accuracy.png"):
+        assert (tmp_path / name).is_file()
+    (block,) = blocks("tutorial.md")
+    exec(block, {})
+
+
+def test_what_a_researcher_adds_works(monkeypatch):
+    for registry, name in ((COUNTERMEASURES, "invert"), (BASELINES, "grey-shift")):
+        monkeypatch.setitem(registry, name, None)  # so that what the page adds is taken out again
+    countermeasure, baseline = blocks("researcher.md")
+    exec(countermeasure, namespace := {})
+    np.testing.assert_allclose(namespace["invert"](np.array([[[[255]]]], np.uint8)), 0)
+    assert COUNTERMEASURES["invert"].prepare is namespace["prepare"]
+    exec(baseline, {})
+    images = np.full((6, 4, 4, 1), 100, np.uint8)
+    released = BASELINES["grey-shift"].protect(jax.random.key(0), images, np.arange(6) % 2, 2)
+    assert set(np.unique(released)) <= {92, 108}
