@@ -24,6 +24,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     result.add_argument("--scale", choices=list(SCALES), default="small")
     result.add_argument("--hackers", help="comma-separated; see `ugejax list`")
     result.add_argument("--countermeasures", help="comma-separated; see `ugejax list`")
+    result.add_argument(
+        "--protect", default="", help="further arguments of `ugejax protect`, as in --protect='--period 8'"
+    )
     return result
 
 
@@ -53,6 +56,7 @@ def protect_and_evaluate(
     """
     release, key = str(out / "release"), str(out / "key")
     protect = ["protect", "cifar10", "--data-dir", arguments.data_dir, *SCALES[arguments.scale], *settings]
+    protect += arguments.protect.split()
     evaluate = ["evaluate", release, "--key", key] if keyed else ["attack", release]
     evaluate += ["--out", str(out), *EVALUATION[arguments.scale]]
     evaluate += ["--countermeasures", arguments.countermeasures or countermeasures]

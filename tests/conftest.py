@@ -1,8 +1,17 @@
 """Fixtures shared by the whole suite."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
+
+# Most of the suite's time is compilation, and most programs are wanted by several tests: XLA takes those that any
+# worker or subprocess of this session has compiled from one folder, which they find in their environment.
+if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    programs = tempfile.TemporaryDirectory(prefix="ugejax-programs-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -5,14 +5,12 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from baselines_examples import BATCH, CLASSES, N, compiled_once, digits, programs  # noqa: F401, fixtures among them
+from baselines_examples import BATCH, CLASSES, N, digits
 
 from ugejax.baselines import BASELINES, BaselineMethod, change_settings, find_baseline
 from ugejax.baselines.method import NoSettings
 from ugejax.baselines.tap import TapSettings
 from ugejax.errors import UserError
-
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 SMALL = {
     "surrogate": "mlp", "rounds": 2, "epochs": 4, "train_steps": 3, "batch_size": BATCH, "pgd_steps": 2,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
-from baselines_examples import BATCH, CLASSES, N, compiled_once, digits, programs  # noqa: F401, fixtures among them
+from baselines_examples import BATCH, CLASSES, N, digits
 
 from ugejax.baselines import BASELINES, em, learnability_lock_conv, learnability_lock_linear, ntga, rem
 from ugejax.baselines.em import EmSettings
@@ -21,8 +21,6 @@ from ugejax.baselines.sep import SepSettings
 from ugejax.baselines.surrogate import clean_checkpoints, shuffled_batches
 from ugejax.baselines.tap import TapSettings
 from ugejax.losses import class_prototypes, error_minimising
-
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 KEY = jax.random.key(7)
 

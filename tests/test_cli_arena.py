@@ -1,7 +1,6 @@
 """`ugejax arena` as people call it: what it runs, how it grows, goes on after a kill, and one line for a mistake."""
 
 import json
-import os
 import shutil
 import stat
 import subprocess
@@ -10,14 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from baselines_examples import compiled_once, programs  # noqa: F401, fixtures
 
 from ugejax.cli import main
 from ugejax.cli.lock import alone_in
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.release import read_release
-
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 SIZE = ["--n-train", "60", "--n-test", "30", "--epochs", "1"]
 NETWORKS = ["--networks", "mlp", "--authorized-network", "mlp"]
@@ -128,7 +124,7 @@ def test_two_arenas_in_one_folder_are_refused(trained, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, compiled_once) -> Path:  # noqa: F811
+def undisturbed(tmp_path_factory) -> Path:
     """The arena that the next tests come to in other ways."""
     folder = tmp_path_factory.mktemp("undisturbed")
     command = arena(folder / "arena", "--countermeasures", "none,low-pass", "--cache", str(folder / "cache"))
@@ -136,13 +132,10 @@ def undisturbed(tmp_path_factory, compiled_once) -> Path:  # noqa: F811
     return folder / "arena"
 
 
-def test_a_killed_arena_goes_on_to_the_same_results(undisturbed, programs, tmp_path):  # noqa: F811
+def test_a_killed_arena_goes_on_to_the_same_results(undisturbed, tmp_path):
     command = arena(tmp_path / "arena", "--countermeasures", "none,low-pass")
-    environment = {
-        **os.environ, "JAX_COMPILATION_CACHE_DIR": programs, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"
-    }  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-m", "ugejax", *command], env=environment, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "ugejax", *command], stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     file = tmp_path / "arena" / "results.json"
@@ -161,14 +154,9 @@ def test_a_killed_arena_goes_on_to_the_same_results(undisturbed, programs, tmp_p
     assert all(row in results(undisturbed)["rows"] for row in some)
 
 
-def test_jobs_side_by_side_find_the_same_as_one_after_the_other(undisturbed, programs, tmp_path):  # noqa: F811
+def test_jobs_side_by_side_find_the_same_as_one_after_the_other(undisturbed, tmp_path):
     command = arena(tmp_path / "arena", "--countermeasures", "none,low-pass", "--jobs", "2")
-    environment = {
-        **os.environ, "JAX_COMPILATION_CACHE_DIR": programs, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "ugejax", *command], env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-m", "ugejax", *command], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert results(tmp_path / "arena") == results(undisturbed)
 
