@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from ugejax.authorized.network import AuthorizedNetwork
+from ugejax.batches import at_a_time
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.errors import UserError
 from ugejax.networks import build
@@ -88,21 +89,21 @@ class Protection:
             report=lambda epoch, epochs, loss: report("trajectory", epoch, epochs, {"loss": loss}),
         )
 
-    def _start(self, wrong: np.ndarray, means: np.ndarray) -> jax.Array:
+    def _start(self, images: np.ndarray, labels: np.ndarray) -> jax.Array:
         """The class-wise noise from which the perturbation starts, float32 [num_classes, H, W, C]."""
         method, size = self.method, self.method.amplitude * self.method.eps
         if method.start == "misaligned":
-            return misaligned_means(means, wrong, amplitude=size)
-        h, w, c = means.shape[1:]
+            means = class_means(images, labels, self.num_classes)
+            return misaligned_means(means, nearest_wrong_class(means), amplitude=size)
+        h, w, c = images.shape[1:]
         return class_stripes(self.texture_key, self.num_classes, (h, w, c), amplitude=size, period=method.period)
 
     def _noise(self, images, labels, trajectory, folder, report) -> jax.Array:
         method, key = self.method, jax.random.fold_in(self.key, 1)
-        means = class_means(images, labels, self.num_classes)
-        wrong = nearest_wrong_class(means)
-        noise = self._start(wrong, means)
+        noise = self._start(images, labels)
         if not method.epochs:
             return noise if method.parametrisation == "class-wise" else noise[labels]
+        wrong = nearest_wrong_class(class_means(images, labels, self.num_classes))
         modules = [build(name, self.num_classes) for name in method.surrogates]
         optimizers = [optax.adam(1e-3) for _ in modules]
         blank = jnp.zeros((1, *images.shape[1:]))
@@ -152,7 +153,7 @@ class Protection:
                 keys, x_u8, delta, lower, upper
             )
 
-        released = []
+        released, batch_size = [], at_a_time(images.shape[1:], most=batch_size)
         for start in range(0, len(images), batch_size):
             part = slice(start, min(start + batch_size, len(images)))
             index = jnp.arange(part.start, part.stop)
