@@ -72,6 +72,12 @@ def test_summary_has_none_where_no_row_supports_a_figure():
     assert set(summarise([]).values()) == {None}
 
 
+def test_a_network_that_learned_nothing_of_the_originals_has_no_retention():
+    rows = [row("authorized", "cnn", "none", 0.0, None), row("authorized", "cnn", "none", 0.6, 0.9, seed=1)]
+    assert summarise(rows[:1])["authorized_retention"] is None
+    assert summarise(rows)["authorized_retention"] == pytest.approx(0.9)
+
+
 def test_results_replace_what_was_there_whole(tmp_path):
     file = tmp_path / "results.json"
     file.write_text("old")

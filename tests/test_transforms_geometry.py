@@ -53,9 +53,9 @@ def test_flip_mirrors_about_half_of_the_images(images):
     assert 420 < mirrored.sum() < 580
 
 
-@pytest.mark.parametrize(("height", "padding"), [(32, 4), (64, 8), (8, 1), (4, 1)])
-def test_default_padding_scales_with_the_images(height, padding):
-    white = np.ones((200, height, height, 1), np.float32)
+@pytest.mark.parametrize(("shape", "padding"), [((32, 32), 4), ((64, 64), 8), ((8, 8), 1), ((4, 4), 1), ((64, 16), 2)])
+def test_default_padding_scales_with_the_shorter_side(shape, padding):
+    white = np.ones((200, *shape, 1), np.float32)
     key = jax.random.key(3)
     cropped = np.asarray(ALL["crop_flip"](key, white))
     np.testing.assert_array_equal(cropped, ALL["crop_flip"](key, white, padding=padding))

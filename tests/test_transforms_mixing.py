@@ -16,8 +16,9 @@ def is_box(mask) -> bool:
     return bool(filled) and all((np.diff(np.flatnonzero(side)) == 1).all() for side in (rows, columns))
 
 
-def test_cutout_blackens_a_square_of_half_the_height_anywhere():
-    image = np.random.default_rng(0).uniform(0.1, 1, (8, 11, 3)).astype(np.float32)
+@pytest.mark.parametrize("turned", [False, True])
+def test_cutout_blackens_a_square_of_half_the_shorter_side_anywhere(turned):
+    image = np.random.default_rng(0).uniform(0.1, 1, (11, 8, 3) if turned else (8, 11, 3)).astype(np.float32)
     batch = np.stack([image] * 800)
     out = np.asarray(jax.jit(cutout)(jax.random.key(0), batch))
     black = (out == 0).all(axis=-1)
@@ -27,7 +28,7 @@ def test_cutout_blackens_a_square_of_half_the_height_anywhere():
     assert (tall.min(), tall.max()) == (2, 4) and (wide.min(), wide.max()) == (2, 4)
     assert len(np.unique(black, axis=0)) > 80  # of the 88 places, most of the 800 draws over all
     # The centre is uniform, so a square is cut off at the top or bottom in 3 of 8 cases: 300, standard deviation 14.
-    assert 230 < (tall < 4).sum() < 370
+    assert 230 < ((wide if turned else tall) < 4).sum() < 370
 
 
 def mixing_matrices(transform, count, batch=16):

@@ -21,6 +21,7 @@ import optax
 from ugejax.authorized.forms import FORMS
 from ugejax.authorized.key import Key
 from ugejax.authorized.network import AuthorizedNetwork
+from ugejax.batches import at_a_time
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.errors import UserError
 from ugejax.networks import build
@@ -117,21 +118,21 @@ class Protection:
             report=lambda epoch, epochs, loss: report("trajectory", epoch, epochs, {"loss": loss}),
         )
 
-    def _start(self, wrong: np.ndarray, means: np.ndarray) -> jax.Array:
+    def _start(self, images: np.ndarray, labels: np.ndarray) -> jax.Array:
         """The class-wise noise from which the perturbation starts, float32 [num_classes, H, W, C]."""
         method, size = self.method, self.method.amplitude * self.method.eps
         if method.start == "misaligned":
-            return misaligned_means(means, wrong, amplitude=size)
-        h, w, c = means.shape[1:]
+            means = class_means(images, labels, self.num_classes)
+            return misaligned_means(means, nearest_wrong_class(means), amplitude=size)
+        h, w, c = images.shape[1:]
         return class_stripes(self.texture_key, self.num_classes, (h, w, c), amplitude=size, period=method.period)
 
     def _noise(self, images, labels, trajectory, folder, report) -> Any:
         method, key = self.method, jax.random.fold_in(self.key, 1)
-        means = class_means(images, labels, self.num_classes)
-        wrong = nearest_wrong_class(means)
-        noise = parametrise(method).start(jax.random.fold_in(self.key, 3), self._start(wrong, means), labels)
+        noise = parametrise(method).start(jax.random.fold_in(self.key, 3), self._start(images, labels), labels)
         if not method.epochs:
             return noise
+        wrong = nearest_wrong_class(class_means(images, labels, self.num_classes))
         modules = [build(name, self.num_classes) for name in method.surrogates]
         optimizers = [optax.adam(1e-3) for _ in modules]
         blank = jnp.zeros((1, *images.shape[1:]))
@@ -182,7 +183,7 @@ class Protection:
                 keys, x_u8, delta, lower, upper
             )
 
-        released = []
+        released, batch_size = [], at_a_time(images.shape[1:], most=batch_size)
         for start in range(0, len(images), batch_size):
             part = slice(start, min(start + batch_size, len(images)))
             index = jnp.arange(part.start, part.stop)

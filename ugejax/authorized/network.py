@@ -11,6 +11,7 @@ import numpy as np
 from ugejax.authorized.forms import FORMS
 from ugejax.authorized.key import Key, read_arrays
 from ugejax.authorized.view import View
+from ugejax.batches import at_a_time
 from ugejax.errors import UserError
 from ugejax.networks import build
 
@@ -77,6 +78,5 @@ def seen(view: View, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarra
     """
     if not view.blind:
         return images
-    return np.concatenate(
-        [np.asarray(_apply(view, images[start : start + batch_size])) for start in range(0, len(images), batch_size)]
-    )
+    size = at_a_time(images.shape[1:], most=batch_size)
+    return np.concatenate([np.asarray(_apply(view, images[i : i + size])) for i in range(0, len(images), size)])

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from skimage.restoration import denoise_nl_means
 
+from ugejax.batches import at_a_time
 from ugejax.countermeasures.hacker_data import pixels, to_uint8
 from ugejax.countermeasures.natural import from_frequencies, to_frequencies
 
@@ -20,7 +21,8 @@ BATCH = 1000
 
 def filtered(images: np.ndarray, *, transform: Callable[[jax.Array], jax.Array]) -> np.ndarray:
     """A fixed transform of `ugejax.transforms`, its result rounded to 8 bits."""
-    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    size = at_a_time(images.shape[1:], most=BATCH)
+    parts = [images[start : start + size] for start in range(0, len(images), size)]
     return np.concatenate([to_uint8(np.asarray(transform(jnp.asarray(pixels(part))))) for part in parts])
 
 

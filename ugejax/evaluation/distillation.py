@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ugejax.batches import at_a_time
 from ugejax.errors import UserError
 from ugejax.evaluation.trial import Trial
 from ugejax.training import decode
@@ -88,9 +89,10 @@ def teacher_logits(
         pass  # not there, or cut off while it was written: do it again
     score, variables = teacher.run(report)
     teacher.keep(folder, score)
+    size = at_a_time(queries[0].shape[1:], most=500)
     predict = jax.jit(lambda x: teacher.module.apply(variables, decode(x), train=False))
     answers = [
-        np.concatenate([np.asarray(predict(jnp.asarray(part))) for part in np.split(x, range(500, len(x), 500))])
+        np.concatenate([np.asarray(predict(jnp.asarray(x[i : i + size]))) for i in range(0, len(x), size)])
         for x in queries
     ]
     temporary = file.with_suffix(f".{os.getpid()}.npz")

@@ -78,8 +78,8 @@ def _group(named: Iterable[tuple[Any, float]]) -> dict[Any, float]:
     return {name: mean(values) for name, values in groups.items()}
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    values = list(values)
+def _mean(values: Iterable[float | None]) -> float | None:
+    values = [value for value in values if value is not None]
     return mean(values) if values else None
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 
 def class_stripes(
@@ -31,7 +32,8 @@ def class_stripes(
         float32 [num_classes, H, W, C].
     """
     h, w, channels = shape
-    signs = np.array(list(itertools.product((1, -1), repeat=channels)))
+    # One byte a sign: a code for each of a thousand classes of photographs is large enough in float32.
+    signs = np.array(list(itertools.product((1, -1), repeat=channels)), np.int8)
     colours = signs if channels == 1 else signs[abs(signs.sum(axis=1)) < channels]
     codes = 2 * len(colours)
     bands = next(bands for bands in itertools.count(1) if codes**bands >= num_classes)
@@ -44,13 +46,13 @@ def class_stripes(
     )
     rows = np.arange(h)
     band = rows * bands // h
-    return jnp.asarray(amplitude * bank[digits[:, band], rows], jnp.float32)
+    return jnp.asarray(np.float32(amplitude) * bank[digits[:, band], rows])
 
 
 def _square_wave(size: int, period: int) -> np.ndarray:
     """Signs of a cosine about the middle of `size` pixels, hence mirror-symmetric."""
     phase = 2 * np.pi * (np.arange(size) - (size - 1) / 2) / period
-    return np.where(np.cos(phase) > -1e-9, 1, -1)
+    return np.where(np.cos(phase) > -1e-9, 1, -1).astype(np.int8)
 
 
 def class_means(images: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -64,7 +66,7 @@ def nearest_wrong_class(means: np.ndarray) -> np.ndarray:
     The nearest wrong class is the one that a limited budget comes furthest towards.
     """
     flat = means.reshape(len(means), -1)
-    distances = np.linalg.norm(flat[:, None] - flat[None], axis=-1)
+    distances = cdist(flat, flat)
     distances[np.diag_indices(len(flat))] = distances.sum() + 1  # more than any permutation without it
     return linear_sum_assignment(distances)[1].astype(np.int32)
 

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-# Images worked on at a time; in double precision 256 images of 64 x 64 x 3 take 25 MB.
+from ugejax.batches import at_a_time
+
+# Images worked on at a time, or fewer large ones.
 _CHUNK = 256
 
 
@@ -63,7 +65,8 @@ def measure_quality(images: np.ndarray, originals: np.ndarray) -> Quality:
             f"images and originals must be uint8 of one shape, not {images.dtype} {images.shape} "
             f"and {originals.dtype} {originals.shape}"
         )
-    chunks = [_measure(images[i : i + _CHUNK], originals[i : i + _CHUNK]) for i in range(0, len(images), _CHUNK)]
+    size = at_a_time(images.shape[1:], most=_CHUNK)
+    chunks = [_measure(images[i : i + size], originals[i : i + size]) for i in range(0, len(images), size)]
     return Quality(*(np.concatenate(figures) for figures in zip(*chunks, strict=True)))
 
 

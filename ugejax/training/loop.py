@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from ugejax.batches import at_a_time
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState, decode
 
@@ -94,7 +95,7 @@ def _predictor(module: Any) -> Callable[..., jax.Array]:
 
 def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_size: int = 500) -> float:
     """Fraction of images [N, H, W, C] (uint8 or float in [0, 1]) that the network gives their label, in eval mode."""
-    predict, correct = _predictor(module), 0
+    predict, correct, batch_size = _predictor(module), 0, at_a_time(images.shape[1:], most=batch_size)
     for start in range(0, len(images), batch_size):
         x, y = images[start : start + batch_size], np.asarray(labels[start : start + batch_size])
         if len(x) < batch_size and start:  # one compiled shape: fill the last batch up, count its own images only

@@ -51,14 +51,15 @@ def crop_flip(key: jax.Array, x: jax.Array, *, padding: int | None = None) -> ja
     Args:
       key: PRNG key.
       x: float [B, H, W, C].
-      padding: pixels on each side; without it an eighth of the height, at least 1 (the usual 4 for 32 x 32 images).
+      padding: pixels on each side; without it an eighth of the shorter side, at least 1 (the usual 4 for 32 x 32
+        images).
 
     Returns:
       Shaped like x.
     """
     crop_key, flip_key = jax.random.split(key)
     if padding is None:
-        padding = max(1, x.shape[1] // 8)
+        padding = max(1, min(x.shape[1:3]) // 8)
     return random_flip(flip_key, random_crop(crop_key, x, padding=padding))
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 
 def cutout(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Blackens a square of half the image's height at a random place; what lies outside the image is lost.
+    """Blackens a square of half the image's shorter side at a random place; what lies outside the image is lost.
 
     DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017 (arXiv 1708.04552):
     the centre is uniform over the pixels, the side is the 16 of 32 that they found best for CIFAR-10.
@@ -22,7 +22,7 @@ def cutout(key: jax.Array, x: jax.Array) -> jax.Array:
       Shaped like x.
     """
     batch, height, width, _ = x.shape
-    side = jnp.full(batch, height // 2)
+    side = jnp.full(batch, min(height, width) // 2)
     return jnp.where(_boxes(key, side, side, height, width), 0, x)
 
 

@@ -1,0 +1,197 @@
+"""Which image sets does it hold for? Both sides on sets of every size, shape, colour, number and balance of classes.
+
+Command:
+    python -m experiments.datasets --data-dir TFDS_FOLDER --photos TINY_IMAGENET_FOLDER --out runs/datasets
+        [--scale small]
+
+Time: not measured yet at the small scale; what is finished is not done again. --sets names some of them.
+
+Expect: there are no figures yet. To be tested: the authorized network keeps its accuracy on every set, hackers come
+down on every set; how far may depend on the size of the images, since the stripes' period is the same in pixels, and on
+the number of classes, which share out the codes in bands of rows.
+"""
+
+import argparse
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from experiments.scales import EVALUATION, SCALES, parser
+from ugejax.cli import main as ugejax
+from ugejax.countermeasures.preprocessing import filtered
+from ugejax.data import Dataset, Source, load, stratified_subset
+from ugejax.data.image_file import resize_images
+from ugejax.transforms.filters import grey
+
+Pair = tuple[Dataset, Dataset]  # training and test images
+
+
+def both(change: Callable[[Dataset], Dataset]) -> Callable[[Pair], Pair]:
+    """The same change of training and test images."""
+    return lambda pair: (change(pair[0]), change(pair[1]))
+
+
+def first_classes(data: Dataset, *, classes: int) -> Dataset:
+    """The images of the first classes alone."""
+    kept = data.labels < classes
+    return Dataset(data.images[kept], data.labels[kept], data.class_names[:classes])
+
+
+def in_grey(data: Dataset) -> Dataset:
+    """One channel, the luma."""
+    return replace(data, images=filtered(data.images, transform=grey)[..., :1])
+
+
+def upright(data: Dataset) -> Dataset:
+    """The middle three quarters of the columns."""
+    margin = data.images.shape[2] // 8
+    return replace(data, images=data.images[:, :, margin:-margin])
+
+
+def long_tailed(data: Dataset, *, imbalance: float) -> Dataset:
+    """Exponentially fewer images from class to class, the last one `imbalance` times fewer than the first.
+
+    Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, section 5.1.
+    """
+    last = len(data.class_names) - 1
+    kept = []
+    for label in range(last + 1):
+        members = np.flatnonzero(data.labels == label)
+        kept.append(members[: max(1, int(len(members) * imbalance ** (-label / last)))])
+    index = np.sort(np.concatenate(kept))
+    return replace(data, images=data.images[index], labels=data.labels[index])
+
+
+def exemplars(pair: Pair, *, classes: int, copies: int) -> Pair:
+    """Each of the first images a class of its own, whose members are random crops of it, mirrored or not.
+
+    Dosovitskiy et al., Discriminative Unsupervised Feature Learning with Convolutional Neural Networks, NIPS 2014. Test
+    images are other crops: one of each.
+    """
+    seeds, rng = pair[0].images[:classes], np.random.default_rng(0)
+    height, width = seeds.shape[1:3]
+    padded = np.pad(seeds, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
+
+    def crops() -> np.ndarray:
+        places = rng.integers(0, 9, (len(seeds), 2))
+        cut = [
+            image[row : row + height, column : column + width]
+            for image, (row, column) in zip(padded, places, strict=True)
+        ]
+        return np.stack([image[:, ::-1] if rng.integers(2) else image for image in cut])
+
+    labels, names = np.arange(len(seeds), dtype=np.int32), tuple(map(str, range(len(seeds))))
+    train = Dataset(np.concatenate([crops() for _ in range(copies)]), np.tile(labels, copies), names)
+    return train, Dataset(crops(), labels, names)
+
+
+def same(pair: Pair) -> Pair:
+    """The images as they are."""
+    return pair
+
+
+# name: (where the images come from, what is made of them)
+SETS: dict[str, tuple[str, Callable[[Pair], Pair]]] = {
+    "cifar10": ("cifar10", same),
+    "two-classes": ("cifar10", both(functools.partial(first_classes, classes=2))),
+    "grey": ("cifar10", both(in_grey)),
+    "upright": ("cifar10", both(upright)),
+    "long-tailed": ("cifar10", lambda pair: (long_tailed(pair[0], imbalance=100), pair[1])),
+    "exemplars": ("cifar10", functools.partial(exemplars, classes=1000, copies=5)),
+    "cifar100": ("cifar100", same),
+    "tiny-imagenet": ("photos", same),
+    "tiny-imagenet-224": ("photos", same),
+}
+SIDES = {"tiny-imagenet-224": 224}  # to which images are scaled up, a tenth of them: they take 49 times the work
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    results = {}
+    for name in arguments.sets.split(","):
+        if name not in SETS:
+            raise SystemExit(f"--sets: unknown {name!r}; choose among {', '.join(SETS)}")
+        origin, change = SETS[name]
+        if origin == "photos" and arguments.photos is None:
+            print(f"{name}: left out; name the folder of Tiny-ImageNet with --photos")
+            continue
+        source = Source(arguments.photos if origin == "photos" else origin, data_dir=arguments.data_dir)
+        results[name] = _run(change(_load(source)), SIDES.get(name), arguments.out / name, arguments)
+    (arguments.out / "summary.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(
+        "| set | images | classes | training images | backbone | authorized: on originals | on the release "
+        "| hackers: on originals | on the release | best peak |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for name, result in results.items():
+        print(f"| {name} | " + " | ".join(_cells(result)) + " |")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    result = parser(__doc__)
+    result.add_argument("--photos", help="image folder of Tiny-ImageNet, one folder a class")
+    result.add_argument("--sets", default=",".join(SETS), help="comma-separated (default all)")
+    return result
+
+
+def _load(source: Source) -> Pair:
+    splits = load(source)
+    assert splits.test is not None, "CIFAR and Tiny-ImageNet have test images"
+    return splits.train, splits.test
+
+
+def _run(pair: Pair, side: int | None, out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Protect, verify and evaluate one set by the commands that a user would take."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = {}
+    _, n_train, _, n_test, *network = SCALES[arguments.scale]
+    for part, data, n in zip(("train", "test"), pair, (int(n_train), int(n_test)), strict=True):
+        data = _at_most(data, n if side is None else n // 10)
+        files[part] = str(out / f"{part}.npz")
+        np.savez(
+            files[part], data=resize_images(data.images, side), targets=data.labels,
+            class_names=np.array(data.class_names),
+        )  # fmt: skip
+    release, key = str(out / "release"), str(out / "key")
+    evaluate = ["evaluate", release, "--key", key, "--out", str(out), "--test", files["test"]]
+    hackers = arguments.hackers or ("cnn,mlp" if side is None else "cnn")  # a perceptron on photographs is enormous
+    evaluate += ["--hackers", hackers, *EVALUATION[arguments.scale]]
+    for command in (
+        ["protect", files["train"], "--out", release, "--key", key, "--seed", "0", *network],
+        ["verify", release, "--key", key, "--originals", "card"],
+        [*evaluate, "--countermeasures", arguments.countermeasures or "none"],
+    ):
+        if code := ugejax(command):
+            raise SystemExit(code)
+    card = json.loads((out / "release" / "card.json").read_text())
+    shape = {"image_shape": card["image_shape"], "classes": len(card["class_names"])}
+    return shape | json.loads((out / "results.json").read_text())
+
+
+def _at_most(data: Dataset, n: int) -> Dataset:
+    """A stratified subset of n images, or all there are, but at least one a class."""
+    index = stratified_subset(data.labels, min(len(data.labels), max(n, len(data.class_names))), 0)
+    return replace(data, images=data.images[index], labels=data.labels[index])
+
+
+def _cells(result: dict[str, Any]) -> list[str]:
+    """What the table says of a set; of the hackers their mean without counter-measure, and the best of all peaks."""
+    (authorized,) = (row for row in result["rows"] if (row["role"], row["countermeasure"]) == ("authorized", "none"))
+    hackers = [row for row in result["rows"] if row["role"] != "authorized"]
+    plain = [row for row in hackers if row["countermeasure"] == "none"]
+    accuracies = [authorized["backbone_accuracy"], authorized["clean_accuracy"], authorized["protected_accuracy"]]
+    accuracies += [mean(row[f"{kind}_accuracy"] for row in plain) for kind in ("clean", "protected")]
+    accuracies += [max(row["protected_peak_accuracy"] for row in hackers)]
+    shape = "x".join(map(str, result["image_shape"]))
+    return [shape, str(result["classes"]), str(result["n_train"]), *(f"{accuracy:.3f}" for accuracy in accuracies)]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,99 @@
+"""Image sets of every kind: grey, not square, photographs, long-tailed, of two classes and of a thousand."""
+
+import sys
+import tracemalloc
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments import datasets
+from ugejax.authorized import AuthorizedNetwork, seen
+from ugejax.authorized.dither import dither_view
+from ugejax.batches import at_a_time
+from ugejax.data import Dataset
+from ugejax.perturbation.start import class_stripes, nearest_wrong_class
+from ugejax.perturbation.update import Method
+from ugejax.protect import Protection
+from ugejax.training import Recipe
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((9, 14, 1), 1000), ((224, 224, 3), 2)])
+def test_a_release_keeps_the_budget_and_the_authorized_network_sees_no_difference(shape, classes):
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape)).astype(np.uint8)
+    network = AuthorizedNetwork(dither_view(jax.random.key(0), shape, step=24), None, None, "all")
+    keys = jax.random.split(jax.random.key(1), 3)
+    job = Protection(Method(), network, Recipe(), classes, keys[0], keys[1], texture_key=keys[2])
+    labels = np.array([0, classes - 1, 1], np.int32)
+    noise = class_stripes(keys[2], classes, shape, amplitude=8 / 255, period=8)
+    released = job.release(images, labels, noise)
+    distance = np.abs(released.astype(int) - images)
+    assert distance.max() <= 8
+    assert (distance > 0).mean() > 0.5
+    np.testing.assert_array_equal(seen(network.view, released), seen(network.view, images))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3), (17, 9, 1), (9, 40, 3)])
+@pytest.mark.parametrize("classes", [2, 100, 1000])
+def test_no_two_classes_share_their_stripes(classes, shape):
+    stripes = np.asarray(class_stripes(jax.random.key(0), classes, shape, amplitude=0.5, period=8))
+    assert stripes.dtype == np.float32
+    assert set(np.unique(stripes)) == {-0.5, 0.5}
+    assert len({one.tobytes() for one in stripes}) == classes
+
+
+def test_a_wrong_class_for_each_of_many_takes_the_memory_of_pairs_of_classes_not_of_pairs_of_images():
+    means = np.random.default_rng(0).uniform(size=(200, 16, 16, 3))
+    tracemalloc.start()
+    nearest_wrong_class(means)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * means.nbytes  # the pairs' images would take 200 times as much
+
+
+@given(st.tuples(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from((1, 3))), st.integers(1, 2000))
+def test_large_images_are_worked_on_fewer_at_a_time(shape, most):
+    count = at_a_time(shape, most=most)
+    assert 1 <= count <= most
+    assert count == 1 or count * np.prod(shape) <= 2**22
+    assert count == most or (count + 1) * np.prod(shape) > 2**22
+
+
+def toy(n: int, classes: int) -> Dataset:
+    images = np.random.default_rng(n).integers(0, 256, (n, 8, 8, 3)).astype(np.uint8)
+    return Dataset(images, np.arange(n, dtype=np.int32) % classes, tuple("abcdefghij"[:classes]))
+
+
+def test_what_the_experiment_makes_of_its_sets():
+    train, test = toy(1000, 10), toy(20, 10)
+    two = datasets.first_classes(train, classes=2)
+    assert two.class_names == ("a", "b") and set(two.labels) == {0, 1} and len(two.images) == 200
+    grey = datasets.in_grey(train)
+    expected = train.images[0, 0, 0] @ np.array([0.299, 0.587, 0.114])  # BT.601
+    assert grey.images.shape == (1000, 8, 8, 1) and abs(grey.images[0, 0, 0, 0] - expected) <= 0.5
+    np.testing.assert_array_equal(datasets.upright(train).images, train.images[:, :, 1:7])
+    counts = np.bincount(datasets.long_tailed(train, imbalance=100).labels)
+    # 100 * 100^(-k/9), cut off, but at least one.
+    np.testing.assert_array_equal(counts, [100, 59, 35, 21, 12, 7, 4, 2, 1, 1])
+    many, unseen = datasets.exemplars((train, test), classes=50, copies=3)
+    assert len(many.images) == 150 and len(many.class_names) == 50
+    np.testing.assert_array_equal(many.labels[:50], unseen.labels)
+    assert len(np.unique(many.images.reshape(150, -1), axis=0)) > 140
+    assert set(np.unique(many.images[7])) <= set(np.unique(train.images[7]))
+
+
+def test_smoke(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets, "_load", lambda source: (toy(200, 4), toy(40, 4)))
+    monkeypatch.setitem(datasets.SCALES, "smoke", [*datasets.SCALES["smoke"], "--network", "mlp"])
+    command = ["datasets", "--data-dir", str(tmp_path), "--out", str(tmp_path / "runs"), "--scale", "smoke"]
+    monkeypatch.setattr(sys, "argv", [*command, "--sets", "long-tailed,tiny-imagenet", "--hackers", "mlp"])
+    assert datasets.main() == 0
+    printed = capsys.readouterr().out
+    assert "tiny-imagenet: left out" in printed
+    (row,) = (line for line in printed.splitlines() if line.startswith("| long-tailed"))
+    # 50 images of the first class, 10 and 2 of the next, 1 of the last: all 63 of which 60 are taken.
+    assert row.startswith("| long-tailed | 8x8x3 | 4 | 60 |")
+    assert len(row.split("|")) == len(printed.splitlines()[-2].split("|"))
