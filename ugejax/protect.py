@@ -21,10 +21,11 @@ from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.errors import UserError
 from ugejax.networks import build
+from ugejax.parallel import everywhere, in_bulk
 from ugejax.perturbation.feasible import allowed, feasible
 from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
-from ugejax.perturbation.update import Method, NoiseState, free_noise, make_update
+from ugejax.perturbation.update import Method, NoiseState, make_update
 from ugejax.training import Recipe, initial_state, make_train_step, record_trajectory
 from ugejax.training.loop import epoch_order, run_steps
 from ugejax.training.step import decode, freeze
@@ -118,7 +119,7 @@ class Protection:
             state = checkpoints.restore(done[-1], state)
         update = make_update(method, self.network, trajectory, modules, optimizers, jnp.asarray(wrong))
         run, count = run_steps(update), max(1, len(images) // method.batch_size)
-        x, y = jnp.asarray(images), jnp.asarray(labels)
+        x, y = everywhere((jnp.asarray(images), jnp.asarray(labels)))
         for epoch in range(int(state.step) // count, method.epochs):
             state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
             figures = {name: float(values.mean()) for name, values in losses.items()}
@@ -133,14 +134,15 @@ class Protection:
     def release(self, images: np.ndarray, labels: np.ndarray, noise: jax.Array, *, batch_size: int = 500) -> np.ndarray:
         """Originals uint8 [N, H, W, C] and the free noise tensor to released images, uint8 [N, H, W, C].
 
-        Each image's rounding has a key of its own, from its index, so the result does not depend on the batch size.
+        In bulk on all local devices. Each image's rounding has a key of its own, from its index, so the result depends
+        neither on the batch size nor on the number of devices.
         """
         key, method, view = jax.random.fold_in(self.key, 2), self.method, self.network.view
+        class_wise = method.parametrisation == "class-wise"
 
-        @jax.jit
-        def batch(x_u8, y, index):
+        def batch(noise, wanted, x_u8, index):
             x = decode(x_u8)
-            delta = feasible(free_noise(noise, y, index, method), x, view, eps=method.eps, norm=method.norm)
+            delta = feasible(noise[wanted] if class_wise else wanted, x, view, eps=method.eps, norm=method.norm)
             lower, upper = allowed(x, view, eps=method.eps, norm=method.norm)
             if view.patch is None and view.blind:
                 return round_to_8bit(x_u8, delta, lower=lower, upper=upper)  # cells hold whole levels: no residue
@@ -152,9 +154,10 @@ class Protection:
                 keys, x_u8, delta, lower, upper
             )
 
+        run = in_bulk(batch, noise if class_wise else None, batch_size=min(batch_size, len(images)))
         released = []
         for start in range(0, len(images), batch_size):
             part = slice(start, min(start + batch_size, len(images)))
-            index = jnp.arange(part.start, part.stop)
-            released.append(np.asarray(batch(images[part], labels[part], index)))
+            wanted = labels[part] if class_wise else np.asarray(noise[part])
+            released.append(run(wanted, images[part], np.arange(part.start, part.stop)))
         return np.concatenate(released)

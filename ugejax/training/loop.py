@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ugejax.parallel import everywhere, over_devices, spread
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState, decode
 
@@ -26,7 +27,7 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
 
     On an accelerator `lax.scan` saves a dispatch a step. On a CPU a scan over convolutions is several times slower than
     a Python loop over the compiled step (jax issue 12868), so the loop is chosen by backend; both give the same
-    numbers.
+    numbers. With several devices each batch is spread over them.
     """
     if jax.default_backend() == "cpu":
         compiled = jax.jit(step, donate_argnums=0)
@@ -38,13 +39,21 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
                 losses.append(loss)
             return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
 
-        return loop
+        return _over_devices(loop)
 
     @functools.partial(jax.jit, static_argnames="count", donate_argnums=0)
     def scan(state, images, labels, order, key, count):
         return jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count)
 
-    return scan
+    return _over_devices(scan)
+
+
+def _over_devices(run: Callable[..., Any]) -> Callable[..., Any]:
+    def spread_run(state, images, labels, order, key, count):
+        with over_devices():
+            return run(*everywhere((state, images, labels, order, key)), count)
+
+    return spread_run
 
 
 def epoch_order(key: jax.Array, epoch: int, n: int) -> jax.Array:
@@ -77,6 +86,7 @@ def fit(
     run, count = run_steps(step), recipe.steps_per_epoch(len(images))
     order_key, step_key = jax.random.split(key)
     state = jax.tree.map(jnp.array, state)  # the caller's buffers stay his: the loop donates its own
+    images, labels = everywhere((images, labels))
     for epoch in range(int(state.step) // count, recipe.epochs):
         order = epoch_order(order_key, epoch, len(images))
         state, losses = run(state, images, labels, order, step_key, count)
@@ -86,7 +96,7 @@ def fit(
 
 @functools.cache
 def _predictor(module: Any) -> Callable[..., jax.Array]:
-    return jax.jit(lambda variables, x: module.apply(variables, decode(x), train=False).argmax(axis=-1))
+    return jax.jit(lambda variables, x: module.apply(variables, spread(decode(x)), train=False).argmax(axis=-1))
 
 
 def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_size: int = 500) -> float:
@@ -96,5 +106,6 @@ def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_siz
         x, y = images[start : start + batch_size], np.asarray(labels[start : start + batch_size])
         if len(x) < batch_size and start:  # one compiled shape: fill the last batch up, count its own images only
             x = jnp.concatenate([x, jnp.zeros((batch_size - len(x), *x.shape[1:]), x.dtype)])
-        correct += int((np.asarray(predict(variables, x))[: len(y)] == y).sum())
+        with over_devices():
+            correct += int((np.asarray(predict(variables, x))[: len(y)] == y).sum())
     return correct / len(images)
