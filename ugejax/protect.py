@@ -1,14 +1,17 @@
 """The main job: from originals and a key to released images.
 
-`Protection` is the pure part, arrays in and arrays out. `Protection.run` does the three stages, the first two with
-checkpoints in a private folder so that a killed run goes on where it was and ends with the same bytes:
+`Protection` is the pure part, arrays in and arrays out, in three stages, the first two with checkpoints in a private
+folder so that a killed run goes on where it was and ends with the same bytes:
 
 1. trajectory: the authorized network trains on the originals; skipped where its blind set makes matching exact;
 2. perturbation: the free noise tensor descends the method's losses; skipped where the method keeps its start;
-3. release: every image gets its feasible perturbation, rounded to 8 bits.
+3. release: every image gets its feasible perturbation, rounded to 8 bits, in bulk and piece by piece.
+
+The first two hold all images on the device. Without them, as by default, few images are in memory at a time.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,8 @@ import optax
 
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.checkpoint import StepCheckpoints
+from ugejax.data import Images
+from ugejax.data.stream import pieces
 from ugejax.errors import UserError
 from ugejax.networks import build
 from ugejax.parallel import everywhere, in_bulk
@@ -31,6 +36,8 @@ from ugejax.training.loop import epoch_order, run_steps
 from ugejax.training.step import decode, freeze
 
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
+# Of originals that the release works on at a time: 1,365 of 32 x 32 x 3, 27 of 224 x 224 x 3.
+_BATCH_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,16 @@ class Protection:
     training_key: jax.Array
     texture_key: jax.Array
 
-    def run(self, images: np.ndarray, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> np.ndarray:
-        """Protect images.
+    def run(self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> np.ndarray:
+        """Protect images: all stages; see `noise` for the arguments.
+
+        Returns:
+            The released images, uint8 [N, H, W, C].
+        """
+        return self.release(images, labels, self.noise(images, labels, folder, report))
+
+    def noise(self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> jax.Array:
+        """The first two stages.
 
         Args:
             images: originals, uint8 [N, H, W, C].
@@ -65,13 +80,12 @@ class Protection:
             report: called with the stage's name, how much of it is done, of how much, and figures.
 
         Returns:
-            The released images, uint8 [N, H, W, C].
+            The free noise tensor, float32 [num_classes, H, W, C], or [N, H, W, C] where the method has one per image.
         """
         trajectory = None
         if not self.network.view.blind and (self.method.gradient_matching or self.method.undistillation):
             trajectory = self._trajectory(images, labels, folder / "trajectory", report)
-        noise = self._noise(images, labels, trajectory, folder / "noise", report)
-        return self.release(images, labels, noise)
+        return self._noise(images, labels, trajectory, folder / "noise", report)
 
     def _trajectory(self, images, labels, folder, report):
         """theta_0 ... theta_T of the authorized network on the originals."""
@@ -80,7 +94,7 @@ class Protection:
         return record_trajectory(
             make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all"),
             initial_state(network.variables, optimizer),
-            jnp.asarray(images),
+            jnp.asarray(images[:]),
             jnp.asarray(labels),
             recipe,
             self.training_key,
@@ -89,21 +103,21 @@ class Protection:
             report=lambda epoch, epochs, loss: report("trajectory", epoch, epochs, {"loss": loss}),
         )
 
-    def _start(self, wrong: np.ndarray, means: np.ndarray) -> jax.Array:
+    def _start(self, images: Images, labels: np.ndarray) -> jax.Array:
         """The class-wise noise from which the perturbation starts, float32 [num_classes, H, W, C]."""
         method, size = self.method, self.method.amplitude * self.method.eps
         if method.start == "misaligned":
-            return misaligned_means(means, wrong, amplitude=size)
-        h, w, c = means.shape[1:]
+            means = class_means(images, labels, self.num_classes)
+            return misaligned_means(means, nearest_wrong_class(means), amplitude=size)
+        h, w, c = images.shape[1:]
         return class_stripes(self.texture_key, self.num_classes, (h, w, c), amplitude=size, period=method.period)
 
     def _noise(self, images, labels, trajectory, folder, report) -> jax.Array:
         method, key = self.method, jax.random.fold_in(self.key, 1)
-        means = class_means(images, labels, self.num_classes)
-        wrong = nearest_wrong_class(means)
-        noise = self._start(wrong, means)
+        noise = self._start(images, labels)
         if not method.epochs:
-            return noise if method.parametrisation == "class-wise" else noise[labels]
+            return noise
+        wrong = nearest_wrong_class(class_means(images, labels, self.num_classes))
         modules = [build(name, self.num_classes) for name in method.surrogates]
         optimizers = [optax.adam(1e-3) for _ in modules]
         blank = jnp.zeros((1, *images.shape[1:]))
@@ -111,15 +125,13 @@ class Protection:
             initial_state(module.init(jax.random.fold_in(jax.random.fold_in(self.key, 0), i), blank), optimizer)
             for i, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True))
         )
-        state = NoiseState(
-            jnp.zeros((), jnp.int32), noise if method.parametrisation == "class-wise" else noise[labels], surrogates
-        )
+        state = NoiseState(jnp.zeros((), jnp.int32), noise[labels] if method.per_image else noise, surrogates)
         checkpoints = StepCheckpoints(folder)
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
         update = make_update(method, self.network, trajectory, modules, optimizers, jnp.asarray(wrong))
         run, count = run_steps(update), max(1, len(images) // method.batch_size)
-        x, y = everywhere((jnp.asarray(images), jnp.asarray(labels)))
+        x, y = everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
         for epoch in range(int(state.step) // count, method.epochs):
             state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
             figures = {name: float(values.mean()) for name, values in losses.items()}
@@ -131,18 +143,36 @@ class Protection:
             report("perturbation", epoch + 1, method.epochs, figures)
         return state.noise
 
-    def release(self, images: np.ndarray, labels: np.ndarray, noise: jax.Array, *, batch_size: int = 500) -> np.ndarray:
-        """Originals uint8 [N, H, W, C] and the free noise tensor to released images, uint8 [N, H, W, C].
+    def release(
+        self, images: Images, labels: np.ndarray, noise: jax.Array, *, batch_size: int | None = None
+    ) -> np.ndarray:
+        """The last stage at once; see `released`."""
+        return np.concatenate(list(self.released(images, labels, noise, batch_size=batch_size)))
 
-        In bulk on all local devices. Each image's rounding has a key of its own, from its index, so the result depends
-        neither on the batch size nor on the number of devices.
+    def released(
+        self, images: Images, labels: np.ndarray, noise: jax.Array, report: Report = lambda *_: None, *,
+        start: int = 0, batch_size: int | None = None,
+    ) -> Iterator[np.ndarray]:  # fmt: skip
+        """The last stage, piece by piece, in bulk on all local devices.
+
+        Args:
+            images: originals, uint8 [N, H, W, C].
+            labels: int32 [N].
+            noise: from `noise`.
+            report: as for `noise`.
+            start: index of the first image.
+            batch_size: images at a time; by default as many as 4 MiB hold.
+
+        Yields:
+            Released images in order, uint8 [n, H, W, C]. Each image's rounding has a key of its own, from its index,
+            so they depend neither on the batch size nor on the number of devices nor on where one began.
         """
         key, method, view = jax.random.fold_in(self.key, 2), self.method, self.network.view
-        class_wise = method.parametrisation == "class-wise"
+        batch_size = min(batch_size or max(1, _BATCH_BYTES // math.prod(images.shape[1:])), len(images))
 
         def batch(noise, wanted, x_u8, index):
             x = decode(x_u8)
-            delta = feasible(noise[wanted] if class_wise else wanted, x, view, eps=method.eps, norm=method.norm)
+            delta = feasible(wanted if method.per_image else noise[wanted], x, view, eps=method.eps, norm=method.norm)
             lower, upper = allowed(x, view, eps=method.eps, norm=method.norm)
             if view.patch is None and view.blind:
                 return round_to_8bit(x_u8, delta, lower=lower, upper=upper)  # cells hold whole levels: no residue
@@ -154,10 +184,10 @@ class Protection:
                 keys, x_u8, delta, lower, upper
             )
 
-        run = in_bulk(batch, noise if class_wise else None, batch_size=min(batch_size, len(images)))
-        released = []
-        for start in range(0, len(images), batch_size):
-            part = slice(start, min(start + batch_size, len(images)))
-            wanted = labels[part] if class_wise else np.asarray(noise[part])
-            released.append(run(wanted, images[part], np.arange(part.start, part.stop)))
-        return np.concatenate(released)
+        run = in_bulk(batch, None if method.per_image else noise, batch_size=batch_size)
+        for part in pieces(len(images), batch_size):
+            if part.stop > start:
+                part = slice(max(start, part.start), part.stop)
+                wanted = np.asarray(noise[part]) if method.per_image else labels[part]
+                yield run(wanted, images[part], np.arange(part.start, part.stop))
+                report("release", part.stop, len(images), {})

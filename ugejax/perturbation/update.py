@@ -84,6 +84,11 @@ class Method:
     snapshots: int = 8
     transforms: tuple[str, ...] = ("crop-flip",)
 
+    @property
+    def per_image(self) -> bool:
+        """Whether every image comes to have noise of its own; without a pass of the update it keeps its class's."""
+        return self.parametrisation == "sample-wise" and self.epochs > 0
+
 
 @flax.struct.dataclass
 class NoiseState:

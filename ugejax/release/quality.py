@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-# Images worked on at a time; in double precision 256 images of 64 x 64 x 3 take 25 MB.
-_CHUNK = 256
+from ugejax.data.stream import Images, pieces
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,7 +43,7 @@ class Quality:
         }
 
 
-def measure_quality(images: np.ndarray, originals: np.ndarray) -> Quality:
+def measure_quality(images: Images, originals: Images) -> Quality:
     """Compares released images with their originals.
 
     SSIM is that of Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), with
@@ -63,7 +62,7 @@ def measure_quality(images: np.ndarray, originals: np.ndarray) -> Quality:
             f"images and originals must be uint8 of one shape, not {images.dtype} {images.shape} "
             f"and {originals.dtype} {originals.shape}"
         )
-    chunks = [_measure(images[i : i + _CHUNK], originals[i : i + _CHUNK]) for i in range(0, len(images), _CHUNK)]
+    chunks = [_measure(images[part], originals[part]) for part in pieces(len(images))]
     return Quality(*(np.concatenate(figures) for figures in zip(*chunks, strict=True)))
 
 
