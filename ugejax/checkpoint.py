@@ -69,7 +69,8 @@ class StepCheckpoints:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    # Where `like` lies: the devices that wrote a checkpoint need not be there any more.
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def _signature(leaf: Any) -> tuple:

@@ -1,14 +1,16 @@
 """The main job: from originals and a key to released images.
 
-`Protection` is the pure part, arrays in and arrays out. `Protection.run` does the three stages, the first two with
-checkpoints in a private folder so that a killed run goes on where it was and ends with the same bytes:
+`Protection` is the pure part, arrays in and arrays out, in three stages, the first two with checkpoints in a private
+folder so that a killed run goes on where it was and ends with the same bytes:
 
 1. trajectory: the authorized network trains on the originals; skipped where its blind set makes matching exact;
 2. perturbation: free noise, or a generator, descends the method's losses; skipped where the method keeps its start;
-3. release: every image gets its feasible perturbation, rounded to 8 bits.
+3. release: every image gets its feasible perturbation, rounded to 8 bits, in bulk and piece by piece.
+
+The first two hold all images on the device. Without them, as by default, few images are in memory at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -23,8 +25,11 @@ from ugejax.authorized.key import Key
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.batches import at_a_time
 from ugejax.checkpoint import StepCheckpoints
+from ugejax.data import Images
+from ugejax.data.stream import pieces
 from ugejax.errors import UserError
 from ugejax.networks import build
+from ugejax.parallel import everywhere, in_bulk
 from ugejax.perturbation.feasible import allowed, feasible
 from ugejax.perturbation.parametrisation import Batch
 from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
@@ -81,8 +86,16 @@ class Protection:
             key.prng("textures"),
         )  # fmt: skip
 
-    def run(self, images: np.ndarray, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> np.ndarray:
-        """Protect images.
+    def run(self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> np.ndarray:
+        """Protect images: all stages; see `learn` for the arguments.
+
+        Returns:
+            The released images, uint8 [N, H, W, C].
+        """
+        return self.release(images, labels, self.learn(images, labels, folder, report))
+
+    def learn(self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> Any:
+        """The first two stages.
 
         Args:
             images: originals, uint8 [N, H, W, C].
@@ -91,12 +104,8 @@ class Protection:
             report: called with the stage's name, how much of it is done, of how much, and figures.
 
         Returns:
-            The released images, uint8 [N, H, W, C].
+            What the perturbation is made from, see `NoiseState`.
         """
-        return self.release(images, labels, self.learn(images, labels, folder, report))
-
-    def learn(self, images: np.ndarray, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> Any:
-        """The first two stages of `run`, with its arguments: what the perturbation is made from, see `NoiseState`."""
         trajectory = None
         if not self.network.view.blind and (self.method.gradient_matching or self.method.undistillation):
             trajectory = self._trajectory(images, labels, folder / "trajectory", report)
@@ -109,7 +118,7 @@ class Protection:
         return record_trajectory(
             make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all"),
             initial_state(network.variables, optimizer),
-            jnp.asarray(images),
+            jnp.asarray(images[:]),
             jnp.asarray(labels),
             recipe,
             self.training_key,
@@ -118,7 +127,7 @@ class Protection:
             report=lambda epoch, epochs, loss: report("trajectory", epoch, epochs, {"loss": loss}),
         )
 
-    def _start(self, images: np.ndarray, labels: np.ndarray) -> jax.Array:
+    def _start(self, images: Images, labels: np.ndarray) -> jax.Array:
         """The class-wise noise from which the perturbation starts, float32 [num_classes, H, W, C]."""
         method, size = self.method, self.method.amplitude * self.method.eps
         if method.start == "misaligned":
@@ -146,7 +155,7 @@ class Protection:
             state = checkpoints.restore(done[-1], state)
         update = make_update(method, self.network, trajectory, modules, optimizers, jnp.asarray(wrong))
         run, count = run_steps(update), max(1, len(images) // method.batch_size)
-        x, y = jnp.asarray(images), jnp.asarray(labels)
+        x, y = everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
         for epoch in range(int(state.step) // count, method.epochs):
             state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
             figures = {name: float(values.mean()) for name, values in losses.items()}
@@ -158,19 +167,35 @@ class Protection:
             report("perturbation", epoch + 1, method.epochs, figures)
         return state.noise
 
-    def release(self, images: np.ndarray, labels: np.ndarray, noise: Any, *, batch_size: int = 500) -> np.ndarray:
-        """Originals uint8 [N, H, W, C] and what `learn` gave to released images, uint8 [N, H, W, C].
+    def release(self, images: Images, labels: np.ndarray, noise: Any, *, batch_size: int | None = None) -> np.ndarray:
+        """The last stage at once; see `released`."""
+        return np.concatenate(list(self.released(images, labels, noise, batch_size=batch_size)))
 
-        A generator takes any images of these classes, and passes once over each. Each image's rounding has a key of
-        its own, from its index, so the result does not depend on the batch size.
+    def released(
+        self, images: Images, labels: np.ndarray, noise: Any, report: Report = lambda *_: None, *,
+        start: int = 0, batch_size: int | None = None,
+    ) -> Iterator[np.ndarray]:  # fmt: skip
+        """The last stage, piece by piece, in bulk on all local devices.
+
+        Args:
+            images: originals, uint8 [N, H, W, C]; for a generator any images of its classes.
+            labels: int32 [N].
+            noise: from `learn`.
+            report: as for `learn`.
+            start: index of the first image.
+            batch_size: images at a time; by default as many as `at_a_time` says.
+
+        Yields:
+            Released images in order, uint8 [n, H, W, C]. Each image's rounding has a key of its own, from its index,
+            so they depend neither on the batch size nor on the number of devices nor on where one began.
         """
         key, method, view = jax.random.fold_in(self.key, 2), self.method, self.network.view
-        how = parametrise(method)
+        how, per_image = parametrise(method), method.parametrisation == "sample-wise"
+        batch_size = at_a_time(images.shape[1:], most=batch_size or len(images))
 
-        @jax.jit
-        def batch(noise, x_u8, y, index):
+        def batch(noise, own, x_u8, index):
             x = decode(x_u8)
-            wanted = how.wanted(noise, Batch(x, y, index))
+            wanted = own if per_image else how.wanted(noise, Batch(x, own, index))
             delta = feasible(wanted, x, view, eps=method.eps, norm=method.norm)
             lower, upper = allowed(x, view, eps=method.eps, norm=method.norm)
             if view.patch is None and view.blind:
@@ -183,9 +208,11 @@ class Protection:
                 keys, x_u8, delta, lower, upper
             )
 
-        released, batch_size = [], at_a_time(images.shape[1:], most=batch_size)
-        for start in range(0, len(images), batch_size):
-            part = slice(start, min(start + batch_size, len(images)))
-            index = jnp.arange(part.start, part.stop)
-            released.append(np.asarray(batch(noise, images[part], labels[part], index)))
-        return np.concatenate(released)
+        # Noise of images' own goes to the devices with the images, everything else once and for all.
+        run = in_bulk(batch, None if per_image else noise, batch_size=batch_size)
+        for part in pieces(len(images), batch_size):
+            if part.stop > start:
+                part = slice(max(start, part.start), part.stop)
+                own = np.asarray(noise[part]) if per_image else labels[part]
+                yield run(own, images[part], np.arange(part.start, part.stop))
+                report("release", part.stop, len(images), {})

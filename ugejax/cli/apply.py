@@ -9,7 +9,7 @@ from rich.console import Console
 from ugejax.authorized import build_authorized, read_key
 from ugejax.cli.protect import check_folders, make_card
 from ugejax.cli.releasing import is_there, publish, source_from
-from ugejax.data import Dataset, load
+from ugejax.data import Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.perturbation.stored import read_generator
 from ugejax.protect import Protection
@@ -31,16 +31,15 @@ def run(arguments: argparse.Namespace) -> int:
     if generator.key_fingerprint != key.fingerprint:
         raise UserError(f"{arguments.generator}: was made with another key than {key_folder}")
     source = source_from(arguments, key.public_seed)
-    splits = load(source)
-    train = splits.train
-    if train.images.shape[1:] != key.image_shape:
+    train = load_stream(source)
+    if train.images.image_shape != key.image_shape:
         height, width, channels = key.image_shape
         resize = f": give --image-size {height}" if height == width and channels == train.images.shape[-1] else ""
         raise UserError(
-            f"{arguments.source}: images are {train.images.shape[1:]}, those of the key {key.image_shape}{resize}"
+            f"{arguments.source}: images are {train.images.image_shape}, those of the key {key.image_shape}{resize}"
         )
     labels = _labels(train, generator.class_names, arguments.source)
-    card = make_card(generator.method, key, source, splits) | {"generator": folder.name}
+    card = make_card(generator.method, key, source, train) | {"generator": folder.name}
     if is_there(arguments, card, console):
         return 0
     job = Protection.by(key, build_authorized(key, key_folder), generator.method)
@@ -48,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _labels(train: Dataset, known: tuple[str, ...], name: str) -> np.ndarray:
+def _labels(train: Streamed, known: tuple[str, ...], name: str) -> np.ndarray:
     """The labels as the generator numbers its classes, by their names."""
     for class_name in train.class_names:
         if class_name not in known:

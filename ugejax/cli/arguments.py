@@ -79,7 +79,12 @@ def build_parser() -> Parser:
     demo.add_argument("--seed", type=natural, default=0, help="seed of the key and of everything else (default 0)")
     _cache(demo)
 
-    protect = commands.add_parser("protect", help="make a release and a key from originals")
+    protect = commands.add_parser(
+        "protect", help="make a release and a key from originals",
+        description="Make a release and a key from originals. An image folder or a TFDS data set is read, protected "
+        "and written piece by piece, so it need not fit into memory; a perturbation that is optimised "
+        "(--perturbation-epochs) and a baseline hold all images.",
+    )  # fmt: skip
     protect.add_argument("source", metavar="SOURCE", help="digits, a TFDS name, an image folder, .npz, or .npy pair")
     protect.add_argument("--out", type=Path, required=True, help="release folder to make")
     protect.add_argument("--key", type=Path, help="key folder: made if it is not there, else used again")

@@ -14,7 +14,7 @@ from ugejax.cli import baseline
 from ugejax.cli.lock import alone_in
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
-from ugejax.data import Source, Splits, load
+from ugejax.data import ImageShards, Source, Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.parametrisation import GeneratorState
@@ -101,9 +101,8 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
     fresh = not (folder / "key.json").exists()
     key = _draft_key(arguments, method) if fresh else _existing_key(arguments, method)
     source = source_from(arguments, key.public_seed if arguments.subset_seed is None else arguments.subset_seed)
-    splits = load(source)
-    train = splits.train
-    shape = tuple(int(side) for side in train.images.shape[1:])
+    train = load_stream(source)
+    shape = train.images.image_shape
     if fresh:
         key = dataclasses.replace(key, image_shape=shape, num_classes=len(train.class_names))
     elif key.image_shape != shape or key.num_classes != len(train.class_names):
@@ -111,7 +110,7 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
             f"--key {folder}: made for {key.num_classes} classes of images {key.image_shape}, {arguments.source} has "
             f"{len(train.class_names)} of {shape}; name a new key folder"
         )
-    card = make_card(method, key, source, splits)
+    card = make_card(method, key, source, train)
     if is_there(arguments, card, console):
         return
     for name in method.surrogates:
@@ -120,16 +119,19 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
     if fresh:
         write_key(folder, key, network.arrays)
 
-    settings = json.dumps(card, sort_keys=True) + hashlib.sha256(train.images.tobytes()).hexdigest()
+    settings = json.dumps(card, sort_keys=True) + train.images.digest
     work = folder / "runs" / hashlib.sha256(settings.encode()).hexdigest()[:16]
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     job, generator = Protection.by(key, network, method), folder / "generators" / work.name
     with alone_in(work):
         with Reporter(console) as reporter:
             noise = job.learn(train.images, train.labels, work, reporter.stage)
-        if isinstance(noise, GeneratorState):
-            write_generator(generator, StoredGenerator(method, train.class_names, key.fingerprint, noise))
-        publish(arguments, job.release(train.images, train.labels, noise), train, card, console)
+            if isinstance(noise, GeneratorState):
+                write_generator(generator, StoredGenerator(method, train.class_names, key.fingerprint, noise))
+            released = ImageShards(work / "released", train.images.shape)
+            released.extend(job.released(train.images, train.labels, noise, reporter.stage, start=released.done))
+        publish(arguments, released, train, card, console)
+        released.remove()
     console.print(f"key {folder}: fingerprint {key.fingerprint}; keep it private")
     if isinstance(noise, GeneratorState):
         console.print(f"generator {generator}: protects new images by `ugejax apply`; as private as the key")
@@ -139,7 +141,7 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
         )
 
 
-def make_card(method: Method, key: Key, source: Source, splits: Splits) -> dict:
+def make_card(method: Method, key: Key, source: Source, train: Streamed) -> dict:
     """What the card of a release says beside what is measured."""
     return {
         "schema": 1,
@@ -158,8 +160,8 @@ def make_card(method: Method, key: Key, source: Source, splits: Splits) -> dict:
         "key_fingerprint": key.fingerprint,
         "key_from_seed": key.from_seed,
         "source": source.to_json(),
-        "n_train": len(splits.train.images),
-        "n_test": 0 if splits.test is None else len(splits.test.images),
+        "n_train": len(train.images),
+        "n_test": train.n_test,
     }
 
 

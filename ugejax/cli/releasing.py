@@ -3,12 +3,12 @@
 import argparse
 import os
 
-import numpy as np
 from rich.console import Console
 
-from ugejax.data import Dataset, Source
+from ugejax.data import Dataset, Images, Source, Streamed
 from ugejax.errors import UserError
-from ugejax.release import read_release, write_release
+from ugejax.release import write_release
+from ugejax.release.read import check_hash, read_card
 
 
 def source_from(arguments: argparse.Namespace, seed: int) -> Source:
@@ -24,20 +24,25 @@ def is_there(arguments: argparse.Namespace, card: dict, console: Console) -> boo
     out = arguments.out
     if not out.exists():
         return False
-    if all(read_release(out).card.get(name) == value for name, value in card.items()):
+    found = read_card(out)
+    for name in ("data.npz", "manifest.csv"):
+        check_hash(out, found, name)
+    if all(found.get(name) == value for name, value in card.items()):
         console.print(f"{out} is this very release already; nothing to do")
         return True
     raise UserError(f"--out {out}: holds another release; name a new folder or remove it")
 
 
-def publish(arguments: argparse.Namespace, released: np.ndarray, train: Dataset, card: dict, console: Console) -> None:
+def publish(
+    arguments: argparse.Namespace, released: Images, train: Dataset | Streamed, card: dict, console: Console
+) -> None:
     """Write the release and say how much its images differ."""
     out = arguments.out
     write_release(
         out, images=released, labels=train.labels, class_names=train.class_names, originals=train.images, card=card,
         save_images=arguments.save_images,
     )  # fmt: skip
-    final = read_release(out).card
+    final = read_card(out)
     console.print(f"release {out}: {len(released)} images, PSNR {final['psnr']['mean']:.1f} dB on average")
 
 

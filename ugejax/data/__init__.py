@@ -1,6 +1,20 @@
 """Labelled image sets: what they are, where they come from, and seeded stratified subsets of them."""
 
-from ugejax.data.dataset import Dataset, Splits, check_dataset, stratified_subset
-from ugejax.data.sources import Source, load, load_all
+from ugejax.data.dataset import Dataset, Splits, Streamed, check_dataset, stratified_subset
+from ugejax.data.shards import ImageShards
+from ugejax.data.sources import Source, load, load_all, load_stream
+from ugejax.data.stream import Images
 
-__all__ = ["Dataset", "Source", "Splits", "check_dataset", "load", "load_all", "stratified_subset"]
+__all__ = [
+    "Dataset",
+    "ImageShards",
+    "Images",
+    "Source",
+    "Splits",
+    "Streamed",
+    "check_dataset",
+    "load",
+    "load_all",
+    "load_stream",
+    "stratified_subset",
+]

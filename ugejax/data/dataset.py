@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
 
 
@@ -39,6 +40,23 @@ class Splits:
     n_available: int
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Streamed:
+    """The train images of a source, to be read piece by piece.
+
+    Attributes:
+      images: uint8 [N, H, W, C].
+      labels: int32 [N], each in [0, len(class_names)).
+      class_names: one name per label.
+      n_test: number of the source's test images, 0 where it has none.
+    """
+
+    images: ImageStream
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    n_test: int
+
+
 def check_dataset(dataset: Dataset, where: str) -> None:
     """Refuses a data set that no classifier could be trained on.
 
@@ -51,12 +69,16 @@ def check_dataset(dataset: Dataset, where: str) -> None:
         image or not all in range; there are fewer than two classes, a class name is empty or occurs twice; or a class
         has no image.
     """
-    images = dataset.images
+    check_images(dataset.images, where)
+    check_labels(dataset.labels, dataset.class_names, n_images=len(dataset.images), where=where)
+
+
+def check_images(images: Images, where: str) -> None:
+    """The part of `check_dataset` that needs no labels: type and shape of the images."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise UserError(
             f"{where}: images must be uint8 [N, H, W, 1 or 3], not empty, but are {images.dtype} {list(images.shape)}"
         )
-    check_labels(dataset.labels, dataset.class_names, n_images=len(images), where=where)
 
 
 def check_labels(labels: np.ndarray, class_names: tuple[str, ...], *, n_images: int, where: str) -> None:

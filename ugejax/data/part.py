@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ugejax.data.dataset import Dataset, check_dataset, check_labels, stratified_subset
+from ugejax.data.stream import ImageStream, open_stream
 from ugejax.errors import UserError
 
 
@@ -43,3 +44,7 @@ class Part:
         dataset = Dataset(self.read(indices), self.labels[indices], self.class_names)
         check_dataset(dataset, self.where)
         return dataset
+
+    def stream(self, indices: np.ndarray) -> ImageStream:
+        """The images at these ascending indices, checked, to be read piece by piece."""
+        return open_stream(self.where, self.read, indices)

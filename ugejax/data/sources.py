@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from ugejax.data.arrays import open_npy_pair, open_npz, part_of_arrays
-from ugejax.data.dataset import Dataset, Splits
+from ugejax.data.dataset import Dataset, Splits, Streamed
 from ugejax.data.folder import open_folder
 from ugejax.data.part import Part
 from ugejax.data.tfds_source import open_tfds
@@ -85,26 +85,49 @@ def load(source: Source) -> Splits:
     Raises:
       UserError: the source is not there, damaged or not fit for use; the message names the file and what to do.
     """
+    train, indices, test, test_indices = _parts(source)
+    images, n_available = train.dataset(indices), len(train.labels)
+    if test is None:
+        return Splits(images, None, indices, n_available)
+    return Splits(*_same_channels(images, test.dataset(test_indices)), indices, n_available)
+
+
+def load_stream(source: Source) -> Streamed:
+    """Opens the train images of a source to be read piece by piece; they are those that `load` gives.
+
+    Every image, train or test, is decoded once here, so that nothing begins with a damaged set.
+
+    Raises:
+      UserError: as for `load`.
+    """
+    train, indices, test, test_indices = _parts(source)
+    images, n_test = train.stream(indices), 0
+    if test is not None:
+        beside = test.stream(test_indices)
+        _check_sizes(images.image_shape, beside.image_shape)
+        channels, n_test = max(images.image_shape[2], beside.image_shape[2]), len(beside)
+        images = dataclasses.replace(images, image_shape=(*images.image_shape[:2], channels))
+    return Streamed(images, train.labels[indices], train.class_names, n_test)
+
+
+def _parts(source: Source) -> tuple[Part, np.ndarray, Part | None, np.ndarray]:
+    """The parts of train and test images, and the indices of what is taken of each."""
     train, test = _open(source)
     train.check()
-    n_available = len(train.labels)
     if test is not None:
         test.check()
         indices = train.subset(source.n_train, source.seed)
-        sets = _same_channels(train.dataset(indices), test.dataset(test.subset(source.n_test, source.seed)))
-        return Splits(*sets, indices, n_available)
+        return train, indices, test, test.subset(source.n_test, source.seed)
     n_test = _held_out(source, train)
     if n_test is None:
-        indices = train.subset(source.n_train, source.seed)
-        return Splits(train.dataset(indices), None, indices, n_available)
+        return train, train.subset(source.n_train, source.seed), None, np.arange(0)
     test_indices = train.subset(n_test, source.seed)
-    rest = np.setdiff1d(np.arange(n_available), test_indices, assume_unique=True)
+    rest = np.setdiff1d(np.arange(len(train.labels)), test_indices, assume_unique=True)
     remaining = dataclasses.replace(
         train, where=f"{train.where} without its {n_test} test images", labels=train.labels[rest]
     )
     remaining.check()
-    indices = rest[remaining.subset(source.n_train, source.seed)]
-    return Splits(*_same_channels(train.dataset(indices), train.dataset(test_indices)), indices, n_available)
+    return train, rest[remaining.subset(source.n_train, source.seed)], train, test_indices
 
 
 def load_all(source: Source) -> Dataset:
@@ -167,12 +190,15 @@ def _same_channels(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
         s if s.images.shape[-1] == channels else dataclasses.replace(s, images=np.repeat(s.images, channels, axis=-1))
         for s in (train, test)
     )
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise UserError(
-            f"train and test images differ in size ({train.images.shape[1:3]} and {test.images.shape[1:3]}): "
-            "give an image size to resize all"
-        )
+    _check_sizes(train.images.shape[1:], test.images.shape[1:])
     return train, test
+
+
+def _check_sizes(train: tuple[int, ...], test: tuple[int, ...]) -> None:
+    if train[:2] != test[:2]:
+        raise UserError(
+            f"train and test images differ in size ({train[:2]} and {test[:2]}): give an image size to resize all"
+        )
 
 
 def _path(name: str) -> Path:

@@ -177,9 +177,9 @@ def _environment() -> str:
     root = Path(__file__).parent.parent
     code = hashlib.sha256()
     hooks = ("countermeasures/adversarial.py", "countermeasures/dp_sgd.py")
-    for part in ("networks", "training", "transforms", *hooks, "evaluation/trial.py"):
+    for part in ("networks", "training", "transforms", "parallel.py", *hooks, "evaluation/trial.py"):
         path = root / part
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             code.update(file.read_bytes())
     versions = " ".join(f"{library.__name__} {library.__version__}" for library in (flax, jax, optax))
-    return f"{code.hexdigest()} {versions} {jax.default_backend()} {jax.devices()[0].device_kind}"
+    return f"{code.hexdigest()} {versions} {jax.default_backend()} {jax.device_count()} {jax.devices()[0].device_kind}"

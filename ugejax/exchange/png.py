@@ -77,7 +77,7 @@ def _write(path: Path, exported: Exported) -> None:
     path.mkdir()
     write_images(path / "data", exported.images)
     with synced(path / "manifest.csv") as file:
-        file.write(manifest(exported.images, exported.labels, exported.class_names))
+        file.writelines(manifest(exported.images, exported.labels, exported.class_names))
 
 
 PNG = Form(_read, _write, "folder of 0.png, 1.png, ...: APBench, TAP, AR, ISS")

@@ -8,6 +8,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from ugejax.data.stream import Images, pieces
+
 
 def class_stripes(
     key: jax.Array, num_classes: int, shape: tuple[int, int, int], *, amplitude: float, period: int
@@ -55,9 +57,14 @@ def _square_wave(size: int, period: int) -> np.ndarray:
     return np.where(np.cos(phase) > -1e-9, 1, -1).astype(np.int8)
 
 
-def class_means(images: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+def class_means(images: Images, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Mean image of each class, float64 [num_classes, H, W, C] in [0, 1], of uint8 images [N, H, W, C]."""
-    return np.stack([images[labels == label].mean(axis=0, dtype=np.float64) / 255 for label in range(num_classes)])
+    sums = np.zeros((num_classes, *images.shape[1:]))
+    for part in pieces(len(images)):
+        x, y = images[part], labels[part]
+        for label in np.unique(y):
+            sums[label] += x[y == label].sum(axis=0)  # whole numbers, hence exact in any order
+    return sums / np.bincount(labels, minlength=num_classes).reshape(-1, 1, 1, 1) / 255
 
 
 def nearest_wrong_class(means: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from ugejax.losses import (
     targeted_error_maximising,
     undistillation,
 )
+from ugejax.parallel import spread
 from ugejax.perturbation.feasible import feasible
 from ugejax.perturbation.parametrisation import Batch, ClassWise, Generated, Parametrisation, SampleWise
 from ugejax.training.step import TrainState, decode
@@ -203,7 +204,7 @@ def make_update(
         size = min(method.batch_size, order.shape[0])
         position = state.step % max(1, order.shape[0] // size) * size
         index = jax.lax.dynamic_slice(order, (position,), (size,))
-        x, y = decode(images[index]), labels[index]
+        x, y = spread((decode(images[index]), labels[index]))
         shares = jax.nn.one_hot(y, wrong.shape[0])
         keys = jax.random.split(jax.random.fold_in(key, state.step), 4)
         snapshot_key, transform_key, train_key, dropout_key = keys

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from ugejax.batches import at_a_time
+from ugejax.data.stream import Images, pieces
 
 # Images worked on at a time, or fewer large ones.
 _CHUNK = 256
@@ -46,7 +47,7 @@ class Quality:
         }
 
 
-def measure_quality(images: np.ndarray, originals: np.ndarray) -> Quality:
+def measure_quality(images: Images, originals: Images) -> Quality:
     """Compares released images with their originals.
 
     SSIM is that of Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), with
@@ -66,7 +67,7 @@ def measure_quality(images: np.ndarray, originals: np.ndarray) -> Quality:
             f"and {originals.dtype} {originals.shape}"
         )
     size = at_a_time(images.shape[1:], most=_CHUNK)
-    chunks = [_measure(images[i : i + size], originals[i : i + size]) for i in range(0, len(images), size)]
+    chunks = [_measure(images[part], originals[part]) for part in pieces(len(images), size)]
     return Quality(*(np.concatenate(figures) for figures in zip(*chunks, strict=True)))
 
 

@@ -137,7 +137,13 @@ def check_hash(folder: Path, card: dict[str, Any], name: str) -> None:
     expected = hashes.get(name) if isinstance(hashes, dict) else None
     if not isinstance(expected, str):
         raise UserError(f"{folder / 'card.json'}: no sha256 of {name}; get the release again")
-    if hashlib.sha256(_read(folder / name)).hexdigest() != expected:
+    _check_plain(folder / name)
+    try:
+        with open(folder / name, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{folder / name}: cannot be read ({error.strerror or error})") from error
+    if found != expected:
         raise UserError(f"{folder / name}: changed since the release was written (sha256); get the release again")
 
 

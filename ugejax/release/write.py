@@ -1,4 +1,4 @@
-"""Writing a release: whole or not at all, the same bytes for the same content."""
+"""Writing a release: whole or not at all, piece by piece, the same bytes for the same content."""
 
 import csv
 import hashlib
@@ -6,14 +6,17 @@ import importlib.metadata
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ugejax.data import Dataset, check_dataset
+from ugejax.data import Images
+from ugejax.data.dataset import check_images, check_labels
+from ugejax.data.stream import pieces
 from ugejax.errors import UserError
 from ugejax.release.quality import measure_quality
 from ugejax.whole import synced, whole
@@ -24,10 +27,10 @@ MANIFEST_COLUMNS = ("index", "label", "class_name", "sha256")
 def write_release(
     path: str | os.PathLike[str],
     *,
-    images: np.ndarray,
+    images: Images,
     labels: np.ndarray,
     class_names: Sequence[str],
-    originals: np.ndarray,
+    originals: Images,
     card: Mapping[str, Any],
     save_images: bool = False,
 ) -> None:
@@ -35,7 +38,8 @@ def write_release(
 
     It holds `data.npz` (uint8 `data` [N, H, W, C], int32 `targets` [N], not compressed), `manifest.csv` (index, label,
     class_name, sha256 of the pixel bytes), `card.json` and, on request, `images/<index>.png`. It appears whole or not
-    at all, see `whole`. No file holds a time, so equal content gives equal bytes.
+    at all, see `whole`. No file holds a time, so equal content gives equal bytes. Few images are in memory at a time,
+    whatever their number.
 
     Args:
       path: the folder to make; it must not exist, its parents need not.
@@ -53,8 +57,8 @@ def write_release(
       ValueError: the card is not strict JSON or has one of the fields that are added.
     """
     target = Path(path)
-    images, labels, originals = np.asarray(images), np.asarray(labels), np.asarray(originals)
-    check_dataset(Dataset(images, labels, tuple(class_names)), "the release")
+    check_images(images, "the release")
+    check_labels(labels, tuple(class_names), n_images=len(images), where="the release")
     if originals.shape != images.shape or originals.dtype != np.uint8:
         raise UserError(
             f"the release: originals must be uint8 {list(images.shape)}, not {originals.dtype} {list(originals.shape)}"
@@ -74,46 +78,62 @@ def write_release(
     with whole(target) as partial:
         partial.mkdir()
         hashes = {
-            "data.npz": _write(partial / "data.npz", _npz(images, labels)),
+            "data.npz": _write_npz(partial / "data.npz", images, labels),
             "manifest.csv": _write(partial / "manifest.csv", manifest(images, labels, class_names)),
         }
         if save_images:
             write_images(partial / "images", images)
-        _write(partial / "card.json", _to_json({**card, **added, "sha256": hashes}).encode())
+        _write(partial / "card.json", [_to_json({**card, **added, "sha256": hashes}).encode()])
 
 
-def _npz(images: np.ndarray, labels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
+def _write_npz(path: Path, images: Images, labels: np.ndarray) -> str:
+    """What `np.savez(path, data=images, targets=labels)` writes, to the byte; returns its SHA-256."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(images.shape)}
     # The archive's members carry 1980-01-01 as their time, whatever the clock says.
-    np.savez(buffer, data=np.ascontiguousarray(images), targets=labels)
-    return buffer.getvalue()
+    with synced(path) as file, zipfile.ZipFile(file, "w") as archive:
+        with archive.open("data.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            for part in pieces(len(images)):
+                member.write(images[part].tobytes())
+        with archive.open("targets.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, labels, allow_pickle=False)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def manifest(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> bytes:
-    """The table `manifest.csv`: index, label, class name and SHA-256 of the pixel bytes of every image."""
+def manifest(images: Images, labels: np.ndarray, class_names: Sequence[str]) -> Iterator[bytes]:
+    """The table `manifest.csv`: index, label, class name and SHA-256 of the pixel bytes of every image; in pieces."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(MANIFEST_COLUMNS)
-    for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        writer.writerow((index, label, class_names[label], hashlib.sha256(image.tobytes()).hexdigest()))
-    return text.getvalue().encode()
+    for part in pieces(len(images)):
+        for index, image in enumerate(images[part], part.start):
+            label = int(labels[index])
+            writer.writerow((index, label, class_names[label], hashlib.sha256(image.tobytes()).hexdigest()))
+        yield text.getvalue().encode()
+        text.seek(0)
+        text.truncate()
 
 
-def write_images(folder: Path, images: np.ndarray) -> None:
+def write_images(folder: Path, images: Images) -> None:
     """Writes uint8 images [N, H, W, C] as `<index>.png` into a new folder."""
     folder.mkdir()
-    for index, image in enumerate(images):
-        encoded = io.BytesIO()
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(encoded, "PNG")
-        (folder / f"{index}.png").write_bytes(encoded.getvalue())
+    for part in pieces(len(images)):
+        for index, image in enumerate(images[part], part.start):
+            encoded = io.BytesIO()
+            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(encoded, "PNG")
+            (folder / f"{index}.png").write_bytes(encoded.getvalue())
     # Once for all: a flush for each of 50,000 small files takes minutes.
     os.sync()
 
 
-def _write(path: Path, content: bytes) -> str:
+def _write(path: Path, content: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
     with synced(path) as file:
-        file.write(content)
-    return hashlib.sha256(content).hexdigest()
+        for piece in content:
+            file.write(piece)
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _to_json(card: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from ugejax.batches import at_a_time
+from ugejax.parallel import everywhere, over_devices, spread
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState, decode
 
@@ -29,26 +30,30 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
     On an accelerator `lax.scan` saves a dispatch a step. On a CPU a scan over convolutions is several times slower than
     a Python loop over the compiled step (jax issue 12868), so the loop is chosen by backend; both give the same
     numbers. The state's buffers are donated. Of a `jax.tree_util.Partial` the bound arrays are given to the compiled
-    program; those that a function closes over would be constants in it.
+    program; those that a function closes over would be constants in it. With several devices each batch is spread over
+    them.
     """
     step = step if isinstance(step, Partial) else Partial(step)
     if jax.default_backend() == "cpu":
         compiled = jax.jit(lambda step, *arguments: step(*arguments), donate_argnums=1)
 
-        def loop(state, images, labels, order, key, count):
+        def loop(step, state, images, labels, order, key, count):
             losses = []
             for _ in range(count):
                 state, loss = compiled(step, state, images, labels, order, key)
                 losses.append(loss)
             return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
+    else:
 
-        return loop
+        @functools.partial(jax.jit, static_argnames="count", donate_argnums=1)
+        def loop(step, state, images, labels, order, key, count):
+            return jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count)
 
-    @functools.partial(jax.jit, static_argnames="count", donate_argnums=1)
-    def scan(step, state, images, labels, order, key, count):
-        return jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count)
+    def run(state, images, labels, order, key, count):
+        with over_devices():
+            return loop(*everywhere((step, state, images, labels, order, key)), count)
 
-    return functools.partial(scan, step)
+    return run
 
 
 def epoch_order(key: jax.Array, epoch: int, n: int) -> jax.Array:
@@ -81,6 +86,7 @@ def fit(
     run, count = run_steps(step), recipe.steps_per_epoch(len(images))
     order_key, step_key = jax.random.split(key)
     state = jax.tree.map(jnp.array, state)  # the caller's buffers stay his: the loop donates its own
+    images, labels = everywhere((images, labels))
     for epoch in range(int(state.step) // count, recipe.epochs):
         order = epoch_order(order_key, epoch, len(images))
         state, losses = run(state, images, labels, order, step_key, count)
@@ -90,7 +96,7 @@ def fit(
 
 @functools.cache
 def _predictor(module: Any) -> Callable[..., jax.Array]:
-    return jax.jit(lambda variables, x: module.apply(variables, decode(x), train=False).argmax(axis=-1))
+    return jax.jit(lambda variables, x: module.apply(variables, spread(decode(x)), train=False).argmax(axis=-1))
 
 
 def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_size: int = 500) -> float:
@@ -100,5 +106,6 @@ def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_siz
         x, y = images[start : start + batch_size], np.asarray(labels[start : start + batch_size])
         if len(x) < batch_size and start:  # one compiled shape: fill the last batch up, count its own images only
             x = jnp.concatenate([x, jnp.zeros((batch_size - len(x), *x.shape[1:]), x.dtype)])
-        correct += int((np.asarray(predict(variables, x))[: len(y)] == y).sum())
+        with over_devices():
+            correct += int((np.asarray(predict(variables, x))[: len(y)] == y).sum())
     return correct / len(images)

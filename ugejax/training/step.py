@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ugejax.parallel import spread
 from ugejax.training.recipe import Recipe
 from ugejax.transforms import compose
 
@@ -99,6 +100,8 @@ def make_train_step(
         position = state.step % recipe.steps_per_epoch(order.shape[0]) * size
         batch = jax.lax.dynamic_slice(order, (position,), (size,))
         x, y = decode(images[batch]), labels[batch]
+        if aggregate is None:  # what takes its examples one after the other has no use for several devices
+            x, y = spread((x, y))
         if y.ndim == 1:
             y = jax.nn.one_hot(y, module.num_classes)
         keys = jax.random.split(jax.random.fold_in(key, state.step), 4)

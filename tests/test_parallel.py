@@ -1,0 +1,114 @@
+"""Several devices give the numbers of one: on four forced CPU devices, in a process of its own."""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from ugejax.authorized.network import AuthorizedNetwork
+from ugejax.authorized.view import IdentityView
+from ugejax.parallel import in_bulk
+from ugejax.perturbation.update import Method, NoiseState, make_update
+from ugejax.protect import Protection
+from ugejax.training import Recipe, fit, initial_state, make_train_step
+from ugejax.training.loop import accuracy, run_steps
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
+LABELS = np.arange(50, dtype=np.int32) % 3
+
+
+def test_any_number_of_devices_gives_the_numbers_of_one():
+    # Machine code need not be quick here: compiling it is most of the time.
+    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_ragged_batch_is_filled_up_and_the_filling_taken_out():
+    shapes = []
+
+    def halved(shared, x, index):
+        shapes.append(x.shape)
+        return x * shared + index[:, None]
+
+    run = in_bulk(halved, jnp.float32(0.5), batch_size=8)
+    for n in (8, 3, 1):
+        x = np.arange(2.0 * n, dtype=np.float32).reshape(n, 2)
+        np.testing.assert_array_equal(run(x, np.arange(n)), x / 2 + np.arange(n)[:, None])
+    assert len(shapes) == 1  # one program for all of them
+
+
+class Normalised(nn.Module):
+    """A convolution, batch norm, which mixes the examples of a batch, and a linear head."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, name="norm")(nn.Conv(4, (3, 3), strides=2)(x)))
+        return nn.Dense(self.num_classes, name="head")(x.reshape(x.shape[0], -1))
+
+
+def released() -> np.ndarray:
+    """50 images in batches of 8, every value rounded at random by its image's index."""
+    method = Method(parametrisation="sample-wise", epochs=1)
+    network = AuthorizedNetwork(IdentityView(), None, {}, "all")
+    job = Protection(method, network, Recipe(), 3, *(jax.random.key(i) for i in range(3)))
+    return job.release(IMAGES, LABELS, 0.03 * jax.random.normal(jax.random.key(1), IMAGES.shape), batch_size=8)
+
+
+def trained() -> tuple[Any, float]:
+    """Weights and statistics after two epochs in batches of 15, which two and four devices cannot share equally."""
+    recipe = Recipe("sgd", 0.05, 5e-4, 2, 15, ("mixup",))
+    optimizer, module = recipe.build_optimizer(50), Normalised()
+    state = initial_state(module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
+    step = make_train_step(module, optimizer, recipe)
+    after = fit(step, state, jnp.asarray(IMAGES), jnp.asarray(LABELS), recipe, jax.random.key(1))
+    return after.variables, accuracy(module, after.variables, IMAGES, LABELS, batch_size=30)
+
+
+def updated() -> tuple[jax.Array, Any, dict[str, jax.Array]]:
+    """Noise, surrogate and losses after two updates in batches of 15."""
+    method = Method(parametrisation="sample-wise", batch_size=15, transforms=("mixup",))
+    module, optimizer = Normalised(), optax.sgd(0.05)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    network = AuthorizedNetwork(IdentityView(), module, variables, "all")
+    trajectory = jax.tree.map(lambda leaf: leaf[None], variables)
+    update = make_update(method, network, trajectory, [module], [optimizer], jnp.array([1, 2, 0]))
+    start = np.random.default_rng(1).uniform(-0.03, 0.03, IMAGES.shape).astype(np.float32)
+    state = NoiseState(jnp.zeros((), jnp.int32), jnp.array(start), (initial_state(variables, optimizer),))
+    x, y, order = jnp.asarray(IMAGES), jnp.asarray(LABELS), jax.random.permutation(jax.random.key(4), 50)
+    state, losses = run_steps(update)(state, x, y, order, jax.random.key(5), 2)
+    assert np.abs(state.noise - start).max() > 0.002
+    return state.noise, state.surrogates[0].variables, losses
+
+
+def on_one_to_four_devices(of: Callable[[], Any]) -> Iterator[Any]:
+    """Results on the first device, on the first two and so on."""
+    devices = jax.devices()
+    for count in range(1, 5):
+        jax.devices = jax.local_devices = lambda count=count: devices[:count]
+        jax.device_count = lambda count=count: count
+        yield jax.tree.map(np.asarray, of())
+    jax.devices = jax.local_devices = lambda: devices
+
+
+def main() -> None:
+    assert jax.device_count() == 4
+    for of, atol in ((released, 0), (trained, 1e-6), (updated, 1e-6)):
+        one, *several = on_one_to_four_devices(of)
+        for result in several:
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=atol), result, one)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Sets that need not fit into memory: read, protected and written piece by piece, with the bytes of the whole."""
+
+import functools
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from release_examples import make_arguments
+
+from ugejax import protect as job_module
+from ugejax.cli import main
+from ugejax.cli import protect as protect_module
+from ugejax.data import ImageShards, Source, folder, load, load_stream, shards, stream
+from ugejax.errors import UserError
+from ugejax.release import quality, write_release
+from ugejax.release import write as write_module
+
+
+def write_folder(root: Path, *, n: int = 24, size: int = 8, colour: tuple[int, ...] = ()) -> Path:
+    """n images of three classes; grey, but for those of which the number is in `colour`."""
+    pixels = np.random.default_rng(0).integers(0, 256, (n, size, size, 3), np.uint8)
+    for index, image in enumerate(pixels):
+        path = root / "abc"[index * 3 // n] / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image if index in colour else image[..., 0]).save(path)
+    return root
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Two images at a time wherever something is done piece by piece."""
+    two = functools.partial(stream.pieces, size=2)
+    for module in (stream, write_module, quality):
+        monkeypatch.setattr(module, "pieces", two)
+
+
+@pytest.mark.parametrize("colour", [(), (0,), (23,), (22, 3)])
+@pytest.mark.parametrize("n_test", [None, 3])
+def test_a_stream_has_the_images_of_the_loaded_set(tmp_path, small_pieces, colour, n_test):
+    source = Source(str(write_folder(tmp_path, colour=colour)), n_train=14, n_test=n_test, seed=1)
+    loaded, opened = load(source), load_stream(source)
+    assert opened.images.shape == loaded.train.images.shape
+    np.testing.assert_array_equal(opened.images[:], loaded.train.images)
+    np.testing.assert_array_equal(opened.images[3:9], loaded.train.images[3:9])
+    np.testing.assert_array_equal(opened.images[np.array([2, 5, 13])], loaded.train.images[[2, 5, 13]])
+    np.testing.assert_array_equal(opened.labels, loaded.train.labels)
+    assert opened.class_names == loaded.train.class_names
+    assert opened.n_test == (n_test or 0)
+
+
+def test_the_digest_of_a_stream_tells_sets_apart(tmp_path, small_pieces):
+    source = Source(str(write_folder(tmp_path)))
+    digest = load_stream(source).images.digest
+    assert load_stream(source).images.digest == digest
+    Image.new("L", (8, 8)).save(tmp_path / "c" / "20.png")
+    assert load_stream(source).images.digest != digest
+
+
+def test_what_only_a_late_image_has_wrong_is_found_before_anything_is_written(tmp_path, small_pieces, capsys):
+    source = write_folder(tmp_path / "source")
+    command = ["protect", str(source), "--out", str(tmp_path / "out"), "--key", str(tmp_path / "key")]
+    Image.new("L", (9, 8)).save(source / "c" / "23.png")
+    assert main(command) == 2
+    assert "23.png is 9 x 8, but" in capsys.readouterr().err
+    (source / "c" / "23.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert main(command) == 2
+    assert "23.png: not a whole PNG" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_images_that_change_while_they_are_read_are_refused(tmp_path):
+    source = write_folder(tmp_path)
+    opened = load_stream(Source(str(source))).images
+    Image.new("RGB", (8, 8)).save(source / "a" / "00.png")
+    with pytest.raises(UserError, match="changed while they were read"):
+        opened[:4]
+
+
+def test_shards_hold_what_was_written_in_batches_of_any_size(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8)
+
+    def opened() -> ImageShards:
+        return ImageShards(tmp_path / "shards", images.shape, shard_bytes=5 * 48)
+
+    held = opened()
+    held.extend(images[start : start + 3] for start in range(0, 12, 3))
+    assert held.done == 12
+    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["000000000000.u8", "000000000006.u8"]
+
+    def killed():
+        yield images[12:13]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        held.extend(killed())
+    held = opened()
+    assert held.done == 12
+    held.extend([images[12:14], images[14:20]])
+    assert opened().done == len(held) == 20
+    for part in (slice(None), slice(5, 7), slice(0, 6), slice(11, 19), slice(19, 40)):
+        np.testing.assert_array_equal(held[part], images[part])
+    held.remove()
+    assert not (tmp_path / "shards").exists()
+
+
+def test_a_release_written_piece_by_piece_has_the_bytes_of_numpys_archive(tmp_path, small_pieces):
+    arguments = make_arguments()
+    images = ImageShards(tmp_path / "files", arguments["images"].shape, shard_bytes=1)
+    images.extend(arguments["images"][i : i + 1] for i in range(6))
+    for name, changes in (("arrays", {}), ("shards", {"images": images})):
+        write_release(tmp_path / name, **{**arguments, **changes}, save_images=True)
+    buffer = io.BytesIO()
+    np.savez(buffer, data=arguments["images"], targets=arguments["labels"])
+    assert (tmp_path / "shards" / "data.npz").read_bytes() == buffer.getvalue()
+    for path in (tmp_path / "arrays").rglob("*.*"):
+        assert (tmp_path / "shards" / path.relative_to(tmp_path / "arrays")).read_bytes() == path.read_bytes()
+
+
+def test_protect_holds_few_images_goes_on_from_whole_shards_and_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    source = write_folder(tmp_path / "source")
+
+    def command(name: str) -> list[str]:
+        return [
+            "protect", str(source), "--out", str(tmp_path / name), "--key", str(tmp_path / f"key-{name}"),
+            "--seed", "0", "--network", "mlp",
+        ]  # fmt: skip
+
+    assert main(command("whole")) == 0
+    asked = []
+    decode = folder.decode_images
+
+    def counted(n, *arguments, **options):
+        asked.append(n)
+        return decode(n, *arguments, **options)
+
+    monkeypatch.setattr(folder, "decode_images", counted)
+    for module in (stream, write_module, quality):
+        monkeypatch.setattr(module, "pieces", functools.partial(stream.pieces, size=5))
+    monkeypatch.setattr(job_module, "_BATCH_BYTES", 4 * 64)
+    monkeypatch.setattr(protect_module, "ImageShards", functools.partial(ImageShards, shard_bytes=8 * 64))
+    write = shards.synced
+    written = []
+
+    def cut_off(path):
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        return write(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "synced", cut_off)
+        assert main(command("cut")) == 130
+    (first,) = (tmp_path / "key-cut" / "runs").glob("*/released/*.u8")
+    assert not (tmp_path / "cut").exists()
+    asked.clear()
+    assert main(command("cut")) == 0
+    assert max(asked) <= 6
+    # All for the check before, each of its five pieces with the first image, and for the figures after; and to be
+    # released only what the first shard does not hold.
+    assert sum(asked) == (24 + 5) + (24 - 8) + 24
+    assert not first.parent.exists()
+    for file in ("data.npz", "card.json", "manifest.csv"):
+        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

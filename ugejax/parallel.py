@@ -1,0 +1,70 @@
+"""Several devices: bulk work on images by `jax.pmap`, and the mesh over which the batches of a training are spread.
+
+On one device both do nothing. On several the numbers are those of one, but for the order in which sums are taken:
+bulk work treats every image by itself, and a batch that is spread remains one batch (its batch norm, its mixing of
+images, its random numbers), of which every device computes a part.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+_AXIS = "data"
+
+
+def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int) -> Callable[..., np.ndarray]:
+    """A function of images, each by itself, on all local devices at once.
+
+    Args:
+        function: function(shared, *arrays [B, ...]) -> [B, ...], pure; no row may depend on another one or on B.
+        shared: pytree of arrays that every device has a copy of.
+        batch_size: rows at a time, over all devices together.
+
+    Returns:
+        run(*arrays [n, ...]) -> [n, ...] for n from 1 to batch_size. A ragged batch is filled up with its last row,
+        and a mask takes the filling out again, so that one program serves all.
+    """
+    devices = jax.local_devices()
+    each = -(-batch_size // len(devices))
+    mapped = jax.pmap(function, devices=devices)
+    copies = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)(np.arange(len(devices)), shared)
+
+    def run(*arrays: np.ndarray) -> np.ndarray:
+        rows = np.arange(each * len(devices))
+        real = rows < len(arrays[0])
+        filled = np.minimum(rows, len(arrays[0]) - 1)
+        parts = (np.asarray(array)[filled].reshape(len(devices), each, *array.shape[1:]) for array in arrays)
+        result = np.asarray(mapped(copies, *parts))
+        return result.reshape(-1, *result.shape[2:])[real]
+
+    return run
+
+
+def spread(batch: Any) -> Any:
+    """A batch, a pytree of arrays [B, ...], with B shared out among the devices of `over_devices`.
+
+    For use in a function that is traced; anywhere else than in `over_devices` the batch is left alone. B need not be a
+    multiple of the number of devices.
+    """
+    if _AXIS not in jax.sharding.get_abstract_mesh().axis_names:
+        return batch
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, PartitionSpec(_AXIS)), batch)
+
+
+def over_devices() -> contextlib.AbstractContextManager[Any]:
+    """In this context `spread` spreads over all devices; with one device it changes nothing."""
+    return jax.set_mesh(_mesh()) if jax.device_count() > 1 else contextlib.nullcontext()
+
+
+def everywhere(tree: Any) -> Any:
+    """Arrays of which every device has a copy; with one device they are left alone."""
+    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec())) if jax.device_count() > 1 else tree
+
+
+def _mesh() -> Mesh:
+    # Auto: jax.make_mesh would have explicit axes, by which every operation on a batch has to name its sharding.
+    return jax.make_mesh((jax.device_count(),), (_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices())
