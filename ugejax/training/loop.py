@@ -34,24 +34,24 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
     them.
     """
     step = step if isinstance(step, Partial) else Partial(step)
-    if jax.default_backend() == "cpu":
-        compiled = jax.jit(lambda step, *arguments: step(*arguments), donate_argnums=1)
+    compiled = jax.jit(lambda step, *arguments: step(*arguments), donate_argnums=1)
 
-        def loop(step, state, images, labels, order, key, count):
-            losses = []
-            for _ in range(count):
-                state, loss = compiled(step, state, images, labels, order, key)
-                losses.append(loss)
-            return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
-    else:
+    def loop(step, state, images, labels, order, key, count):
+        losses = []
+        for _ in range(count):
+            state, loss = compiled(step, state, images, labels, order, key)
+            losses.append(loss)
+        return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
 
-        @functools.partial(jax.jit, static_argnames="count", donate_argnums=1)
-        def loop(step, state, images, labels, order, key, count):
-            return jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count)
+    @functools.partial(jax.jit, static_argnames="count", donate_argnums=1)
+    def scan(step, state, images, labels, order, key, count):
+        return jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count)
+
+    chosen = loop if jax.default_backend() == "cpu" else scan
 
     def run(state, images, labels, order, key, count):
         with over_devices():
-            return loop(*everywhere((step, state, images, labels, order, key)), count)
+            return chosen(*everywhere((step, state, images, labels, order, key)), count)
 
     return run
 
