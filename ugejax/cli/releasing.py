@@ -44,7 +44,13 @@ def publish(arguments: argparse.Namespace, released: np.ndarray, train: Dataset,
         save_images=arguments.save_images,
     )  # fmt: skip
     final = read_release(out).card
-    console.print(f"release {out}: {len(released)} images, PSNR {final['psnr']['mean']:.1f} dB on average")
+    console.print(f"release {out}: {len(released)} images, {describe_psnr(final)}")
+
+
+def describe_psnr(card: dict) -> str:
+    """How far images are from their originals, for people."""
+    mean = card["psnr"]["mean"]
+    return "all of them as they were" if mean is None else f"PSNR {mean:.1f} dB on average"
 
 
 def _absolute(name: str) -> str:
