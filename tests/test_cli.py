@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -150,7 +151,16 @@ def test_evaluate_and_report(made, tmp_path, capsys):
     for name in ("images.png", "accuracy.png"):
         assert (out / name).read_bytes().startswith(PNG)
     assert main(["report", str(out)]) == 0
-    assert capsys.readouterr().out == table
+    said = f"{out}/report.html: open it in a browser; report.md beside it says the same as text\n"
+    assert capsys.readouterr().out == table + said
+    key = json.loads((made / "key-R" / "key.json").read_text())
+    with np.load(out / "evidence.npz") as evidence:
+        assert [str(title) for title in evidence["feature_titles"]] == ["authorized mlp, trained on the release"]
+        assert evidence["features"].shape == (1, 12, 12)
+    for name in ("report.html", "report.md", "results.json", "evidence.npz"):
+        content = (out / name).read_bytes()
+        assert key["secret"].encode() not in content
+        assert bytes.fromhex(key["secret"]) not in content
 
 
 def test_attack_needs_no_key_and_takes_a_purifier(made, tmp_path, monkeypatch):
@@ -184,7 +194,7 @@ def test_train_needs_the_release_and_the_key_alone(place, tmp_path, capsys):
     assert lines[0].split(", ")[0] in lines[1]
 
 
-@pytest.mark.parametrize("command", ["protect", "train"])
+@pytest.mark.parametrize("command", ["protect", "train", "attack"])
 def test_two_runs_in_one_folder_are_refused(command, place, capsys):
     if command == "protect":
         arguments = protect(place, "new", "--seed", "0")
@@ -194,7 +204,8 @@ def test_two_runs_in_one_folder_are_refused(command, place, capsys):
     else:
         held = place / "trained"
         held.mkdir()
-        arguments = ["train", str(place / "R"), "--key", str(place / "key-R"), "--out", str(held), "--epochs", "1"]
+        more = ["--key", str(place / "key-R")] if command == "train" else ["--hackers", "mlp"]
+        arguments = [command, str(place / "R"), "--out", str(held), "--epochs", "1", *more]
     before = tree(place)
     capsys.readouterr()
     with alone_in(held):
@@ -330,6 +341,44 @@ MISTAKES = {
     "baseline over a release": (["protect", "toy.npz", "--out", "R", "--method", "lsp"], "--out R"),
 }
 
+MISTAKES |= {
+    "command of no name": ([], "COMMAND"),
+    "demo's seed": (["demo", "--out", "new", "--seed", "one"], "--seed"),
+    "demo in a file": (["demo", "--out", "toy.npz"], "toy.npz"),
+    "a word too many": (["list", "networks"], "networks"),
+    "source not named": (["protect", "--out", "new", "--key", "new-key"], "SOURCE"),
+    "out not named": (["protect", "toy.npz", "--key", "new-key"], "--out"),
+    "a source of no kind": (["protect", "R/card.json", "--out", "new", "--key", "new-key", *TINY], "card.json"),
+    "n-test of all": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--n-test", "60"], "no images"),
+    "negative eps": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--eps=-1/255"], "--eps"),
+    "eps by nought": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--eps", "8/0"], "--eps"),
+    "norm": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--norm", "l1"], "--norm"),
+    "step size": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--step-size", "nan"], "--step-size"),
+    "transforms": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--transforms", "flop"], "--transforms"),
+    "log in a folder": (["protect", "toy.npz", "--out", "new", "--key", "new-key", *TINY, "--log-json", "R"], "R: "),
+    "log nowhere": (["train", "R", "--key", "key-R", "--out", "new", "--log-json", "no/log"], "no/log: "),
+    "release in a file": (
+        ["protect", "toy.npz", "--out", "toy.npz/R", "--method", "lsp", "--set", "block=2"],
+        "toy.npz/R",
+    ),
+    "key in a file": (["protect", "toy.npz", "--out", "new", "--key", "toy.npz/K", *TINY], "toy.npz/K"),
+    "evaluation in a file": (["attack", "R", "--out", "toy.npz", "--hackers", "mlp"], "toy.npz"),
+    "training in a file": (["train", "R", "--key", "key-R", "--out", "toy.npz"], "toy.npz"),
+    "key not named": (["train", "R", "--out", "new"], "--key"),
+    "test images that are none": (
+        ["train", "R", "--key", "key-R", "--out", "new", "--test", "R/card.json"],
+        "card.json",
+    ),
+    "test images of another size": (["train", "R", "--key", "key-R", "--out", "new", "--test", "digits"], "classes"),
+    "distillation": (["evaluate", "R", "--key", "key-R", "--out", "new", "--distillation", "soft"], "--distillation"),
+    "seeds": (["evaluate", "R", "--key", "key-R", "--out", "new", "--seeds", "0"], "--seeds"),
+    "originals nowhere": (["verify", "R", "--originals", "no-such"], "originals: no-such"),
+    "key to verify": (["verify", "R", "--key", "R"], "--key R"),
+    "report of nothing": (["report", "nowhere"], "nowhere/results.json: not there"),
+    "report of a file": (["report", "toy.npz"], "toy.npz"),
+    "report of two": (["report", "R", "other"], "other"),
+}
+
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_gets_one_line_and_leaves_nothing(name, made, monkeypatch, capfd):
@@ -354,3 +403,89 @@ def test_a_mistake_in_a_process_of_its_own(made, tmp_path):
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "nothing.npz" in done.stderr
     assert not any(tmp_path.iterdir())
+
+
+def cut_off(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def change_text(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def change_one_bit(folder: Path) -> None:
+    """Of the largest file, where the values are."""
+    file = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+EVALUATE = ["evaluate", "R", "--key", "key-R", "--out", "new", "--hackers", "mlp"]
+TRAIN = ["train", "R", "--key", "key-R", "--out", "new"]
+DAMAGE = {
+    "source cut off": (lambda: cut_off(Path("toy.npz")), ["protect", "toy.npz", "--out", "new", "--method", "lsp"]),
+    "images cut off": (lambda: cut_off(Path("R/data.npz")), EVALUATE),
+    "images cut off, train": (lambda: cut_off(Path("R/data.npz")), TRAIN),
+    "images cut off, attack": (lambda: cut_off(Path("R/data.npz")), ["attack", "R", "--out", "new"]),
+    "images cut off, protect": (lambda: cut_off(Path("R/data.npz")), ["protect", "toy.npz", "--out", "R", *TINY]),
+    "one bit of the images": (lambda: change_one_bit(Path("R")), EVALUATE),
+    "manifest cut off": (lambda: cut_off(Path("R/manifest.csv")), TRAIN),
+    "manifest gone": (lambda: Path("R/manifest.csv").unlink(), EVALUATE),
+    "card cut off": (lambda: cut_off(Path("R/card.json")), EVALUATE),
+    "card without eps": (lambda: change_text(Path("R/card.json"), '"eps"', '"epsilon"'), EVALUATE),
+    "card of another source": (lambda: change_text(Path("R/card.json"), "toy.npz", "no.npz"), EVALUATE),
+    "key cut off": (lambda: cut_off(Path("key-R/key.json")), TRAIN),
+    "key changed": (lambda: change_text(Path("key-R/key.json"), '"form": "keyed-dither"', '"form": "plain"'), TRAIN),
+    "key's network gone": (lambda: shutil.rmtree("key-R/network"), TRAIN),
+    "one bit of the key's network": (lambda: change_one_bit(Path("key-R/network")), TRAIN),
+    "results cut off": (lambda: Path("R/results.json").write_text('{"rows": ['), ["report", "R"]),
+    "results of something else": (lambda: Path("R/results.json").write_text('{"rows": 1}'), ["report", "R"]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_is_damaged_is_one_line_that_names_it(name, place, monkeypatch, capfd):
+    damage, arguments = DAMAGE[name]
+    monkeypatch.chdir(place)
+    damage()
+    before = tree(place)
+    if arguments[0] == "protect" and "--method" not in arguments:
+        arguments = [*arguments, "--key", "key-R"]
+    assert main(arguments) == 2
+    output = capfd.readouterr()
+    assert len(output.err.splitlines()) == 1
+    assert output.err.startswith(f"ugejax {arguments[0]}: ")
+    assert output.out == ""
+    assert tree(place) == before
+
+
+def test_a_training_goes_on_where_its_damaged_checkpoint_was_removed(place, monkeypatch, capfd):
+    monkeypatch.chdir(place)
+    assert main([*TRAIN, "--epochs", "1"]) == 0
+    (checkpoint,) = Path("new").glob("checkpoints-*/1")
+    results = Path("new/results.json").read_text()
+    change_one_bit(checkpoint)
+    capfd.readouterr()
+    assert main([*TRAIN, "--epochs", "1"]) == 2
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{checkpoint}: the checkpoint is damaged" in error
+    shutil.rmtree(checkpoint)
+    assert main([*TRAIN, "--epochs", "1"]) == 0
+    assert Path("new/results.json").read_text() == results
+
+
+def test_every_command_is_given_something_wrong():
+    from test_cli_arena import MISTAKES as ARENA
+    from test_cli_exchange import MISTAKES as EXCHANGE
+
+    from ugejax.cli.arguments import build_parser
+
+    given = [arguments for arguments, _ in [*MISTAKES.values(), *EXCHANGE.values()] if arguments]
+    commands = set(re.findall(r"^    (\w+) ", build_parser().format_help(), flags=re.MULTILINE))
+    assert {"protect", "arena", "report"} <= commands
+    assert commands <= {arguments[0] for arguments in given} | {"arena"}
+    assert len(given) + len(ARENA) >= 60

@@ -8,7 +8,8 @@ from evaluation_examples import make_evaluation, make_trial, toy
 
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate, parse_distillations
-from ugejax.evaluation.distillation import student_labels, teacher_logits
+from ugejax.evaluation.answers import answers_of
+from ugejax.evaluation.distillation import student_labels
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.training import Recipe
 
@@ -70,7 +71,7 @@ def test_student_labels_are_hard_or_softened():
 def test_a_teacher_is_trained_once_and_its_score_kept(tmp_path, monkeypatch):
     data = toy(7, 3)
     trial = make_trial(recipe=Recipe(epochs=1, batch_size=6))
-    first = teacher_logits(trial, (data.images, data.images[:2]), tmp_path, lambda *_: None)
+    first = answers_of(trial, (data.images, data.images[:2]), tmp_path, lambda *_: None)
     assert [answer.shape for answer in first] == [(7, 3), (2, 3)]
     np.testing.assert_allclose(first[0][:2], first[1], atol=1e-5)
     _, variables = trial.run()
@@ -81,11 +82,13 @@ def test_a_teacher_is_trained_once_and_its_score_kept(tmp_path, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(Trial, "run", fail)
-    again = teacher_logits(trial, (data.images, data.images[:2]), tmp_path, fail)
+    again = answers_of(trial, (data.images, data.images[:2]), tmp_path, fail)
     np.testing.assert_array_equal(first[0], again[0])
     assert len(trial.run_cached(tmp_path, fail).by_epoch) == 1
     with pytest.raises(AssertionError, match="trained again"):
-        teacher_logits(trial, (data.images, data.images[:3]), tmp_path, fail)
+        answers_of(trial, (data.images, data.images[:3]), tmp_path, fail)
+    with pytest.raises(AssertionError, match="trained again"):
+        answers_of(trial, (data.images, data.images[:2]), tmp_path, fail, method="features")
 
 
 def test_distillations_are_checked():

@@ -36,7 +36,7 @@ from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
 from ugejax.perturbation.update import Method, NoiseState, make_update, parametrise
 from ugejax.training import Recipe, initial_state, make_train_step, record_trajectory
-from ugejax.training.loop import epoch_order, run_steps
+from ugejax.training.loop import check_finite, epoch_order, run_steps
 from ugejax.training.step import decode, freeze
 
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
@@ -158,11 +158,12 @@ class Protection:
         x, y = everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
         for epoch in range(int(state.step) // count, method.epochs):
             state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
+            lower = "the weights of the losses" if method.parametrisation == "generator" else "--step-size"
+            advice = f"; {folder} holds what came before; lower {lower}"
+            check_finite({f"{name} loss": values for name, values in losses.items()}, epoch + 1, advice=advice)
+            if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.noise)):
+                raise UserError(f"the perturbation became non-finite in epoch {epoch + 1}{advice}")
             figures = {name: float(values.mean()) for name, values in losses.items()}
-            finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.noise))
-            if not finite or not all(np.isfinite(list(figures.values()))):
-                lower = "the weights of the losses" if method.parametrisation == "generator" else "--step-size"
-                raise UserError(f"the perturbation became non-finite in epoch {epoch + 1} ({figures}); lower {lower}")
             checkpoints.save(epoch + 1, state)
             report("perturbation", epoch + 1, method.epochs, figures)
         return state.noise

@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 from ugejax.errors import UserError
 
+_OTHERWISE = "choose another folder with --out"
+
 
 @contextlib.contextmanager
 def whole(target: Path) -> Iterator[Path]:
@@ -48,6 +50,43 @@ def whole(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def replaced(target: Path, *, shared: bool = False, otherwise: str = _OTHERWISE) -> Iterator[BinaryIO]:
+    """A file, open for writing, that takes the place of the target when the block ends and is on the disk then.
+
+    If anything goes wrong the target stays what it was, and nothing is left beside it.
+
+    Args:
+        target: may exist; its folder must.
+        shared: whether another process may write the same at the same time, so that each needs a partial file of its
+            own; what a killed one left of it is then nobody's to take away.
+        otherwise: what the user can do where it cannot be written.
+
+    Raises:
+        UserError: the target cannot be written, or the disk is full.
+    """
+    partial = target.parent / f".{target.name}{f'.{os.getpid()}' if shared else ''}.partial"
+    try:
+        try:
+            _remove(partial)
+            with synced(partial) as file:
+                yield file
+            os.replace(partial, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _remove(partial)
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _unwritable(target, error, otherwise) from error
+
+
+def replace_text(target: Path, text: str, *, otherwise: str = _OTHERWISE) -> None:
+    """Give a file this content, see `replaced`."""
+    with replaced(target, otherwise=otherwise) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
 def synced(path: Path) -> Iterator[BinaryIO]:
     """A new file, open for writing, that is on the disk when the block ends."""
     with open(path, "xb") as file:
@@ -71,9 +110,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _unwritable(target: Path, error: OSError) -> UserError:
+def _unwritable(target: Path, error: OSError, otherwise: str = _OTHERWISE) -> UserError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"{target}: the disk is full; make room or choose another folder with --out")
+        return UserError(f"{target}: the disk is full; make room or {otherwise}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UserError(f"{target}: no permission to write there; choose another folder with --out")
-    return UserError(f"{target}: cannot be written ({error.strerror or error}); choose another folder with --out")
+        return UserError(f"{target}: no permission to write there; {otherwise}")
+    return UserError(f"{target}: cannot be written ({error.strerror or error}); {otherwise}")

@@ -21,6 +21,7 @@ from ugejax.arena.page import to_html
 from ugejax.arena.plan import Job
 from ugejax.arena.rows import COLUMNS, Row, in_order
 from ugejax.errors import UserError
+from ugejax.whole import replace_text
 
 SCHEMA = 1
 
@@ -75,7 +76,7 @@ class Folder:
     def write_claim(self, claim: dict[str, Any]) -> None:
         """Write arena.json, making the folder."""
         self.path.mkdir(parents=True, exist_ok=True)
-        _write(self.path / "arena.json", _json(claim))
+        replace_text(self.path / "arena.json", _json(claim))
 
     def seconds(self, job: Job) -> float | None:
         """What the protection took; None where it was killed before it was noted."""
@@ -88,7 +89,7 @@ class Folder:
         """Note what a protection took."""
         file = self._seconds(job)
         file.parent.mkdir(exist_ok=True)
-        _write(file, _json({"seconds": round(seconds, 2)}))
+        replace_text(file, _json({"seconds": round(seconds, 2)}))
 
     def rows(self) -> list[Row]:
         """The rows that are there.
@@ -113,10 +114,10 @@ class Folder:
         """
         rows = in_order(rows)
         board = make_leaderboard(rows)
-        _write(self.path / "results.csv", _csv(rows))
-        _write(self.path / "leaderboard.md", to_markdown(board, facts))
-        _write(self.path / "leaderboard.html", to_html(board, facts))
-        _write(self.path / "results.json", _json({"schema": SCHEMA, **facts, "rows": rows}))
+        replace_text(self.path / "results.csv", _csv(rows))
+        replace_text(self.path / "leaderboard.md", to_markdown(board, facts))
+        replace_text(self.path / "leaderboard.html", to_html(board, facts))
+        replace_text(self.path / "results.json", _json({"schema": SCHEMA, **facts, "rows": rows}))
 
     def _seconds(self, job: Job) -> Path:
         return self.path / "seconds" / f"{job.method}-{job.seed}.json"
@@ -132,9 +133,3 @@ def _csv(rows: list[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text)
-    temporary.replace(path)

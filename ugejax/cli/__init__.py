@@ -1,10 +1,12 @@
 """The command line: `ugejax demo`, `protect`, `train`, `evaluate`, `attack`, `arena`, `verify` and more: see --help."""
 
+import contextlib
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ugejax.cli.arguments import build_parser
 from ugejax.errors import UserError
@@ -16,12 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 a check failed, 2 a mistake of the user's, 130 interrupted."""
     parsed = build_parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     shared = {"attack": "evaluate", **dict.fromkeys(("import", "export", "export-key"), "exchange")}
     module = shared.get(parsed.command, parsed.command)
     try:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
-        return importlib.import_module(f"ugejax.cli.{module}").run(parsed)
+        with _logging(getattr(parsed, "log_json", None)):
+            return importlib.import_module(f"ugejax.cli.{module}").run(parsed)
     except UserError as error:
         print(f"ugejax {parsed.command}: {error}", file=sys.stderr)
         return 2
@@ -35,3 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"ugejax {parsed.command}: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _logging(file: Path | None) -> Iterator[None]:
+    """Progress as lines of JSON in a file, if there is one."""
+    if file is None:
+        yield
+        return
+    from ugejax.cli.progress import log_to, stop_logging
+
+    handler = log_to(file)
+    try:
+        yield
+    finally:
+        stop_logging(handler)

@@ -153,4 +153,7 @@ def _report(
     accuracy: float,
 ) -> None:  # fmt: skip
     title = f"{job.title}, epoch {epoch}/{epochs}: {accuracy:.3f}"
-    reporter.update(*standing.now(title, begun=share_begun(job, done, epoch / epochs)))
+    reporter.update(
+        *standing.now(title, begun=share_begun(job, done, epoch / epochs)), stage=job.title, done=epoch, of=epochs,
+        figures={"accuracy": accuracy},
+    )  # fmt: skip

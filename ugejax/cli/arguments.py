@@ -94,6 +94,7 @@ def build_parser() -> Parser:
     )
     protect.add_argument("--seed", type=natural, help="derive the key from this seed: reproducible, hence guessable")
     protect.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
+    _log(protect)
     add_method(protect)
 
     apply = commands.add_parser("apply", help="protect images that a generator never saw, without training")
@@ -111,6 +112,7 @@ def build_parser() -> Parser:
     train.add_argument("--augment", action="store_true", help="random crops and flips")
     train.add_argument("--test", help="clean test images, as for SOURCE, to report accuracy on")
     train.add_argument("--data-dir", help="folder of prepared TFDS data sets")
+    _log(train)
 
     evaluate = commands.add_parser("evaluate", help="train the authorized network and hackers on both image sets")
     evaluate.add_argument("release", type=Path, metavar="RELEASE")
@@ -157,7 +159,7 @@ def build_parser() -> Parser:
     verify.add_argument("--data-dir", help="folder of prepared TFDS data sets")
     verify.add_argument("--out", type=Path, help="also write the checks as JSON to this file")
 
-    report = commands.add_parser("report", help="print an evaluation's table or an arena's leaderboard again")
+    report = commands.add_parser("report", help="make a page of an evaluation, or print an arena's leaderboard")
     report.add_argument("run", type=Path, metavar="RUN", help="folder with results.json")
 
     imported = commands.add_parser("import", help="make a release of a protected set that another tool wrote")
@@ -229,7 +231,12 @@ def _subset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=positive, help="scale and crop images to squares of this side")
 
 
+def _log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log-json", type=Path, metavar="FILE", help="append progress to a file, a JSON object a line")
+
+
 def _cache(parser: argparse.ArgumentParser) -> None:
+    _log(parser)
     parser.add_argument(
         "--cache", type=Path, help="folder of finished trials (default $UGEJAX_CACHE or ~/.cache/ugejax)"
     )

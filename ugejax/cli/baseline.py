@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 
 import jax
 from rich.console import Console
@@ -19,7 +20,7 @@ from ugejax.protect import check_budget
 # serves all methods, but none is made.
 SHARED = {
     "command", "source", "out", "key", "method", "set", "eps", "seed", "data_dir", "n_train", "n_test", "image_size",
-    "subset_seed", "save_images",
+    "subset_seed", "save_images", "log_json",
 }  # fmt: skip
 
 
@@ -55,9 +56,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if is_there(arguments, card, console):
         return 0
     with Reporter(console) as reporter:
+
+        def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:
+            for name, value in figures.items():
+                if not math.isfinite(value):
+                    raise UserError(f"--method {arguments.method}: {name} was {value} at {stage} {done} of {of}")
+            reporter.stage(stage, done, of, figures)
+
         released = method.protect(
             jax.random.key(seed), train.images, train.labels, len(train.class_names), eps=arguments.eps,
-            settings=settings, report=reporter.stage,
+            settings=settings, report=report,
         )  # fmt: skip
     publish(arguments, released, train, card, console)
     console.print("a baseline has no key: nobody is meant to learn from this release")

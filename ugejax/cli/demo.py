@@ -12,7 +12,7 @@ from ugejax.cli.originals import load_originals, load_test
 from ugejax.cli.protect import method_from, protect
 from ugejax.evaluation import Evaluation
 from ugejax.release import read_release
-from ugejax.report import print_table
+from ugejax.report import print_table, write_report
 
 # Digits are 8x8 images of full contrast that any network learns in an epoch: a budget of 8/255 harms nobody. It takes
 # half the grey scale and the misaligned start to mislead the hackers here; BUILD_NOTES.md has the figures.
@@ -22,11 +22,11 @@ SETTINGS = "--eps 128/255 --dither-step 160 --start misaligned"
 def run(arguments: argparse.Namespace) -> int:
     """Protect the digits, evaluate, and say where everything is."""
     console, out = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140), arguments.out
+    out.mkdir(parents=True, exist_ok=True)
     command = ["protect", "digits", "--out", str(out / "release"), "--key", str(out / "key")]
     command += ["--seed", str(arguments.seed), *SETTINGS.split()]
     console.print(f"ugejax {' '.join(command)}", highlight=False)
     parsed = build_parser().parse_args(command)
-    out.mkdir(parents=True, exist_ok=True)
     protect(parsed, method_from(parsed), console)
     console.print(f"ugejax evaluate {out / 'release'} --key {out / 'key'} --out {out}", highlight=False)
     release, key = read_release(out / "release"), read_key(out / "key")
@@ -36,7 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     results = evaluate_into(out, evaluation, release.card, str(out / "release"), arguments.cache)
     print_table(results, console)
+    page, _ = write_report(out)
     console.print(
-        f"{out}/: release/ is for everybody, key/ for the partner alone; results.json, images.png, accuracy.png"
+        f"{out}/: release/ is for everybody, key/ for the partner alone; results.json, images.png, accuracy.png\n"
+        f"{page}: open it in a browser",
+        highlight=False,
     )
     return 0

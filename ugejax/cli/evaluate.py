@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import build_authorized, read_key
+from ugejax.cli.lock import alone_in
 from ugejax.cli.originals import load_originals, load_test
 from ugejax.cli.progress import Reporter
 from ugejax.countermeasures import parse_countermeasures
@@ -28,11 +29,12 @@ from ugejax.evaluation import (
     write_results,
 )
 from ugejax.evaluation.candidates import OTHER_INIT
+from ugejax.evaluation.features import learned_features
 from ugejax.evaluation.results import SCHEMA
 from ugejax.evaluation.trial import default_cache
 from ugejax.networks import variable_shapes
 from ugejax.release import read_release
-from ugejax.report import draw_curves, draw_images, print_table
+from ugejax.report import draw_curves, draw_images, gather, print_table, write_evidence
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -95,32 +97,53 @@ def _purifier(name: str | None, images: np.ndarray) -> Callable[[np.ndarray], An
 
 
 def evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: Path | None) -> dict:
-    """Evaluate and write results.json, images.png and accuracy.png into a folder; returns the results."""
+    """Evaluate and write results.json, evidence.npz, images.png and accuracy.png into a folder; returns the results."""
     out.mkdir(parents=True, exist_ok=True)
-    console = Console(file=sys.stderr)
+    with alone_in(out):
+        return _evaluate_into(out, evaluation, card, release, cache or default_cache())
+
+
+def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: Path) -> dict:
     draw_images(
         out / "images.png", evaluation.originals.images, evaluation.released, evaluation.originals.labels,
         evaluation.originals.class_names, card["eps"],
     )  # fmt: skip
-    with Reporter(console) as reporter:
+    so_far: dict[str, list[float]] = {"authorized": [], "hackers": []}
+    with Reporter(Console(file=sys.stderr)) as reporter:
 
         def report(done: int, of: int, title: str, epoch: int, epochs: int, accuracy: float) -> None:
-            share = (done + epoch / epochs) / of
-            reporter.update(share, f"{done}/{of} {title}, epoch {epoch}/{epochs}: {accuracy:.3f}")
+            figures = {"accuracy": accuracy} | {f"{who}_so_far": max(some) for who, some in so_far.items() if some}
+            shown = "".join(f"; {who} at most {max(some):.3f} so far" for who, some in so_far.items() if some)
+            reporter.update(
+                (done + epoch / epochs) / of, f"{done}/{of} {title}, epoch {epoch}/{epochs}: {accuracy:.3f}{shown}",
+                stage=title, done=epoch, of=epochs, figures=figures,
+            )  # fmt: skip
 
-        rows, curves = evaluate(evaluation, cache or default_cache(), report)
+        def found(row: dict[str, Any]) -> None:
+            who = "authorized" if row["role"] == "authorized" else "hackers"
+            so_far[who].append(row["protected_accuracy"])
+
+        def learn(title: str, epoch: int, epochs: int, accuracy: float) -> None:
+            text = f"{title}, epoch {epoch}/{epochs}: {accuracy:.3f}"
+            reporter.update(0.0, text, stage=title, done=epoch, of=epochs, figures={"accuracy": accuracy})
+
+        features = learned_features(evaluation, cache, learn)
+        rows, curves = evaluate(evaluation, cache, report, found)
     results = {
         "schema": SCHEMA,
         "dataset": card["source"]["name"],
         "release": release,
+        "card": card,
         "n_train": len(evaluation.released),
         "n_test": len(evaluation.test.images),
-        "seed": card["seed"],
+        "seed": card.get("seed"),
         "backend": jax.default_backend(),
         "realised_linf": int(np.abs(evaluation.released.astype(int) - evaluation.originals.images).max()),
         "rows": [row | {"by_epoch": curve} for row, curve in zip(rows, curves, strict=True)],
         "summary": summarise(rows),
     }
     draw_curves(out / "accuracy.png", rows, curves)
+    originals = evaluation.originals
+    write_evidence(out / "evidence.npz", gather(originals.images, evaluation.released, originals.labels, *features))
     write_results(out / "results.json", results)
     return results

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ugejax.authorized import build_authorized, read_key
 from ugejax.cli.originals import load_originals
-from ugejax.cli.releasing import is_there, source_from
+from ugejax.cli.releasing import describe_psnr, is_there, source_from
 from ugejax.data import load
 from ugejax.errors import UserError
 from ugejax.exchange import Exported, check_labels, check_protected, find_form, read_labels
@@ -65,7 +65,7 @@ def import_set(arguments: argparse.Namespace, console: Console) -> None:
     final = read_release(arguments.out).card
     console.print(
         f"release {arguments.out}: {final['n']} images, at most {final['realised_eps']['linf_levels']} grey levels "
-        f"from their originals, PSNR {final['psnr']['mean']:.1f} dB on average"
+        f"from their originals, {describe_psnr(final)}"
     )
 
 

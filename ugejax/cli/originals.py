@@ -41,12 +41,15 @@ def check_originals(release: Release, originals: Dataset, name: str) -> None:
 
     Raises:
         UserError: they differ from the released ones in number, shape, labels or by more than the budget; the message
-            begins with `name`.
+            begins with `name`. Or the card names no budget.
     """
     if originals.images.shape != release.images.shape or not np.array_equal(originals.labels, release.labels):
         raise UserError(f"{name}: not the originals of this release (other images or labels)")
+    eps = release.card.get("eps")
+    if not isinstance(eps, int | float):
+        raise UserError("card.json of the release names no eps; get the release again")
     distance = int(np.abs(originals.images.astype(np.int16) - release.images).max())
-    if release.card.get("norm") == "linf" and distance > round(255 * release.card["eps"]):
+    if release.card.get("norm") == "linf" and distance > round(255 * eps):
         raise UserError(f"{name}: not the originals of this release: {distance} grey levels apart, more than its eps")
 
 

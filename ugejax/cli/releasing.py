@@ -42,8 +42,13 @@ def publish(
         out, images=released, labels=train.labels, class_names=train.class_names, originals=train.images, card=card,
         save_images=arguments.save_images,
     )  # fmt: skip
-    final = read_card(out)
-    console.print(f"release {out}: {len(released)} images, PSNR {final['psnr']['mean']:.1f} dB on average")
+    console.print(f"release {out}: {len(released)} images, {describe_psnr(read_card(out))}")
+
+
+def describe_psnr(card: dict) -> str:
+    """How far images are from their originals, for people."""
+    mean = card["psnr"]["mean"]
+    return "all of them as they were" if mean is None else f"PSNR {mean:.1f} dB on average"
 
 
 def _absolute(name: str) -> str:

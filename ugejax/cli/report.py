@@ -1,4 +1,4 @@
-"""`ugejax report`: print an evaluation's table, or an arena's leaderboard, again."""
+"""`ugejax report`: an evaluation as a page and as text, or an arena's leaderboard again."""
 
 import argparse
 import json
@@ -7,21 +7,21 @@ import sys
 from rich.console import Console
 
 from ugejax.errors import UserError
-from ugejax.report import print_table
+from ugejax.report import print_table, write_report
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print RUN/leaderboard.md where there is one, else the table of RUN/results.json."""
+    """Print RUN/leaderboard.md where there is one; else make report.html and report.md, and print the table."""
     leaderboard = arguments.run / "leaderboard.md"
     if leaderboard.is_file():
-        print(leaderboard.read_text(), end="")
+        print(leaderboard.read_text(encoding="utf-8"), end="")
         return 0
+    page, text = write_report(arguments.run)
     file = arguments.run / "results.json"
     try:
         results = json.loads(file.read_text())
         print_table(results, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140))
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: not there; give the folder that `ugejax evaluate --out` made") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: not the results of an evaluation ({error!r})") from error
+    print(f"{page}: open it in a browser; {text.name} beside it says the same as text")
     return 0

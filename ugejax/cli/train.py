@@ -46,13 +46,16 @@ def run(arguments: argparse.Namespace) -> int:
 
         def after_epoch(epoch, state, loss):
             checkpoints.save(epoch, state)
-            reporter.update(epoch / epochs, f"epoch {epoch}/{epochs}: loss {loss:.4f}")
+            reporter.stage("epoch", epoch, epochs, {"loss": loss})
 
         step = make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all")
-        state = fit(
-            step, state, jnp.asarray(images), jnp.asarray(release.labels), recipe, key.prng("training"),
-            after_epoch=after_epoch,
-        )  # fmt: skip
+        try:
+            state = fit(
+                step, state, jnp.asarray(images), jnp.asarray(release.labels), recipe, key.prng("training"),
+                after_epoch=after_epoch,
+            )  # fmt: skip
+        except UserError as error:
+            raise UserError(f"{error}; {checkpoints.path} holds what came before") from error
     figures = {"training": accuracy(network.module, state.variables, jnp.asarray(images), release.labels)}
     if test is not None:
         figures["test"] = accuracy(

@@ -1,20 +1,11 @@
 """A hacker who queries the trained authorized network and trains a student on its answers."""
 
-import hashlib
-import os
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ugejax.batches import at_a_time
 from ugejax.errors import UserError
-from ugejax.evaluation.trial import Trial
-from ugejax.training import decode
 
 
 @dataclass(frozen=True)
@@ -61,41 +52,3 @@ def student_labels(logits: np.ndarray, temperature: float | None) -> np.ndarray:
     if temperature is None:
         return logits.argmax(axis=1).astype(np.int32)
     return np.asarray(jax.nn.softmax(logits / temperature, axis=1), np.float32)
-
-
-def teacher_logits(
-    teacher: Trial, queries: tuple[np.ndarray, ...], folder: Path, report: Callable[[int, int, float], None]
-) -> list[np.ndarray]:
-    """Train a teacher and ask it, or read from the cache folder what it answered.
-
-    Args:
-        teacher: the authorized network's trial.
-        queries: sets of images as it sees them, uint8 or float32 [Q, H, W, C].
-        folder: the cache, which gets the teacher's score as well.
-        report: called with epoch, epochs and accuracy while it trains.
-
-    Returns:
-        Its logits for each set of queries, float32 [Q, K].
-    """
-    content = hashlib.sha256(teacher.digest.encode())
-    for images in queries:
-        content.update(f"{images.shape} {images.dtype}".encode())
-        content.update(np.ascontiguousarray(images).tobytes())
-    file = folder / f"{content.hexdigest()}.npz"
-    try:
-        with np.load(file) as answers:
-            return [answers[name] for name in answers.files]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        pass  # not there, or cut off while it was written: do it again
-    score, variables = teacher.run(report)
-    teacher.keep(folder, score)
-    size = at_a_time(queries[0].shape[1:], most=500)
-    predict = jax.jit(lambda x: teacher.module.apply(variables, decode(x), train=False))
-    answers = [
-        np.concatenate([np.asarray(predict(jnp.asarray(x[i : i + size]))) for i in range(0, len(x), size)])
-        for x in queries
-    ]
-    temporary = file.with_suffix(f".{os.getpid()}.npz")
-    np.savez(temporary, *answers)
-    temporary.replace(file)
-    return answers

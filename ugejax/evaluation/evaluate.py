@@ -14,6 +14,7 @@ from ugejax.countermeasures.purifier import purified
 from ugejax.data import Dataset
 from ugejax.data.dataset import stratified_subset
 from ugejax.errors import UserError
+from ugejax.evaluation.answers import answers_of
 from ugejax.evaluation.candidates import (
     DEFAULT_HACKERS,
     OTHER_INIT,
@@ -23,7 +24,7 @@ from ugejax.evaluation.candidates import (
     hackers,
     with_batch_norm,
 )
-from ugejax.evaluation.distillation import DISTILLATIONS, student_labels, teacher_logits
+from ugejax.evaluation.distillation import DISTILLATIONS, student_labels
 from ugejax.evaluation.trial import Phase, Score, Trial
 
 # What the authorized side does as well: it augments, but has no reason to fight the release.
@@ -89,7 +90,10 @@ class _Row:
 
 
 def evaluate(
-    evaluation: Evaluation, cache: Path, report: Callable[[int, int, str, int, int, float], None] = lambda *_: None
+    evaluation: Evaluation,
+    cache: Path,
+    report: Callable[[int, int, str, int, int, float], None] = lambda *_: None,
+    found: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Run all trials.
 
@@ -97,6 +101,7 @@ def evaluate(
         evaluation: what to evaluate.
         cache: folder of the scores, so that a trial that was done is not done again.
         report: called with trials done, trials in all, what is training now, its epoch, its epochs, its accuracy.
+        found: called with each row when it is there.
 
     Returns:
         The rows of `results.json`, and for each row its accuracy by epoch.
@@ -112,7 +117,10 @@ def evaluate(
     def score(row: _Row, kind: str, trial: Trial) -> Score:
         nonlocal done
         title = f"{row.candidate.role} {row.candidate.network} {row.countermeasure} on {kind}"
-        result = trial.run_cached(cache, lambda e, n, accuracy: report(done, total, title, e, n, accuracy))
+        try:
+            result = trial.run_cached(cache, lambda e, n, accuracy: report(done, total, title, e, n, accuracy))
+        except UserError as error:
+            raise UserError(f"{title}: {error}") from error
         done += 1
         return result
 
@@ -137,6 +145,7 @@ def evaluate(
         if row.backbone is not None:
             rows[-1]["backbone_accuracy"] = score(row, "originals without the view", row.backbone()).last
         curves.append({"clean": clean.by_epoch, "protected": protected.by_epoch})
+        found(rows[-1])
     return rows, curves
 
 
@@ -170,6 +179,25 @@ def _rows(evaluation: Evaluation) -> Iterator[_Row]:
                     for protected in (False, True)
                 ]  # fmt: skip
                 yield _Row(candidate, name, seed, *trials)
+
+
+def plain_trials(evaluation: Evaluation) -> Iterator[tuple[str, Candidate, Trial]]:
+    """Of the rows without counter-measure those of the authorized network and the first hacker, as titled trials."""
+    if "none" not in evaluation.countermeasures:
+        return
+    originals, test, seed = evaluation.originals, evaluation.test, evaluation.seeds[0]
+    settings: Any = {"seed": seed, "epochs": evaluation.epochs, "augment": ()}
+    kinds = {"release": evaluation.released, "originals": originals.images}
+    named = [name for name in evaluation.hackers if name != "wrong-key"][:1]
+    chosen = [
+        (candidate, tuple(kinds)) for candidate in hackers(tuple(named), None, len(originals.class_names), **settings)
+    ]
+    if evaluation.key is not None and evaluation.network is not None:
+        chosen.insert(0, (authorized(evaluation.key, evaluation.network, **settings), ("release",)))
+    for candidate, on in chosen:
+        for kind in on:
+            trial = _trial(candidate, kinds[kind], originals.labels, test.images, test.labels)
+            yield f"{candidate.role} {candidate.network}, trained on the {kind}", candidate, trial
 
 
 def _prepared(evaluation: Evaluation, images: np.ndarray, name: str, seed: int) -> HackerData:
@@ -232,7 +260,7 @@ def _distilled_rows(
         for kind, images in (("originals", evaluation.originals.images), ("release", evaluation.released)):
             trial = _trial(teacher, images, evaluation.originals.labels, test.images, test.labels)
             title = f"teacher on {kind}"
-            answers = teacher_logits(
+            answers = answers_of(
                 trial, (teacher.sees(images), teacher.sees(own)), cache, functools.partial(report, 0, 1, title)
             )
             for name in evaluation.distillations:

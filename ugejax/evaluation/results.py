@@ -7,6 +7,7 @@ from statistics import mean
 from typing import Any
 
 from ugejax.countermeasures import COUNTERMEASURES
+from ugejax.whole import replace_text
 
 SCHEMA = 1
 HACKERS = ("hacker", "wrong_key")
@@ -85,6 +86,4 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
     """Write `results.json` whole or not at all."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(results, indent=2) + "\n")
-    temporary.replace(path)
+    replace_text(path, json.dumps(results, indent=2) + "\n")

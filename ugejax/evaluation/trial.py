@@ -18,6 +18,10 @@ import optax
 
 from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step
 from ugejax.training.step import freeze
+from ugejax.whole import replaced
+
+# What to do where the cache cannot be written.
+OTHER_CACHE = "choose another folder with --cache"
 
 
 @dataclass(frozen=True)
@@ -158,10 +162,8 @@ class Trial:
     def keep(self, folder: Path, score: Score) -> None:
         """Write the score into the cache folder, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{self.digest}.json"
-        temporary = file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(asdict(score)))
-        temporary.replace(file)
+        with replaced(folder / f"{self.digest}.json", shared=True, otherwise=OTHER_CACHE) as file:
+            file.write(json.dumps(asdict(score)).encode())
 
 
 def default_cache() -> Path:

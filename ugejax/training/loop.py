@@ -11,6 +11,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from ugejax.batches import at_a_time
+from ugejax.errors import UserError
 from ugejax.parallel import everywhere, over_devices, spread
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState, decode
@@ -56,6 +57,24 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def check_finite(losses: dict[str, jax.Array], epoch: int, *, advice: str = "") -> None:
+    """Refuse an epoch in which a loss was not finite.
+
+    Args:
+        losses: of each step of the epoch, float [count], by name.
+        epoch: the epoch's number, from 1.
+        advice: what the user can do, for the end of the message.
+
+    Raises:
+        UserError: it names the loss that was the first, its value and the step.
+    """
+    first = {name: np.flatnonzero(~np.isfinite(np.asarray(values))) for name, values in losses.items()}
+    bad = {name: int(steps[0]) for name, steps in first.items() if steps.size}
+    if bad:
+        name = min(bad, key=lambda name: bad[name])
+        raise UserError(f"{name} was {float(losses[name][bad[name]])} in step {bad[name] + 1} of epoch {epoch}{advice}")
+
+
 def epoch_order(key: jax.Array, epoch: int, n: int) -> jax.Array:
     """The order of the n training images in an epoch, int32 [n]; resuming needs no more than the epoch's number."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), n)
@@ -82,6 +101,9 @@ def fit(
         key: PRNG key of order and augmentation.
         after_epoch: called with the number of epochs done, the state and the epoch's mean loss. The state's buffers are
             reused by the next step: copy what has to stay.
+
+    Raises:
+        UserError: the loss was not finite in a step; `after_epoch` is not called for its epoch.
     """
     run, count = run_steps(step), recipe.steps_per_epoch(len(images))
     order_key, step_key = jax.random.split(key)
@@ -90,6 +112,7 @@ def fit(
     for epoch in range(int(state.step) // count, recipe.epochs):
         order = epoch_order(order_key, epoch, len(images))
         state, losses = run(state, images, labels, order, step_key, count)
+        check_finite({"the training loss": losses}, epoch + 1)
         after_epoch(epoch + 1, state, float(losses.mean()))
     return state
 

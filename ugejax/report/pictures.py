@@ -1,62 +1,20 @@
-"""What people look at: the table, the pictures."""
+"""The pictures that an evaluation leaves: the images, and accuracy per epoch."""
 
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from ugejax.whole import replaced  # noqa: E402
 
 # Safe for colour-blind readers.
 COLOURS = {"authorized": "#0072B2", "hacker": "#D55E00", "wrong_key": "#CC79A7", "distilled": "#009E73"}
 COLUMNS = 5  # panels beside each other
-
-
-def print_table(results: dict[str, Any], console: Console) -> None:
-    """The rows of `results.json` as a table, and the summary in a sentence."""
-    table = Table(title=f"Accuracy on {results['n_test']} clean test images of {results['dataset']}")
-    for name in ("role", "network", "counter-measure"):
-        table.add_column(name)
-    for name in ("trained on originals", "on the release", "peak", "retention", "epochs", "seconds"):
-        table.add_column(name, justify="right")
-    for row in results["rows"]:
-        retention = "-" if row["retention"] is None else f"{row['retention']:.2f}"
-        table.add_row(
-            row["role"].replace("_", " "), row["network"], row["countermeasure"], f"{row['clean_accuracy']:.3f}",
-            f"{row['protected_accuracy']:.3f}", f"{row['protected_peak_accuracy']:.3f}", retention,
-            str(row["epochs"]), f"{row['seconds']:.0f}",
-        )  # fmt: skip
-    console.print(table)
-    console.print(verdict(results["summary"]))
-
-
-def verdict(summary: dict[str, Any]) -> str:
-    """The summary of an evaluation in a sentence."""
-    parts = []
-    if summary["authorized_retention"] is not None:
-        part = f"The authorized network keeps {summary['authorized_retention']:.1%} of its accuracy on the originals"
-        if (share := summary.get("authorized_retention_of_backbone")) is not None:
-            part += f", {share:.1%} of what its backbone gets there without the secret part"
-        parts.append(part)
-    if summary["worst_hacker"] is not None:
-        mean = "" if summary["mean_hacker"] is None else f"hackers get {summary['mean_hacker']:.3f} on average; "
-        parts.append(
-            f"{mean}the best of them {summary['worst_hacker']:.3f} "
-            f"({summary['worst_hacker_role'].replace('_', ' ')} {summary['worst_hacker_network']}, "
-            f"counter-measure {summary['worst_hacker_countermeasure']})"
-        )
-    if summary["mean_countermeasure_share"] is not None:
-        parts.append(
-            f"with a counter-measure they get {summary['mean_countermeasure_share']:.1%} of what it leaves them on the "
-            f"originals, the most ({summary['worst_countermeasure_share']:.1%}) with {summary['worst_countermeasure']}"
-        )
-    if summary["worst_distilled"] is not None:
-        parts.append(f"the best student of the authorized network gets {summary['worst_distilled']:.3f}")
-    return "; ".join(parts) + "."
 
 
 def draw_images(
@@ -98,8 +56,7 @@ def draw_images(
                 axis.set_ylabel(title, fontsize=9)
     for axis, index in zip(axes[0], shown, strict=True):
         axis.set_title(class_names[labels[index]], fontsize=9)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    _save(figure, path)
 
 
 def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> None:
@@ -130,5 +87,10 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, A
         line[0].set_ylabel("accuracy on clean test images")
     axes[0][-1].plot([], [], "--", color="grey", label="trained on originals")
     axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replaced(path) as file:
+        figure.savefig(file, format="png", dpi=150)
     plt.close(figure)
