@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = {"attack": "evaluate", "import": "exchange", "export": "exchange"}.get(parsed.command, parsed.command)
     try:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
+        importlib.import_module("ugejax.cli.compiled").keep_compiled()
         return importlib.import_module(f"ugejax.cli.{module}").run(parsed)
     except UserError as error:
         print(f"ugejax {parsed.command}: {error}", file=sys.stderr)
