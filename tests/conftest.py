@@ -22,3 +22,9 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real data folder {SHARED_DATA} is missing")
     return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    """What commands keep for their next start is kept out of the user's own cache."""
+    monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))

@@ -10,7 +10,7 @@ EXPERIMENTS = sorted(
     path.stem
     for path in (Path(__file__).parent.parent / "experiments").glob("*.py")
     if '__name__ == "__main__"' in path.read_text()
-)
+) + ["bench"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -4,9 +4,10 @@ Command:
     make bench [SCALE=accelerator]                                        which sets itself up, PyTorch included, or
     python -m experiments.bench [--out runs/bench] [--scale accelerator]
 
-Time: TIME
+Time: minutes on two CPU cores, most of them compilation and `r18`; not measured on an idle machine yet.
 
-Expect: EXPECT
+Expect: on one core (--one-core) `cnn` trains at 1.14 times PyTorch's rate at batch 32 and 0.65 at batch 128; its
+gradient-matching update at batch 128 runs at 0.90. No figures of `r18` or of an accelerator yet.
 
 Every row has two processes, ours and PyTorch's, which start from the same weights and images, have to agree on their
 first step, and are then timed in turn, one step each, beside a product of two large matrices. Utilisation is the
@@ -30,9 +31,10 @@ import numpy as np
 
 from experiments.bench.cases import SCALES, Case, disagreement
 
-# Sums in another order differ by rounding; where a gradient is that small, its sign may differ. TF32 has 10 bits.
-TOLERANCE = {"cpu": 2e-3}
-TF32_TOLERANCE = 5e-2
+# What two right sides may differ by. Sums in another order round otherwise; the sign of a small gradient may then flip,
+# as may a unit at zero, of which a deep network with batch norm has many.
+LOSS_TOLERANCE, TOLERANCE = 1e-4, 1e-2
+TF32_TOLERANCE = 1e-1  # elsewhere than on a CPU products have 10 bits
 
 
 class Side:
@@ -90,8 +92,12 @@ def measure(case: Case, *, with_torch: bool, clock: int) -> dict[str, Any]:
             theirs = stack.enter_context(Side("in_torch", case, folder))
             theirs("facts")
             apart = disagreement(*(dict(np.load(Path(folder, f"{n}.npz"))) for n in ("before", "ours", "torch")))
-            if not apart <= TOLERANCE.get(facts["backend"], TF32_TOLERANCE):
-                raise SystemExit(f"{case.title}: PyTorch's step and ours differ by {apart:.1e}: nothing to compare")
+            for kind, share in apart.items():
+                exact = LOSS_TOLERANCE if kind == "loss" else TOLERANCE
+                if not share <= (exact if facts["backend"] == "cpu" else TF32_TOLERANCE):
+                    raise SystemExit(
+                        f"{case.title}: PyTorch's {kind} and ours differ by {share:.1e}: not the same step"
+                    )
         times: dict[str, list[float]] = {"product": [], "ours": [], "torch": []}
         for _ in range(case.repeats):
             times["product"].append(ours("product_seconds")[clock])
@@ -171,12 +177,12 @@ def main() -> int:
     with_torch = importlib.util.find_spec("torch") is not None
     if arguments.one_core:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # what is started inherits it
+    arguments.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for case in SCALES[arguments.scale]:
         rows.append(measure(case, with_torch=with_torch, clock=int(arguments.one_core)))
         print(line(rows[-1]) if len(rows) > 1 else f"{HEADER}\n{line(rows[-1])}", flush=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "results.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+        (arguments.out / "results.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     rates = [row["flops_per_second"] / 1e9 for row in rows]
     print(f"matrix products: {np.median(rates):.0f} GFLOP/s ({min(rates):.0f}-{max(rates):.0f} from row to row)")
     return 0

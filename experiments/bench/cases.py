@@ -59,7 +59,7 @@ SCALES = {
         Case("perturbation_update", "gradient_matching", "mlp", 4, 2, size=8),
         Case("train_step", "", "mlp", 4, 2, size=8),
     ],
-    "cpu": [*_cases("cnn", {32: 20, 128: 10, 512: 5}, 128), *_cases("r18", {32: 5}, 32)],
+    "cpu": [*_cases("cnn", {32: 20, 128: 10, 512: 3}, 128), *_cases("r18", {32: 3}, 32)],
     "accelerator": [*_cases("cnn", {128: 50, 512: 50}, 128), *_cases("r18", {128: 50, 512: 20}, 128)],
 }
 
@@ -77,15 +77,17 @@ def start(case: Case) -> dict[str, np.ndarray]:
     }
 
 
-def disagreement(before: dict[str, np.ndarray], ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> float:
-    """How far two sides are apart after the same step, as a share: the worst over loss, noise and weights.
+def disagreement(
+    before: dict[str, np.ndarray], ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """How far two sides are apart after the same step, as shares: of the loss, of the noise and of the weights.
 
-    Losses differ relatively; of noise and weights it is the sum of absolute differences relative to how far they moved,
-    all weights together. NaN if anything is.
+    Of noise and weights ("params") it is the sum of absolute differences relative to how far they moved, all weights
+    together. NaN where anything is.
     """
-    shares = [abs(float(ours["loss"]) - float(theirs["loss"])) / abs(float(theirs["loss"]))]
+    shares = {"loss": abs(float(ours["loss"]) - float(theirs["loss"])) / abs(float(theirs["loss"]))}
     for kind in {name.partition("/")[0] for name in theirs} - {"loss"}:
         names = [name for name in theirs if name.partition("/")[0] == kind]
         apart = sum(np.abs(ours[name] - theirs[name]).sum(dtype=np.float64) for name in names)
-        shares.append(float(apart / sum(np.abs(theirs[name] - before[name]).sum(dtype=np.float64) for name in names)))
-    return float(np.max(shares))
+        shares[kind] = float(apart / sum(np.abs(theirs[name] - before[name]).sum(dtype=np.float64) for name in names))
+    return shares

@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = shared.get(parsed.command, parsed.command)
     try:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
+        importlib.import_module("ugejax.cli.compiled").keep_compiled()
         with _logging(getattr(parsed, "log_json", None)):
             return importlib.import_module(f"ugejax.cli.{module}").run(parsed)
     except UserError as error:

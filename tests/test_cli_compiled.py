@@ -1,0 +1,76 @@
+"""Compiled programs are kept between starts: for the user alone, where he wants, and never in his way."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ugejax.cli import compiled, main
+
+START = """
+import jax
+from ugejax.cli import compiled
+compiled.WORTH_KEEPING = 0
+compiled.keep_compiled()
+found = []
+jax.monitoring.register_event_listener(lambda event, **_: found.append(event))
+result = jax.jit(lambda x: (x @ x).sum())(jax.numpy.arange(9.0).reshape(3, 3))
+print(float(result), found.count("/jax/compilation_cache/cache_hits"))
+"""
+
+
+def start(**environment: str) -> subprocess.Popen:
+    kept = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    return subprocess.Popen(
+        [sys.executable, "-c", START], env=kept | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def hits(process: subprocess.Popen) -> int:
+    """How many programs a start found compiled; its result is right and it has nothing to complain of."""
+    out, error = process.communicate(timeout=120)
+    assert (process.returncode, error) == (0, "")
+    result, found = out.split()
+    assert float(result) == 486.0
+    return int(found)
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*-cache"))
+
+
+def test_a_second_start_finds_what_the_first_compiled(tmp_path):
+    cache, folder = tmp_path / "cache", tmp_path / "cache" / "compiled"
+    for process in [start(UGEJAX_CACHE=str(cache)) for _ in range(2)]:  # at the same time
+        hits(process)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    written = entries(folder)
+    assert written
+    assert hits(start(UGEJAX_CACHE=str(cache))) == len(written)
+    for entry in written:  # as a process that is killed while it writes leaves them
+        entry.write_bytes(entry.read_bytes()[:100])
+    assert hits(start(UGEJAX_CACHE=str(cache))) == 0
+
+
+def test_the_users_own_place_wins(tmp_path):
+    hits(start(UGEJAX_CACHE=str(tmp_path / "cache"), JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own")))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(tmp_path):
+    (tmp_path / "home").write_text("a file")
+    assert hits(start(XDG_CACHE_HOME=str(tmp_path / "home"), UGEJAX_CACHE="")) == 0
+
+
+@pytest.mark.parametrize(("arguments", "keeps"), [(["list"], [1]), (["--help"], [])])
+def test_commands_keep_what_they_compile(arguments, keeps, monkeypatch, capsys):
+    kept: list[int] = []
+    monkeypatch.setattr(compiled, "keep_compiled", lambda: kept.append(1))
+    try:
+        assert main(arguments) == 0
+    except SystemExit as left:
+        assert left.code == 0
+    assert kept == keeps

@@ -1,0 +1,134 @@
+"""The compiled steps: compiled once, fed once, in place, with the secrets as arguments; what steps on a batch share."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from jax.tree_util import Partial
+
+from ugejax.authorized.dither import dither_view
+from ugejax.authorized.network import AuthorizedNetwork
+from ugejax.authorized.view import IdentityView
+from ugejax.perturbation.update import Method, NoiseState, make_update
+from ugejax.training import Recipe, initial_state, make_train_step
+from ugejax.training.loop import epoch_order, run_steps
+
+SHAPE = (8, 8, 1)
+METHOD = Method(batch_size=10, transforms=(), snapshots=2, undistillation=1.0, feature_loss="error-max")
+
+
+class Linear(nn.Module):
+    """One linear layer."""
+
+    num_classes: int = 4
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        return nn.Dense(self.num_classes)(x.reshape(x.shape[0], -1))
+
+
+def perturbation(method: Method = METHOD):
+    """An update with all losses, and its state."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    first, second = (Linear().init(key, jnp.zeros((1, *SHAPE))) for key in keys)
+    network = AuthorizedNetwork(IdentityView(), Linear(), first, "all")
+    trajectory = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
+    optimizer = optax.sgd(0.1)
+    noise = jax.random.uniform(jax.random.key(1), (4, *SHAPE), minval=-method.eps, maxval=method.eps)
+    state = NoiseState(jnp.zeros((), jnp.int32), noise, (initial_state(first, optimizer),))
+    return make_update(method, network, trajectory, [Linear()], [optimizer], jnp.array([1, 2, 3, 0])), state
+
+
+def training():
+    """A training step, and its state."""
+    recipe = Recipe(batch_size=10, augment=("crop-flip",))
+    optimizer = recipe.build_optimizer(20)
+    state = initial_state(Linear().init(jax.random.key(0), jnp.zeros((1, *SHAPE))), optimizer)
+    return make_train_step(Linear(), optimizer, recipe), state
+
+
+def data() -> tuple[jax.Array, jax.Array]:
+    images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE), np.uint8)
+    return jnp.asarray(images), jnp.arange(20) % 4
+
+
+@pytest.fixture
+def compilations():
+    """The names of what is compiled during the test, as it happens."""
+    seen: list[str] = []
+
+    def listen(event: str, seconds: float, **details) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(str(details.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize("program", [perturbation, training])
+def test_nothing_is_compiled_or_moved_after_the_first_epoch_and_the_state_is_updated_in_place(program, compilations):
+    step, state = program()
+    run, (images, labels), key = run_steps(step), data(), jax.random.key(2)
+    orders = [epoch_order(key, epoch, 20) for epoch in range(3)]
+    given = state
+    state, _ = run(state, images, labels, orders[0], key, 2)
+    assert compilations
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))
+    kept = [images, labels, orders[0], *jax.tree.leaves(step if isinstance(step, Partial) else ())]
+    assert not any(leaf.is_deleted() for leaf in kept)
+    compilations.clear()
+    with jax.transfer_guard("disallow"):
+        for order in orders[1:]:
+            state, _ = run(state, images, labels, order, key, 2)
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            run(state, np.asarray(images), labels, orders[0], key, 2)
+    assert compilations == []
+    assert int(state.step) == 6
+
+
+def test_snapshots_and_secret_view_are_arguments_of_the_compiled_update():
+    update, state = perturbation()
+    view = dither_view(jax.random.key(0), SHAPE, step=16)
+    blind = make_update(
+        METHOD, AuthorizedNetwork(view, None, {}, "all"), None, [Linear()], [optax.sgd(0.1)], jnp.array([1, 2, 3, 0])
+    )
+    for step, secrets in ((update, jax.tree.leaves(update)), (blind, jax.tree.leaves(view))):
+        assert secrets
+        program = jax.make_jaxpr(lambda step, *arguments: step(*arguments))(
+            step, state, *data(), jnp.arange(20), jax.random.key(0)
+        )
+        assert not {id(constant) for constant in program.consts} & {id(secret) for secret in secrets}
+        assert sum(np.size(constant) for constant in program.consts) < 100
+
+
+@pytest.mark.parametrize("parametrisation", ["class-wise", "sample-wise"])
+def test_steps_on_a_batch_are_those_of_as_many_updates_of_it(parametrisation):
+    """Without a surrogate that learns between them; the snapshot is the same, since the key and the step are."""
+    method = dataclasses.replace(METHOD, parametrisation=parametrisation, feature_distance=0.0, step_size=0.05)
+    (single, state), (several, _) = perturbation(method), perturbation(dataclasses.replace(method, steps_per_batch=3))
+    if parametrisation == "sample-wise":
+        state = state.replace(noise=state.noise[data()[1]])
+    arguments = (*data(), jnp.arange(20), jax.random.key(0))
+    single, once, losses = jax.jit(single), state, {}
+    for _ in range(3):
+        once, losses = single(once.replace(step=state.step), *arguments)
+    at_once, their_losses = jax.jit(several)(state, *arguments)
+    assert int(at_once.step) == 1
+    np.testing.assert_allclose(at_once.noise, once.noise, atol=1e-6)
+    assert np.abs(at_once.noise - state.noise).max() > 2 * method.step_size * method.eps
+    assert losses.keys() == their_losses.keys() == {"gradient_matching", "undistillation"}
+    for name, value in losses.items():
+        np.testing.assert_allclose(their_losses[name], value, rtol=1e-4)
+
+
+def test_without_feature_distance_nothing_trains():
+    update, state = perturbation(dataclasses.replace(METHOD, feature_distance=0.0))
+    after, losses = jax.jit(update)(state, *data(), jnp.arange(20), jax.random.key(0))
+    assert "feature_distance" not in losses
+    jax.tree.map(np.testing.assert_array_equal, after.surrogates, state.surrogates)
+    assert (np.asarray(after.noise) != np.asarray(state.noise)).any()

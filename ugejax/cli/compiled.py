@@ -1,0 +1,35 @@
+"""Compiled programs, kept from one start of a command to the next."""
+
+import os
+import warnings
+from pathlib import Path
+
+import jax
+
+# Seconds of compilation from which on a program is kept: looking one up takes some milliseconds.
+WORTH_KEEPING = 0.05
+
+
+def keep_compiled() -> None:
+    """Have jax keep what it compiles, so that the same command need not compile it again when it next starts.
+
+    In the folder `compiled` of $UGEJAX_CACHE or of the user's cache folder, for the user's eyes alone, since a program
+    may hold what it was made for. Where the user has named a place ($JAX_COMPILATION_CACHE_DIR), there and on his
+    terms; where there is no such folder and none can be made, nowhere. Several processes may use it at a time.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        chosen = os.environ.get("UGEJAX_CACHE")
+        cache = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ugejax"
+        cache.mkdir(parents=True, exist_ok=True)
+        folder = cache / "compiled"
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except (OSError, RuntimeError):  # a home that is not there or cannot be written to
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
+    # What a killed process had written half is no error: it is compiled again.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
