@@ -8,6 +8,7 @@ checkpoints in a private folder so that a killed run goes on where it was and en
 3. release: every image gets its feasible perturbation, rounded to 8 bits.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import optax
 
 from ugejax.authorized.network import AuthorizedNetwork
+from ugejax.authorized.shared import shared_blind_set
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.errors import UserError
 from ugejax.networks import build
@@ -35,6 +37,23 @@ Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, f
 
 
 @dataclass(frozen=True)
+class Partner:
+    """A further authorized network that shall learn from the same release.
+
+    Attributes:
+        network: the network.
+        recipe: how it is trained.
+        training_key: secret PRNG key of its training.
+        folder: private folder of the checkpoints of its trajectory, which nobody else's key may hold.
+    """
+
+    network: AuthorizedNetwork
+    recipe: Recipe
+    training_key: jax.Array
+    folder: Path
+
+
+@dataclass(frozen=True)
 class Protection:
     """One protection of one image set.
 
@@ -46,6 +65,7 @@ class Protection:
         key: PRNG key of what may be public: surrogates, order, rounding.
         training_key: secret PRNG key of the authorized network's training.
         texture_key: secret PRNG key of the stripes, which could otherwise be drawn again and subtracted.
+        others: further authorized networks; the perturbation is one that all of them are blind to, or matched with.
     """
 
     method: Method
@@ -55,6 +75,7 @@ class Protection:
     key: jax.Array
     training_key: jax.Array
     texture_key: jax.Array
+    others: tuple[Partner, ...] = ()
 
     def run(self, images: np.ndarray, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> np.ndarray:
         """Protect images.
@@ -72,14 +93,23 @@ class Protection:
 
     def learn(self, images: np.ndarray, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> Any:
         """The first two stages of `run`, with its arguments: what the perturbation is made from, see `NoiseState`."""
-        trajectory = None
-        if not self.network.view.blind and (self.method.gradient_matching or self.method.undistillation):
-            trajectory = self._trajectory(images, labels, folder / "trajectory", report)
-        return self._noise(images, labels, trajectory, folder / "noise", report)
+        networks = [
+            (partner.network, self._trajectory(partner, images, labels, name, report))
+            for name, partner in self._partners(folder)
+        ]
+        return self._noise(images, labels, networks, folder / "noise", report)
 
-    def _trajectory(self, images, labels, folder, report):
-        """theta_0 ... theta_T of the authorized network on the originals."""
-        network, recipe = self.network, self.recipe
+    def _partners(self, folder: Path) -> list[tuple[str, Partner]]:
+        """All authorized networks alike, each with the name of its stage."""
+        first = Partner(self.network, self.recipe, self.training_key, folder)
+        further = [(f"trajectory {i}", partner) for i, partner in enumerate(self.others, 2)]
+        return [("trajectory", first), *further]
+
+    def _trajectory(self, partner, images, labels, stage, report):
+        """theta_0 ... theta_T of an authorized network on the originals; None where nothing is to be matched."""
+        network, recipe = partner.network, partner.recipe
+        if network.view.blind or not (self.method.gradient_matching or self.method.undistillation):
+            return None
         optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
         return record_trajectory(
             make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all"),
@@ -87,10 +117,10 @@ class Protection:
             jnp.asarray(images),
             jnp.asarray(labels),
             recipe,
-            self.training_key,
-            StepCheckpoints(folder, keep=None),
+            partner.training_key,
+            StepCheckpoints(partner.folder / "trajectory", keep=None),
             snapshots=self.method.snapshots,
-            report=lambda epoch, epochs, loss: report("trajectory", epoch, epochs, {"loss": loss}),
+            report=lambda epoch, epochs, loss: report(stage, epoch, epochs, {"loss": loss}),
         )
 
     def _start(self, wrong: np.ndarray, means: np.ndarray) -> jax.Array:
@@ -101,7 +131,7 @@ class Protection:
         h, w, c = means.shape[1:]
         return class_stripes(self.texture_key, self.num_classes, (h, w, c), amplitude=size, period=method.period)
 
-    def _noise(self, images, labels, trajectory, folder, report) -> Any:
+    def _noise(self, images, labels, networks, folder, report) -> Any:
         method, key = self.method, jax.random.fold_in(self.key, 1)
         means = class_means(images, labels, self.num_classes)
         wrong = nearest_wrong_class(means)
@@ -119,7 +149,8 @@ class Protection:
         checkpoints = StepCheckpoints(folder)
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
-        update = make_update(method, self.network, trajectory, modules, optimizers, jnp.asarray(wrong))
+        (network, trajectory), *others = networks
+        update = make_update(method, network, trajectory, modules, optimizers, jnp.asarray(wrong), others=others)
         run, count = run_steps(update), max(1, len(images) // method.batch_size)
         x, y = jnp.asarray(images), jnp.asarray(labels)
         for epoch in range(int(state.step) // count, method.epochs):
@@ -139,8 +170,17 @@ class Protection:
         A generator takes any images of these classes, and passes once over each. Each image's rounding has a key of
         its own, from its index, so the result does not depend on the batch size.
         """
-        key, method, view = jax.random.fold_in(self.key, 2), self.method, self.network.view
-        how = parametrise(method)
+        released = []
+        for start in range(0, len(images), batch_size):
+            part = slice(start, min(start + batch_size, len(images)))
+            index = jnp.arange(part.start, part.stop)
+            released.append(np.asarray(self._release_batch(noise, images[part], labels[part], index)))
+        return np.concatenate(released)
+
+    @functools.cached_property
+    def _release_batch(self) -> Callable[..., jax.Array]:
+        key, method, how = jax.random.fold_in(self.key, 2), self.method, parametrise(self.method)
+        view = shared_blind_set([self.network.view, *(partner.network.view for partner in self.others)])
 
         @jax.jit
         def batch(noise, x_u8, y, index):
@@ -158,9 +198,4 @@ class Protection:
                 keys, x_u8, delta, lower, upper
             )
 
-        released = []
-        for start in range(0, len(images), batch_size):
-            part = slice(start, min(start + batch_size, len(images)))
-            index = jnp.arange(part.start, part.stop)
-            released.append(np.asarray(batch(noise, images[part], labels[part], index)))
-        return np.concatenate(released)
+        return batch

@@ -7,7 +7,8 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import build_authorized, read_key
-from ugejax.cli.protect import check_folders, make_card, make_protection
+from ugejax.cli.keys import check_folders
+from ugejax.cli.protect import make_card, make_protection
 from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import Dataset, load
 from ugejax.errors import UserError
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.source}: images are {train.images.shape[1:]}, those of the key {key.image_shape}{resize}"
         )
     labels = _labels(train, generator.class_names, arguments.source)
-    card = make_card(generator.method, key, source, splits) | {"generator": folder.name}
+    card = make_card(generator.method, [key], source, splits) | {"generator": folder.name}
     if is_there(arguments, card, console):
         return 0
     job = make_protection(generator.method, key, build_authorized(key, key_folder))

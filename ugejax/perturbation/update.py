@@ -2,9 +2,10 @@
 
     L(delta) = w_gm L_gm(delta; theta_t) + w_fd L_fd(delta) - w_ud L_ud(delta)
 
-theta_t is a random snapshot of the authorized network's trajectory; L_fd is measured on surrogates, which train at
-the same time; random transforms of images and labels lie inside. Where the authorized network is exactly blind to every
-feasible delta, L_gm is 0 and L_ud constant, whatever theta, and neither is computed.
+theta_t is a random snapshot of the authorized network's trajectory; with several networks L_gm and L_ud are summed over
+them. L_fd is measured on surrogates, which train at the same time; random transforms of images and labels lie inside.
+Where an authorized network is exactly blind to every feasible delta, its L_gm is 0 and its L_ud constant, whatever
+theta, and neither is computed.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ import jax
 import optax
 
 from ugejax.authorized.network import AuthorizedNetwork
+from ugejax.authorized.shared import shared_blind_set
 from ugejax.losses import (
     error_minimising,
     feature_cosine,
@@ -114,6 +116,8 @@ def make_update(
     surrogates: Sequence[Any],
     optimizers: Sequence[optax.GradientTransformation],
     wrong: jax.Array,
+    *,
+    others: Sequence[tuple[AuthorizedNetwork, Any]] = (),
 ) -> Callable[..., tuple[NoiseState, dict[str, jax.Array]]]:
     """Build the update.
 
@@ -124,21 +128,27 @@ def make_update(
         surrogates: the networks of the feature distance, flax modules.
         optimizers: one for each surrogate.
         wrong: int32 [num_classes], the wrong class that misalignment aims at, for each class.
+        others: further authorized networks, each with its trajectory or None.
 
     Returns:
         update(state, images uint8 [N, H, W, C], labels int32 [N], order int32 [N], key) -> (state, losses): one step
         on the batch of `order` that the state's step has come to. Pure, for jit, vmap over keys and pmap. Batch norm
         of the authorized network runs in eval mode, on the snapshot's statistics, so that examples do not mix.
     """
-    view, transform, how = network.view, mixture(method.transforms), parametrise(method)
+    networks = ((network, trajectory), *others)
+    view = shared_blind_set([network.view for network, _ in networks])
+    transform, how = mixture(method.transforms), parametrise(method)
     aim = jax.nn.one_hot(wrong, wrong.shape[0])  # [K, K]: y @ aim gives each class's share to its wrong class
-    matches = trajectory is not None and method.gradient_matching > 0
-    undistils = trajectory is not None and method.undistillation > 0
+    taught = [(network, trajectory) for network, trajectory in networks if trajectory is not None]
+    matches = bool(taught) and method.gradient_matching > 0
+    undistils = bool(taught) and method.undistillation > 0
 
     def project(delta, x):
         return feasible(delta, x, view, eps=method.eps, norm=method.norm)
 
-    def authorized_logits(trained: Any, frozen: Any, statistics: Any, x: jax.Array) -> jax.Array:
+    def authorized_logits(
+        network: AuthorizedNetwork, trained: Any, frozen: Any, statistics: Any, x: jax.Array
+    ) -> jax.Array:
         variables = {"params": {**frozen, **trained}, **statistics}
         return network.module.apply(variables, x, train=False)
 
@@ -152,23 +162,32 @@ def make_update(
             return targeted_error_maximising(logits, y @ aim)
         return error_minimising(logits, y)
 
-    def first_order(delta, x, y, key, states, theta):
+    def theta_of(network, trajectory, key):
+        """A random snapshot of a network, split into the weights that train, those that do not, and statistics."""
+        count = jax.tree.leaves(trajectory)[0].shape[0]
+        variables = snapshot(trajectory, jax.random.randint(key, (), 0, count))
+        statistics = {name: value for name, value in variables.items() if name != "params"}
+        return network, *network.split(variables["params"]), statistics
+
+    def first_order(delta, x, y, key, states, thetas):
         (x_t, y_t), (x_u, _) = transform(key, x, y), transform(key, x + delta, y)  # the same key: the same transform
         each = [feature_loss(m, s, x_t, x_u, y_t).mean() for m, s in zip(surrogates, states, strict=True)]
         losses = {"feature_distance": sum(each) / len(each)}
         total = method.feature_distance * losses["feature_distance"]
         if undistils:
-            trained, frozen, statistics = theta
-            logits_x, logits_u = (authorized_logits(trained, frozen, statistics, z) for z in (x_t, x_u))
-            losses["undistillation"] = undistillation(logits_x, logits_u, y_t, temperature=method.temperature).mean()
+            pairs = [[authorized_logits(*theta, x=z) for z in (x_t, x_u)] for theta in thetas]
+            losses["undistillation"] = sum(
+                undistillation(logits_x, logits_u, y_t, temperature=method.temperature).mean()
+                for logits_x, logits_u in pairs
+            )
             total = total - method.undistillation * losses["undistillation"]
         return total, losses
 
     def matching(delta, x, y, key, theta):
-        trained, frozen, statistics = theta
+        network, trained, frozen, statistics = theta
 
         def loss(trained, x, y):
-            return error_minimising(authorized_logits(trained, frozen, statistics, x), y).mean()
+            return error_minimising(authorized_logits(network, trained, frozen, statistics, x), y).mean()
 
         target = jax.grad(loss)(trained, *transform(key, x, y))
         x_u, back, y_t = jax.vjp(lambda z: transform(key, z, y), x + delta, has_aux=True)
@@ -197,16 +216,13 @@ def make_update(
         batch = Batch(x, y, index)
         delta = project(how.wanted(state.noise, batch), x)
 
-        theta = None
-        if matches or undistils:
-            count = jax.tree.leaves(trajectory)[0].shape[0]
-            variables = snapshot(trajectory, jax.random.randint(snapshot_key, (), 0, count))
-            statistics = {name: value for name, value in variables.items() if name != "params"}
-            theta = (*network.split(variables["params"]), statistics)
-        grad, losses = jax.grad(first_order, has_aux=True)(delta, x, shares, transform_key, state.surrogates, theta)
+        thetas = [theta_of(network, trajectory, snapshot_key) for network, trajectory in taught]
+        first = jax.grad(lambda d: first_order(d, x, shares, transform_key, state.surrogates, thetas), has_aux=True)
+        grad, losses = first(delta)
         if matches:
-            losses["gradient_matching"], second_order = matching(delta, x, shares, transform_key, theta)
-            grad = grad + method.gradient_matching * second_order
+            values, second_order = zip(*(matching(delta, x, shares, transform_key, t) for t in thetas), strict=True)
+            losses["gradient_matching"] = sum(values)
+            grad = grad + method.gradient_matching * sum(second_order)
 
         noise = how.moved(state.noise, batch, delta, grad, lambda wanted: project(wanted, x))
         delta = project(how.wanted(noise, batch), x)
