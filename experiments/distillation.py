@@ -1,44 +1,111 @@
 """What does a student of the trained authorized network learn, and what does the undistillation loss change?
 
+The matrix of teachers (the authorized network trained on the originals, or on the release) x queries x answers (soft at
+temperature 4, or hard) x students, before and after L_ud.
+
 Command:
     python -m experiments.distillation --data-dir TFDS_FOLDER --out runs/distillation [--scale small]
+        [--hackers res-tiny] [--variants keyed-dither,frozen-backbone,frozen-backbone-undistillation]
 
 Time: not measured yet at any scale; what is finished is not done again.
 
-Expect: there are no figures yet. To be tested: soft answers on the hacker's
-own natural images teach most; on released images the student takes the perturbation for the picture, like everybody
-else. The default form sees no difference between a released image and its original, so there undistillation has
-nothing to change.
+Expect: there are no figures yet. To be tested: soft answers on the hacker's own natural images teach most and those on
+noise least; on released images the student takes the perturbation for the picture, like everybody else. The default
+form sees no difference between a released image and its original, so there undistillation has nothing to change and
+the two teachers are one.
 """
 
+import argparse
 import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from experiments.scales import parser, protect_and_evaluate
-from ugejax.evaluation import DISTILLATIONS
+import numpy as np
 
+from experiments.composed import Job, load_job
+from experiments.scales import parser
+from ugejax.authorized import FORMS
+from ugejax.data import Dataset
+from ugejax.evaluation.candidates import Candidate, authorized, hacker
+from ugejax.evaluation.distillation import student_labels, teacher_logits
+from ugejax.evaluation.trial import Trial, default_cache
+from ugejax.perturbation.update import Method
+
+ANSWERS = {"soft": 4.0, "hard": None}  # temperatures
 VARIANTS = {
-    "keyed-dither": [],
-    "frozen-backbone": ["--authorized", "frozen-backbone"],
-    "frozen-backbone, undistillation": ["--authorized", "frozen-backbone", "--undistillation", "1"],
+    "keyed-dither": ("keyed-dither", 0.0),
+    "frozen-backbone": ("frozen-backbone", 0.0),
+    "frozen-backbone-undistillation": ("frozen-backbone", 1.0),
 }
 
 
+def query_sets(job: Job, released: np.ndarray) -> dict[str, tuple[np.ndarray, Dataset]]:
+    """What is asked, uint8 images, and on which images its student is scored: never on those that he was taught with.
+
+    The originals are a control: who has them needs no teacher.
+    """
+    test, noise = job.test, np.random.default_rng(0).integers(0, 256, released.shape, np.uint8)
+    unseen = Dataset(test.images[1::2], test.labels[1::2], test.class_names)
+    return {
+        "originals": (job.train.images, test),
+        "released": (released, test),
+        "own": (test.images[::2], unseen),
+        "noise": (noise, test),
+    }
+
+
+def matrix(job: Job, released: np.ndarray, students: Sequence[str]) -> Iterator[dict]:
+    """The rows of one release; trials that are in the cache are not done again."""
+    queries = query_sets(job, released)
+    teacher = authorized(job.key, job.network, seed=0, epochs=job.epochs, augment=())
+    for kind, images in (("originals", job.train.images), ("release", released)):
+        trained = trial(teacher, images, job.train.labels, job.test)
+        asked = tuple(teacher.sees(images) for images, _ in queries.values())
+        answers = teacher_logits(trained, asked, default_cache(), lambda *_: None)
+        accuracy = trained.run_cached(default_cache(), lambda *_: None).last
+        for (query, (images, scored)), logits in zip(queries.items(), answers, strict=True):
+            for answer, temperature in ANSWERS.items():
+                for name in students:
+                    student = hacker(name, job.key.num_classes, seed=0, epochs=job.epochs, augment=())
+                    taught = trial(student, images, student_labels(logits, temperature), scored)
+                    score = taught.run_cached(default_cache(), lambda *_: None)
+                    yield {
+                        "teacher": kind, "teacher_accuracy": accuracy, "queries": query, "answers": answer,
+                        "student": name, "student_accuracy": score.last, "student_peak_accuracy": score.peak,
+                    }  # fmt: skip
+
+
+def trial(candidate: Candidate, images: np.ndarray, labels: np.ndarray, test: Dataset) -> Trial:
+    """The candidate on training images and their labels, scored on test images; all as he sees them."""
+    return Trial(
+        candidate.module, candidate.variables, candidate.trains, candidate.recipe, candidate.sees(images), labels,
+        candidate.sees(test.images), test.labels, candidate.key,
+    )  # fmt: skip
+
+
+def release_of(arguments: argparse.Namespace, form: str, undistillation: float, folder: Path) -> tuple[Job, np.ndarray]:
+    """The job of a form, and its release with this weight of L_ud."""
+    job = load_job(arguments, form=form)
+    method = Method(epochs=0 if FORMS[form].exact else 15, undistillation=undistillation)
+    return job, job.protection(method).run(job.train.images, job.train.labels, folder)
+
+
 def main() -> int:
-    arguments = parser(__doc__).parse_args()
-    arguments.hackers = arguments.hackers or "res-tiny"
-    print("| variant | role | network | counter-measure or query | originals | release | peak |")
-    print("|---|---|---|---|---|---|---|")
+    arguments = parser(__doc__)
+    arguments.add_argument("--variants", default=",".join(VARIANTS), help="comma-separated")
+    arguments = arguments.parse_args()
+    students = (arguments.hackers or "res-tiny").split(",")
+    names = ("teacher", "queries", "answers", "student")
+    figures = ("teacher_accuracy", "student_accuracy", "student_peak_accuracy")
+    print("| variant | trained on | queries | answers | student | teacher | student's last | peak |")
+    print("|---|---|---|---|---|---|---|---|")
     rows = []
-    for name, settings in VARIANTS.items():
-        folder = arguments.out / name.replace(", ", "-")
-        results = protect_and_evaluate(
-            folder, arguments, seed=0, settings=settings, countermeasures="none", distillation=",".join(DISTILLATIONS)
-        )
-        for row in results["rows"]:
-            rows.append({"variant": name, **row})
-            cells = [name, row["role"], row["network"], row["countermeasure"]]
-            cells += [f"{row[f'{kind}_accuracy']:.3f}" for kind in ("clean", "protected", "protected_peak")]
-            print("| " + " | ".join(cells) + " |")
+    for variant in arguments.variants.split(","):
+        job, released = release_of(arguments, *VARIANTS[variant], arguments.out / variant)
+        for row in matrix(job, released, students):
+            rows.append({"variant": variant, **row})
+            cells = [row[name] for name in names] + [f"{row[name]:.3f}" for name in figures]
+            print("| " + " | ".join([variant, *cells]) + " |")
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     return 0
 

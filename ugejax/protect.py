@@ -10,7 +10,7 @@ folder so that a killed run goes on where it was and ends with the same bytes:
 The first two hold all images on the device. Without them, as by default, few images are in memory at a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +23,7 @@ import optax
 from ugejax.authorized.forms import FORMS
 from ugejax.authorized.key import Key
 from ugejax.authorized.network import AuthorizedNetwork
+from ugejax.authorized.shared import shared_blind_set
 from ugejax.batches import at_a_time
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.data import Images
@@ -48,12 +49,29 @@ def check_budget(eps: float, norm: str, argument: str = "--eps") -> None:
         raise UserError(f"{argument} {eps:g}: is not in (0, 1]; images are in [0, 1], so write 8/255 and not 8")
 
 
-def method_of(form: str, **settings: Any) -> Method:
-    """The method with these settings; what is not given is set by the defaults of the authorized form."""
+def method_of(forms: Iterable[str], **settings: Any) -> Method:
+    """The method with these settings; what is not given is set by the defaults of the authorized networks' forms."""
     # What is not blind can only be matched by optimisation, and a generator has to be trained.
-    if (form in FORMS and not FORMS[form].exact) or settings.get("parametrisation") == "generator":
+    if not all(FORMS[form].exact for form in forms if form in FORMS) or settings.get("parametrisation") == "generator":
         settings = {"epochs": 15} | settings
     return Method(**settings)
+
+
+@dataclass(frozen=True)
+class Partner:
+    """A further authorized network that shall learn from the same release.
+
+    Attributes:
+        network: the network.
+        recipe: how it is trained.
+        training_key: secret PRNG key of its training.
+        folder: private folder of the checkpoints of its trajectory, which nobody else's key may hold.
+    """
+
+    network: AuthorizedNetwork
+    recipe: Recipe
+    training_key: jax.Array = field(repr=False)
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,7 @@ class Protection:
         key: PRNG key of what may be public: surrogates, order, rounding.
         training_key: secret PRNG key of the authorized network's training.
         texture_key: secret PRNG key of the stripes, which could otherwise be drawn again and subtracted.
+        others: further authorized networks; the perturbation is one that all of them are blind to, or matched with.
     """
 
     method: Method
@@ -77,6 +96,7 @@ class Protection:
     key: jax.Array
     training_key: jax.Array = field(repr=False)
     texture_key: jax.Array = field(repr=False)
+    others: tuple[Partner, ...] = ()
 
     @classmethod
     def by(cls, key: Key, network: AuthorizedNetwork, method: Method) -> Self:
@@ -106,14 +126,23 @@ class Protection:
         Returns:
             What the perturbation is made from, see `NoiseState`.
         """
-        trajectory = None
-        if not self.network.view.blind and (self.method.gradient_matching or self.method.undistillation):
-            trajectory = self._trajectory(images, labels, folder / "trajectory", report)
-        return self._noise(images, labels, trajectory, folder / "noise", report)
+        networks = [
+            (partner.network, self._trajectory(partner, images, labels, name, report))
+            for name, partner in self._partners(folder)
+        ]
+        return self._noise(images, labels, networks, folder / "noise", report)
 
-    def _trajectory(self, images, labels, folder, report):
-        """theta_0 ... theta_T of the authorized network on the originals."""
-        network, recipe = self.network, self.recipe
+    def _partners(self, folder: Path) -> list[tuple[str, Partner]]:
+        """All authorized networks alike, each with the name of its stage."""
+        first = Partner(self.network, self.recipe, self.training_key, folder)
+        further = [(f"trajectory {i}", partner) for i, partner in enumerate(self.others, 2)]
+        return [("trajectory", first), *further]
+
+    def _trajectory(self, partner, images, labels, stage, report):
+        """theta_0 ... theta_T of an authorized network on the originals; None where nothing is to be matched."""
+        network, recipe = partner.network, partner.recipe
+        if network.view.blind or not (self.method.gradient_matching or self.method.undistillation):
+            return None
         optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
         return record_trajectory(
             make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all"),
@@ -121,10 +150,10 @@ class Protection:
             jnp.asarray(images[:]),
             jnp.asarray(labels),
             recipe,
-            self.training_key,
-            StepCheckpoints(folder, keep=None),
+            partner.training_key,
+            StepCheckpoints(partner.folder / "trajectory", keep=None),
             snapshots=self.method.snapshots,
-            report=lambda epoch, epochs, loss: report("trajectory", epoch, epochs, {"loss": loss}),
+            report=lambda epoch, epochs, loss: report(stage, epoch, epochs, {"loss": loss}),
         )
 
     def _start(self, images: Images, labels: np.ndarray) -> jax.Array:
@@ -136,7 +165,7 @@ class Protection:
         h, w, c = images.shape[1:]
         return class_stripes(self.texture_key, self.num_classes, (h, w, c), amplitude=size, period=method.period)
 
-    def _noise(self, images, labels, trajectory, folder, report) -> Any:
+    def _noise(self, images, labels, networks, folder, report) -> Any:
         method, key = self.method, jax.random.fold_in(self.key, 1)
         noise = parametrise(method).start(jax.random.fold_in(self.key, 3), self._start(images, labels), labels)
         if not method.epochs:
@@ -153,7 +182,8 @@ class Protection:
         checkpoints = StepCheckpoints(folder)
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
-        update = make_update(method, self.network, trajectory, modules, optimizers, jnp.asarray(wrong))
+        (network, trajectory), *others = networks
+        update = make_update(method, network, trajectory, modules, optimizers, jnp.asarray(wrong), others=others)
         run, count = run_steps(update), max(1, len(images) // method.batch_size)
         x, y = everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
         for epoch in range(int(state.step) // count, method.epochs):
@@ -190,7 +220,8 @@ class Protection:
             Released images in order, uint8 [n, H, W, C]. Each image's rounding has a key of its own, from its index,
             so they depend neither on the batch size nor on the number of devices nor on where one began.
         """
-        key, method, view = jax.random.fold_in(self.key, 2), self.method, self.network.view
+        key, method = jax.random.fold_in(self.key, 2), self.method
+        view = shared_blind_set([self.network.view, *(partner.network.view for partner in self.others)])
         how, per_image = parametrise(method), method.parametrisation == "sample-wise"
         batch_size = at_a_time(images.shape[1:], most=batch_size or len(images))
 

@@ -3,11 +3,13 @@
 from ugejax.authorized.forms import FORMS, Form, default_step
 from ugejax.authorized.key import Key, draw_master, new_key, read_key, write_key
 from ugejax.authorized.network import AuthorizedNetwork, build_authorized, seen
-from ugejax.authorized.view import IdentityView, View
+from ugejax.authorized.shared import share_of_budget, shared_blind_set
+from ugejax.authorized.view import BlindSet, IdentityView, View
 
 __all__ = [
     "FORMS",
     "AuthorizedNetwork",
+    "BlindSet",
     "Form",
     "IdentityView",
     "Key",
@@ -18,5 +20,7 @@ __all__ = [
     "new_key",
     "read_key",
     "seen",
+    "share_of_budget",
+    "shared_blind_set",
     "write_key",
 ]

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 
-class View(Protocol):
-    """What the protection asks of the frozen secret part of an authorized network."""
+class BlindSet(Protocol):
+    """The perturbations that a view, or several, are blind to."""
 
     @property
     def blind(self) -> bool:
@@ -29,16 +29,20 @@ class View(Protocol):
         """Side of the patches on each of which the blind set is a subspace; None where only bounds confine it."""
         ...
 
-    def apply(self, x: jax.Array) -> jax.Array:
-        """v(x): what the backbone sees of images x [..., H, W, C]; the same shape."""
-        ...
-
     def project(self, delta: jax.Array, x: jax.Array) -> jax.Array:
         """The nearest perturbation to delta [..., H, W, C] in the linear subspace of x's blind set."""
         ...
 
     def bounds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Lower and upper bound, broadcastable to x, of the elements of a blind perturbation of x."""
+        ...
+
+
+class View(BlindSet, Protocol):
+    """What the protection asks of the frozen secret part of an authorized network."""
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        """v(x): what the backbone sees of images x [..., H, W, C]; the same shape."""
         ...
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import build_authorized, read_key
-from ugejax.cli.protect import check_folders, make_card
+from ugejax.cli.keys import check_folders
+from ugejax.cli.protect import make_card
 from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import Streamed, load_stream
 from ugejax.errors import UserError
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.source}: images are {train.images.image_shape}, those of the key {key.image_shape}{resize}"
         )
     labels = _labels(train, generator.class_names, arguments.source)
-    card = make_card(generator.method, key, source, train) | {"generator": folder.name}
+    card = make_card(generator.method, [key], source, train) | {"generator": folder.name}
     if is_there(arguments, card, console):
         return 0
     job = Protection.by(key, build_authorized(key, key_folder), generator.method)

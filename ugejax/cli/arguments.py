@@ -87,7 +87,10 @@ def build_parser() -> Parser:
     )  # fmt: skip
     protect.add_argument("source", metavar="SOURCE", help="digits, a TFDS name, an image folder, .npz, or .npy pair")
     protect.add_argument("--out", type=Path, required=True, help="release folder to make")
-    protect.add_argument("--key", type=Path, help="key folder: made if it is not there, else used again")
+    protect.add_argument(
+        "--key", type=Path, action="append",
+        help="key folder: made if it is not there, else used again; repeat it for several authorized networks",
+    )  # fmt: skip
     _subset(protect)
     protect.add_argument(
         "--subset-seed", type=natural, help="draw subsets by this seed, so that several releases are of the same images"
@@ -197,12 +200,16 @@ def add_method(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of a baseline, such as rounds=20"
     )
     parser.add_argument(
-        "--authorized", metavar="FORM", default="keyed-dither", help="see `ugejax list` (default %(default)s)"
-    )
+        "--authorized", metavar="FORM", default="keyed-dither",
+        help="see `ugejax list` (default %(default)s); one for all keys, or comma-separated one for each",
+    )  # fmt: skip
     parser.add_argument(
         "--dither-step", type=step, help="step of keyed-dither's quantiser in grey levels (default 3 eps)"
     )
-    parser.add_argument("--network", default="cnn", help="backbone of the authorized network (default %(default)s)")
+    parser.add_argument(
+        "--network", default="cnn",
+        help="backbone of the authorized network (default %(default)s); one for all keys, or one for each",
+    )  # fmt: skip
     parser.add_argument("--epochs", type=positive, help="epochs of the authorized network's training")
     group = parser.add_argument_group("perturbation", "what is not given is set by the defaults of the form")
     group.add_argument("--eps", type=fraction, help="budget, such as 8/255 (default)")

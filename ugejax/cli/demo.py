@@ -6,10 +6,10 @@ import sys
 from rich.console import Console
 
 from ugejax.authorized import build_authorized, read_key
+from ugejax.cli import protect
 from ugejax.cli.arguments import build_parser
 from ugejax.cli.evaluate import evaluate_into
 from ugejax.cli.originals import load_originals, load_test
-from ugejax.cli.protect import method_from, protect
 from ugejax.evaluation import Evaluation
 from ugejax.release import read_release
 from ugejax.report import print_table, write_report
@@ -26,8 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     command = ["protect", "digits", "--out", str(out / "release"), "--key", str(out / "key")]
     command += ["--seed", str(arguments.seed), *SETTINGS.split()]
     console.print(f"ugejax {' '.join(command)}", highlight=False)
-    parsed = build_parser().parse_args(command)
-    protect(parsed, method_from(parsed), console)
+    out.mkdir(parents=True, exist_ok=True)
+    protect.run(build_parser().parse_args(command), console)
     console.print(f"ugejax evaluate {out / 'release'} --key {out / 'key'} --out {out}", highlight=False)
     release, key = read_release(out / "release"), read_key(out / "key")
     evaluation = Evaluation(

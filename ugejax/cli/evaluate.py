@@ -33,7 +33,7 @@ from ugejax.evaluation.features import learned_features
 from ugejax.evaluation.results import SCHEMA
 from ugejax.evaluation.trial import default_cache
 from ugejax.networks import variable_shapes
-from ugejax.release import read_release
+from ugejax.release import key_fingerprints, read_release
 from ugejax.report import draw_curves, draw_images, gather, print_table, write_evidence
 
 
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     key = network = None
     if keyed:
         key = read_key(arguments.key)
-        if key.fingerprint != release.card.get("key_fingerprint"):
+        if key.fingerprint not in key_fingerprints(release.card):
             raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
         network = build_authorized(key, arguments.key)
     originals = load_originals(release, arguments.originals, arguments.data_dir)

@@ -5,12 +5,12 @@ import dataclasses
 import hashlib
 import json
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
-from ugejax.authorized import FORMS, Key, build_authorized, default_step, draw_master, new_key, read_key, write_key
+from ugejax.authorized import FORMS, Key, build_authorized, share_of_budget, shared_blind_set, write_key
 from ugejax.cli import baseline
+from ugejax.cli.keys import WantedKey, check_folders, draft_key, existing_key, wanted_keys
 from ugejax.cli.lock import alone_in
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
@@ -20,8 +20,7 @@ from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.stored import StoredGenerator, write_generator
 from ugejax.perturbation.update import Method
-from ugejax.protect import Protection, check_budget, method_of
-from ugejax.training import default_recipe
+from ugejax.protect import Partner, Protection, check_budget, method_of
 from ugejax.transforms import parse_transforms
 
 # What whoever relies on a release has to know, in its card.
@@ -54,13 +53,16 @@ def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
         raise UserError("--key: name the private folder that shall hold the key")
     method = method_from(arguments)
     check_budget(method.eps, method.norm)
-    if arguments.authorized not in FORMS:
-        raise UserError(f"--authorized {arguments.authorized}: unknown form; choose one of {', '.join(FORMS)}")
-    build(arguments.network, 2)  # refuse unknown names before anything is read or written
+    wanted = wanted_keys(
+        arguments.key, arguments.authorized, arguments.network, step=arguments.dither_step, eps=method.eps
+    )
+    if len(wanted) > 1 and method.parametrisation == "generator":
+        raise UserError("--parametrisation generator: is stored with its key; name one --key")
     for name in method.surrogates:
         build(name, 2)
-    check_folders(arguments.out, arguments.key)
-    protect(arguments, method, console)
+    for one in wanted:
+        check_folders(arguments.out, one.folder)
+    protect(arguments, method, wanted, console)
     return 0
 
 
@@ -82,86 +84,111 @@ def method_from(arguments: argparse.Namespace) -> Method:
         raise UserError("--surrogates: names no network")
     if given.get("parametrisation") == "generator" and "step_size" in given:
         raise UserError("--step-size: a generator is trained by Adam; leave it out")
-    method = method_of(arguments.authorized, **given)
+    method = method_of(map(str.strip, arguments.authorized.split(",")), **given)
     if arguments.period is not None and method.start != "stripes":
         raise UserError(f"--period: is of --start stripes, not of {method.start}; leave it out")
     return method
 
 
-def _step(arguments: argparse.Namespace, method: Method) -> int | None:
-    default = default_step(arguments.authorized, method.eps)
-    if default is None and arguments.dither_step is not None:
-        raise UserError(f"--dither-step: {arguments.authorized} does not quantise; leave it out")
-    return default if arguments.dither_step is None else arguments.dither_step
-
-
-def protect(arguments: argparse.Namespace, method: Method, console: Console) -> None:
-    """Protect; everything that the release depends on is in the arguments, the originals and the key."""
-    folder = arguments.key
-    fresh = not (folder / "key.json").exists()
-    key = _draft_key(arguments, method) if fresh else _existing_key(arguments, method)
-    source = source_from(arguments, key.public_seed if arguments.subset_seed is None else arguments.subset_seed)
+def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKey], console: Console) -> None:
+    """Protect; everything that the release depends on is in the arguments, the originals and the keys."""
+    fresh = [not (one.folder / "key.json").exists() for one in wanted]
+    keys = [
+        draft_key(one, arguments.seed, arguments.epochs) if new else existing_key(one, arguments.seed, arguments.epochs)
+        for one, new in zip(wanted, fresh, strict=True)
+    ]
+    source = source_from(arguments, keys[0].public_seed if arguments.subset_seed is None else arguments.subset_seed)
     train = load_stream(source)
     shape = train.images.image_shape
-    if fresh:
-        key = dataclasses.replace(key, image_shape=shape, num_classes=len(train.class_names))
-    elif key.image_shape != shape or key.num_classes != len(train.class_names):
-        raise UserError(
-            f"--key {folder}: made for {key.num_classes} classes of images {key.image_shape}, {arguments.source} has "
-            f"{len(train.class_names)} of {shape}; name a new key folder"
-        )
-    card = make_card(method, key, source, train)
+    for i, (key, new) in enumerate(zip(keys, fresh, strict=True)):
+        if new:
+            keys[i] = dataclasses.replace(key, image_shape=shape, num_classes=len(train.class_names))
+        elif key.image_shape != shape or key.num_classes != len(train.class_names):
+            raise UserError(
+                f"--key {wanted[i].folder}: made for {key.num_classes} classes of images {key.image_shape}, "
+                f"{arguments.source} has {len(train.class_names)} of {shape}; name a new key folder"
+            )
+    card = make_card(method, keys, source, train)
     if is_there(arguments, card, console):
         return
     for name in method.surrogates:
-        variable_shapes(name, key.num_classes, shape)  # refuse what cannot take these images before anything is written
-    network = build_authorized(key, None if fresh else folder)
-    if fresh:
-        write_key(folder, key, network.arrays)
+        variable_shapes(name, len(train.class_names), shape)  # refuse what cannot take these images, nothing written
+    networks = [
+        build_authorized(key, None if new else one.folder) for one, key, new in zip(wanted, keys, fresh, strict=True)
+    ]
+    shared_blind_set([network.view for network in networks])  # refuse forms that share none
+    for one, key, network, new in zip(wanted, keys, networks, fresh, strict=True):
+        if new:
+            write_key(one.folder, key, network.arrays)
 
     settings = json.dumps(card, sort_keys=True) + train.images.digest
-    work = folder / "runs" / hashlib.sha256(settings.encode()).hexdigest()[:16]
-    work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    job, generator = Protection.by(key, network, method), folder / "generators" / work.name
-    with alone_in(work):
+    run = hashlib.sha256(settings.encode()).hexdigest()[:16]
+    works = [one.folder / "runs" / run for one in wanted]
+    for work in works:
+        work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    others = tuple(
+        Partner(network, key.recipe, key.prng("training"), work)
+        for key, network, work in zip(keys[1:], networks[1:], works[1:], strict=True)
+    )
+    job = dataclasses.replace(Protection.by(keys[0], networks[0], method), others=others)
+    generator = wanted[0].folder / "generators" / run
+    with alone_in(works[0]):
         with Reporter(console) as reporter:
-            noise = job.learn(train.images, train.labels, work, reporter.stage)
+            noise = job.learn(train.images, train.labels, works[0], reporter.stage)
             if isinstance(noise, GeneratorState):
-                write_generator(generator, StoredGenerator(method, train.class_names, key.fingerprint, noise))
-            released = ImageShards(work / "released", train.images.shape)
+                write_generator(generator, StoredGenerator(method, train.class_names, keys[0].fingerprint, noise))
+            released = ImageShards(works[0] / "released", train.images.shape)
             released.extend(job.released(train.images, train.labels, noise, reporter.stage, start=released.done))
         publish(arguments, released, train, card, console)
         released.remove()
-    console.print(f"key {folder}: fingerprint {key.fingerprint}; keep it private")
+    for one, key in zip(wanted, keys, strict=True):
+        console.print(f"key {one.folder}: fingerprint {key.fingerprint}; keep it private")
+    steps = [key.step for key in keys if key.step]
+    if len(steps) > 1 and method.norm == "linf":
+        share = share_of_budget(steps, max(1, round(255 * method.eps)))
+        console.print(
+            f"the cells of {len(steps)} keys leave the perturbation {share:.0%} of its budget on average; a wider "
+            "--dither-step leaves more and costs the authorized networks more",
+            highlight=False,
+        )
     if isinstance(noise, GeneratorState):
         console.print(f"generator {generator}: protects new images by `ugejax apply`; as private as the key")
-    if key.from_seed:
+    if any(key.from_seed for key in keys):
         console.print(
             "the key follows from --seed, so whoever guesses the seed has it: leave --seed out for a real release"
         )
 
 
-def make_card(method: Method, key: Key, source: Source, train: Streamed) -> dict:
-    """What the card of a release says beside what is measured."""
-    return {
+def make_card(method: Method, keys: list[Key], source: Source, train: Streamed) -> dict:
+    """What the card of a release for these keys says beside what is measured; the first key decides what is random."""
+    first, *further = keys
+    card = {
         "schema": 1,
         "method": "uge",
         "settings": json.loads(json.dumps(dataclasses.asdict(method))),
+        "eps": method.eps,
+        "norm": method.norm,
+        "seed": first.public_seed,
+        "limits": _limits(method),
+        **_describe(first),
+        "source": source.to_json(),
+        "n_train": len(train.images),
+        "n_test": train.n_test,
+    }
+    return card | ({"further_keys": [_describe(key) for key in further]} if further else {})
+
+
+def _describe(key: Key) -> dict:
+    """What everybody may know of a key."""
+    return {
         "authorized": {
             "form": key.form,
             "network": key.network,
             "step": key.step,
             "exact_blind_set": FORMS[key.form].exact,
         },
-        "eps": method.eps,
-        "norm": method.norm,
-        "seed": key.public_seed,
-        "limits": _limits(method),
         "key_fingerprint": key.fingerprint,
         "key_from_seed": key.from_seed,
-        "source": source.to_json(),
-        "n_train": len(train.images),
-        "n_test": train.n_test,
     }
 
 
@@ -170,42 +197,3 @@ def _limits(method: Method) -> list[str]:
         return []
     limits = CLASS_WISE_LIMITS if method.parametrisation == "class-wise" else GENERATOR_LIMITS
     return [*limits, STRIPES_LIMIT] if method.start == "stripes" else limits
-
-
-def _draft_key(arguments: argparse.Namespace, method: Method) -> Key:
-    """A new key for images yet to be seen: which subset of them is taken follows from the secret."""
-    return new_key(
-        draw_master(arguments.seed), form=arguments.authorized, network=arguments.network, image_shape=(1, 1, 1),
-        num_classes=2, step=_step(arguments, method), from_seed=arguments.seed is not None,
-        recipe=default_recipe(arguments.network, epochs=arguments.epochs),
-    )  # fmt: skip
-
-
-def _existing_key(arguments: argparse.Namespace, method: Method) -> Key:
-    key = read_key(arguments.key)
-    wanted = {"form": arguments.authorized, "network": arguments.network, "step": _step(arguments, method)}
-    for name, value in wanted.items():
-        if getattr(key, name) != value:
-            raise UserError(
-                f"--key {arguments.key}: has {name} {getattr(key, name)}, not {value}; name a new key folder"
-            )
-    if arguments.epochs is not None and arguments.epochs != key.recipe.epochs:
-        raise UserError(
-            f"--key {arguments.key}: trains {key.recipe.epochs} epochs; leave --epochs out or name a new key folder"
-        )
-    if arguments.seed is not None:
-        architecture = {name: value for name, value in key.__dict__.items() if name != "secret"}
-        if new_key(draw_master(arguments.seed), **architecture).secret != key.secret:
-            raise UserError(
-                f"--key {arguments.key}: not made with --seed {arguments.seed}; leave --seed out or name a new folder"
-            )
-    return key
-
-
-def check_folders(out: Path, key: Path) -> None:
-    """Refuse what would mix the private with the public, before anything is written."""
-    public, private = out.absolute(), key.absolute()
-    if public == private or public in private.parents or private in public.parents:
-        raise UserError(f"--key {key}: must lie outside --out {out}, and the other way round: the key is private")
-    if key.exists() and not (key / "key.json").exists() and (not key.is_dir() or any(key.iterdir())):
-        raise UserError(f"--key {key}: exists and is no key folder; name a new one")

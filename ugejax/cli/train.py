@@ -17,7 +17,7 @@ from ugejax.cli.originals import load_test
 from ugejax.cli.progress import Reporter
 from ugejax.errors import UserError
 from ugejax.evaluation import write_results
-from ugejax.release import read_release
+from ugejax.release import key_fingerprints, read_release
 from ugejax.training import accuracy, default_recipe, fit, initial_state, make_train_step
 from ugejax.training.step import freeze
 
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train the authorized network on a release; goes on where a run of the same settings was cut off."""
     console = Console(file=sys.stdout, soft_wrap=True)
     release, key = read_release(arguments.release), read_key(arguments.key)
-    if key.fingerprint != release.card.get("key_fingerprint"):
+    if key.fingerprint not in key_fingerprints(release.card):
         raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
     test = load_test(release, arguments.test, arguments.data_dir) if arguments.test else None
     network = build_authorized(key, arguments.key)

@@ -11,12 +11,12 @@ every set.
 import jax
 import jax.numpy as jnp
 
-from ugejax.authorized.view import View
+from ugejax.authorized.view import BlindSet
 from ugejax.patches import patchify, unpatchify
 from ugejax.perturbation.budget import project_l2
 
 
-def allowed(x: jax.Array, view: View, *, eps: float, norm: str = "linf") -> tuple[jax.Array, jax.Array]:
+def allowed(x: jax.Array, view: BlindSet, *, eps: float, norm: str = "linf") -> tuple[jax.Array, jax.Array]:
     """Elementwise bounds (lower <= 0 <= upper) of delta for originals x, float [..., H, W, C] in [0, 1].
 
     They join the box [-x, 1 - x], the view's own bounds and, for norm "linf", [-eps, eps].
@@ -27,14 +27,14 @@ def allowed(x: jax.Array, view: View, *, eps: float, norm: str = "linf") -> tupl
 
 
 def feasible(
-    delta: jax.Array, x: jax.Array, view: View, *, eps: float, norm: str = "linf", iterations: int = 20
+    delta: jax.Array, x: jax.Array, view: BlindSet, *, eps: float, norm: str = "linf", iterations: int = 20
 ) -> jax.Array:
     """A point of F(x) close to delta.
 
     Args:
         delta: float [..., H, W, C] in units of [0, 1].
         x: originals, float [..., H, W, C] in [0, 1].
-        view: the frozen secret part of the authorized network.
+        view: the frozen secret part of the authorized network, or what several of them are blind to.
         eps: budget in units of [0, 1].
         norm: "linf" or "l2" (per image).
         iterations: alternating projections between the box and the blind subspace, where there is a subspace.

@@ -2,9 +2,10 @@
 
     L(delta) = w_gm L_gm(delta; theta_t) + w_fd L_fd(delta) - w_ud L_ud(delta)
 
-theta_t is a random snapshot of the authorized network's trajectory; L_fd is measured on surrogates, which train at
-the same time; random transforms of images and labels lie inside. Where the authorized network is exactly blind to every
-feasible delta, L_gm is 0 and L_ud constant, whatever theta, and neither is computed; nor is a loss of weight 0.
+theta_t is a random snapshot of the authorized network's trajectory; with several networks L_gm and L_ud are summed over
+them. L_fd is measured on surrogates, which train at the same time; random transforms of images and labels lie inside.
+Where an authorized network is exactly blind to every feasible delta, its L_gm is 0 and its L_ud constant, whatever
+theta, and neither is computed; nor is a loss of weight 0.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import optax
 from jax.tree_util import Partial
 
 from ugejax.authorized.network import AuthorizedNetwork
+from ugejax.authorized.shared import shared_blind_set
 from ugejax.losses import (
     error_minimising,
     feature_cosine,
@@ -120,6 +122,8 @@ def make_update(
     surrogates: Sequence[Any],
     optimizers: Sequence[optax.GradientTransformation],
     wrong: jax.Array,
+    *,
+    others: Sequence[tuple[AuthorizedNetwork, Any]] = (),
 ) -> Partial:
     """Build the update.
 
@@ -130,21 +134,27 @@ def make_update(
         surrogates: the networks of the feature distance, flax modules.
         optimizers: one for each surrogate.
         wrong: int32 [num_classes], the wrong class that misalignment aims at, for each class.
+        others: further authorized networks, each with its trajectory or None.
 
     Returns:
         update(state, images uint8 [N, H, W, C], labels int32 [N], order int32 [N], key) -> (state, losses): the steps
         on the batch of `order` that the state's step has come to, and the losses at the last of them. Pure, for jit,
-        vmap over keys and pmap. The secret view and the trajectory are bound as arguments: `run_steps` gives them to
+        vmap over keys and pmap. The secret view and the trajectories are bound as arguments: `run_steps` gives them to
         the compiled program instead of making them a part of it. Batch norm of the authorized network runs in eval
         mode, on the snapshot's statistics, so that examples do not mix.
     """
+    networks = ((network, trajectory), *others)
+    view = shared_blind_set([network.view for network, _ in networks])
     transform, how = mixture(method.transforms), parametrise(method)
     aim = jax.nn.one_hot(wrong, wrong.shape[0])  # [K, K]: y @ aim gives each class's share to its wrong class
-    matches = trajectory is not None and method.gradient_matching > 0
-    undistils = trajectory is not None and method.undistillation > 0
+    taught = [network for network, trajectory in networks if trajectory is not None]
+    matches = bool(taught) and method.gradient_matching > 0
+    undistils = bool(taught) and method.undistillation > 0
     misleads = method.feature_distance > 0
 
-    def authorized_logits(trained: Any, frozen: Any, statistics: Any, x: jax.Array) -> jax.Array:
+    def authorized_logits(
+        network: AuthorizedNetwork, trained: Any, frozen: Any, statistics: Any, x: jax.Array
+    ) -> jax.Array:
         variables = {"params": {**frozen, **trained}, **statistics}
         return network.module.apply(variables, x, train=False)
 
@@ -158,7 +168,14 @@ def make_update(
             return targeted_error_maximising(logits, y @ aim)
         return error_minimising(logits, y)
 
-    def first_order(delta, x, y, key, states, theta):
+    def theta_of(network, trajectory, key):
+        """A random snapshot of a network, split into the weights that train, those that do not, and statistics."""
+        count = jax.tree.leaves(trajectory)[0].shape[0]
+        variables = snapshot(trajectory, jax.random.randint(key, (), 0, count))
+        statistics = {name: value for name, value in variables.items() if name != "params"}
+        return network, *network.split(variables["params"]), statistics
+
+    def first_order(delta, x, y, key, states, thetas):
         (x_t, y_t), (x_u, _) = transform(key, x, y), transform(key, x + delta, y)  # the same key: the same transform
         total, losses = jnp.zeros(()), {}
         if misleads:
@@ -166,15 +183,17 @@ def make_update(
             losses["feature_distance"] = sum(each) / len(each)
             total = total + method.feature_distance * losses["feature_distance"]
         if undistils:
-            trained, frozen, statistics = theta
-            logits_x, logits_u = (authorized_logits(trained, frozen, statistics, z) for z in (x_t, x_u))
-            losses["undistillation"] = undistillation(logits_x, logits_u, y_t, temperature=method.temperature).mean()
+            pairs = [[authorized_logits(*theta, x=z) for z in (x_t, x_u)] for theta in thetas]
+            losses["undistillation"] = sum(
+                undistillation(logits_x, logits_u, y_t, temperature=method.temperature).mean()
+                for logits_x, logits_u in pairs
+            )
             total = total - method.undistillation * losses["undistillation"]
         return total, losses
 
     def loss_of(theta):
-        trained, frozen, statistics = theta
-        return trained, lambda w, x, y: error_minimising(authorized_logits(w, frozen, statistics, x), y).mean()
+        network, trained, frozen, statistics = theta
+        return trained, lambda w, x, y: error_minimising(authorized_logits(network, w, frozen, statistics, x), y).mean()
 
     def clean_gradients(x, y, key, theta):
         trained, loss = loss_of(theta)
@@ -197,7 +216,7 @@ def make_update(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), batch_stats, opt_state)
 
-    def update(view, trajectory, state, images, labels, order, key):
+    def update(view, trajectories, state, images, labels, order, key):
         def project(delta, x):
             return feasible(delta, x, view, eps=method.eps, norm=method.norm)
 
@@ -210,22 +229,19 @@ def make_update(
         snapshot_key, transform_key, train_key, dropout_key = keys
         batch = Batch(x, y, index)
 
-        theta = target = None
-        if matches or undistils:
-            count = jax.tree.leaves(trajectory)[0].shape[0]
-            variables = snapshot(trajectory, jax.random.randint(snapshot_key, (), 0, count))
-            statistics = {name: value for name, value in variables.items() if name != "params"}
-            theta = (*network.split(variables["params"]), statistics)
-        if matches:
-            target = clean_gradients(x, shares, transform_key, theta)
+        thetas = [theta_of(*pair, snapshot_key) for pair in zip(taught, trajectories, strict=True)]
+        targets = [clean_gradients(x, shares, transform_key, theta) for theta in thetas] if matches else []
 
         noise, losses = state.noise, {}
         delta = project(how.wanted(noise, batch), x)
         for _ in range(method.steps_per_batch):  # few, and unrolled: a loop over convolutions is slow on a CPU
-            grad, losses = jax.grad(first_order, has_aux=True)(delta, x, shares, transform_key, state.surrogates, theta)
+            first = jax.grad(lambda d: first_order(d, x, shares, transform_key, state.surrogates, thetas), has_aux=True)
+            grad, losses = first(delta)
             if matches:
-                losses["gradient_matching"], second = matching(delta, x, shares, transform_key, theta, target)
-                grad = grad + method.gradient_matching * second
+                pairs = zip(thetas, targets, strict=True)
+                values, second = zip(*(matching(delta, x, shares, transform_key, *pair) for pair in pairs), strict=True)
+                losses["gradient_matching"] = sum(values)
+                grad = grad + method.gradient_matching * sum(second)
             noise = how.moved(noise, batch, delta, grad, lambda wanted: project(wanted, x))
             delta = project(how.wanted(noise, batch), x)
 
@@ -238,4 +254,4 @@ def make_update(
             )
         return NoiseState(state.step + 1, noise, states), losses
 
-    return Partial(update, network.view, trajectory)
+    return Partial(update, view, [trajectory for _, trajectory in networks if trajectory is not None])

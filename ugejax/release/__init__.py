@@ -1,8 +1,17 @@
 """The release: protected images, their labels, a manifest and a card, in one folder that anyone may have."""
 
 from ugejax.release.quality import Quality, measure_quality
-from ugejax.release.read import Release, read_release
+from ugejax.release.read import Release, key_fingerprints, read_release
 from ugejax.release.verify import Check, verify_release
 from ugejax.release.write import write_release
 
-__all__ = ["Check", "Quality", "Release", "measure_quality", "read_release", "verify_release", "write_release"]
+__all__ = [
+    "Check",
+    "Quality",
+    "Release",
+    "key_fingerprints",
+    "measure_quality",
+    "read_release",
+    "verify_release",
+    "write_release",
+]

@@ -82,6 +82,14 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
+def key_fingerprints(card: dict[str, Any]) -> list[str]:
+    """Fingerprints of the keys that a release was made with; of a damaged card those that can be read."""
+    further = card.get("further_keys", [])
+    described = [card, *(further if isinstance(further, list) else [])]
+    found = [one.get("key_fingerprint") for one in described if isinstance(one, dict)]
+    return [fingerprint for fingerprint in found if isinstance(fingerprint, str)]
+
+
 def read_data(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """The arrays of `data.npz`, uint8 [N, H, W, C] and int32 [N].
 

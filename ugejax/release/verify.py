@@ -17,14 +17,22 @@ from ugejax.data import Dataset, check_dataset
 from ugejax.data.image_file import decode_image
 from ugejax.errors import UserError
 from ugejax.release.quality import measure_quality
-from ugejax.release.read import ManifestRow, check_hash, read_card, read_data, read_manifest
+from ugejax.release.read import ManifestRow, check_hash, key_fingerprints, read_card, read_data, read_manifest
 from ugejax.release.secrets import find_secret, forms_of_secret
 
 # By how many grey levels 255 eps may miss the whole number that was meant.
 _TOLERANCE = 1e-4
 # Relative excess of an L2 norm that is summation order, not noise: one grey level in one value is far more.
 _L2_TOLERANCE = 1e-6
-_KEY_NAMES = ("key.json", "_METADATA", "_CHECKPOINT_METADATA", "_sharding", "manifest.ocdbt", "ocdbt.process")
+_KEY_NAMES = (
+    "key.json",
+    "generator.json",
+    "_METADATA",
+    "_CHECKPOINT_METADATA",
+    "_sharding",
+    "manifest.ocdbt",
+    "ocdbt.process",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +56,7 @@ def verify_release(
     Args:
       path: the release folder.
       originals: the images it was made from, in the same order, to measure the realised eps and compare labels.
-      key_fingerprint: fingerprint of the key the release should belong to.
+      key_fingerprint: fingerprint of a key the release should belong to.
       key_secrets: strings of at least 8 bytes that must not be in any file as they are, in hexadecimal or in base64.
 
     Returns:
@@ -257,9 +265,10 @@ def _original_labels(release: _Contents, originals: Dataset) -> str:
 
 
 def _fingerprint(release: _Contents, expected: str) -> str:
-    found = release.card.get("key_fingerprint")
-    if found != expected:
-        raise UserError(f"the card names key {found!r}, not {expected!r}; the release was made with another key")
+    found = key_fingerprints(release.card)
+    if expected not in found:
+        named = f"key {_some(found)}" if found else "no key"
+        raise UserError(f"the card names {named}, not {expected!r}; the release was made with another key")
     return expected
 
 

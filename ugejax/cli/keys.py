@@ -1,0 +1,114 @@
+"""The keys that `ugejax protect` names: which are there already, and what new ones are made from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ugejax.authorized import FORMS, Key, default_step, draw_master, new_key, read_key
+from ugejax.errors import UserError
+from ugejax.networks import build
+from ugejax.training import default_recipe
+
+
+@dataclass(frozen=True)
+class WantedKey:
+    """One `--key` and what the command line says of it: its place among the keys, its form, backbone and step."""
+
+    place: int
+    folder: Path
+    form: str
+    network: str
+    step: int | None
+
+
+def wanted_keys(folders: list[Path], authorized: str, network: str, *, step: int | None, eps: float) -> list[WantedKey]:
+    """The keys that the command line names.
+
+    Args:
+        folders: one for each `--key`.
+        authorized: form of all keys, or comma-separated one for each.
+        network: backbone, likewise.
+        step: of the quantiser in grey levels, for the forms that have one; None for their default.
+        eps: budget in units of [0, 1].
+
+    Raises:
+        UserError: one is named twice or lies in another, there are not as many forms or networks, or one is unknown.
+    """
+    places = [folder.absolute() for folder in folders]
+    for i, place in enumerate(places):
+        if place in places[:i]:
+            raise UserError(f"--key {folders[i]}: is named twice")
+        if any(other in place.parents for other in places):
+            raise UserError(f"--key {folders[i]}: must not lie in another key's folder: each is private")
+    forms = _one_each(authorized, len(folders), "--authorized")
+    networks = _one_each(network, len(folders), "--network")
+    for form in forms:
+        if form not in FORMS:
+            raise UserError(f"--authorized {form}: unknown form; choose one of {', '.join(FORMS)}")
+    for name in networks:
+        build(name, 2)  # refuse unknown names before anything is read or written
+    steps = [default_step(form, eps) for form in forms]
+    if step is not None:
+        if not any(steps):
+            raise UserError(f"--dither-step: {authorized} does not quantise; leave it out")
+        steps = [default and step for default in steps]
+    described = zip(folders, forms, networks, steps, strict=True)
+    return [WantedKey(place, *one) for place, one in enumerate(described)]
+
+
+def _one_each(text: str, count: int, option: str) -> list[str]:
+    """A comma-separated list with one name for each of the keys, or one for all."""
+    names = [name.strip() for name in text.split(",")]
+    if len(names) not in (1, count):
+        raise UserError(f"{option} {text}: names {len(names)} for {count} --key; name one for all or one for each")
+    return names if len(names) == count else names * count
+
+
+def draft_key(wanted: WantedKey, seed: int | None, epochs: int | None) -> Key:
+    """A new key for images yet to be seen: which subset of them is taken follows from the secret.
+
+    Args:
+        wanted: the key.
+        seed: what its secret follows from; None takes the operating system's entropy.
+        epochs: of its network's training; None for the network's own.
+    """
+    return new_key(
+        _master(seed, wanted.place), form=wanted.form, network=wanted.network, image_shape=(1, 1, 1), num_classes=2,
+        step=wanted.step, recipe=default_recipe(wanted.network, epochs=epochs), from_seed=seed is not None,
+    )  # fmt: skip
+
+
+def existing_key(wanted: WantedKey, seed: int | None, epochs: int | None) -> Key:
+    """The key that is there, checked against all that is said of it; see `draft_key` for the arguments.
+
+    Raises:
+        UserError: it is damaged, or another.
+    """
+    folder, key = wanted.folder, read_key(wanted.folder)
+    for name in ("form", "network", "step"):
+        if getattr(key, name) != getattr(wanted, name):
+            raise UserError(
+                f"--key {folder}: has {name} {getattr(key, name)}, not {getattr(wanted, name)}; name a new key folder"
+            )
+    if epochs is not None and epochs != key.recipe.epochs:
+        raise UserError(
+            f"--key {folder}: trains {key.recipe.epochs} epochs; leave --epochs out or name a new key folder"
+        )
+    if seed is not None:
+        architecture = {name: value for name, value in key.__dict__.items() if name != "secret"}
+        if new_key(_master(seed, wanted.place), **architecture).secret != key.secret:
+            raise UserError(f"--key {folder}: not made with --seed {seed}; leave --seed out or name a new folder")
+    return key
+
+
+def _master(seed: int | None, place: int) -> bytes:
+    """From what a key is made: of several keys by one seed each has a secret of its own."""
+    return draw_master(seed) + (f" key {place + 1}".encode() if place else b"")
+
+
+def check_folders(out: Path, key: Path) -> None:
+    """Refuse what would mix the private with the public, before anything is written."""
+    public, private = out.absolute(), key.absolute()
+    if public == private or public in private.parents or private in public.parents:
+        raise UserError(f"--key {key}: must lie outside --out {out}, and the other way round: the key is private")
+    if key.exists() and not (key / "key.json").exists() and (not key.is_dir() or any(key.iterdir())):
+        raise UserError(f"--key {key}: exists and is no key folder; name a new one")
