@@ -106,6 +106,7 @@ def main() -> int:
             rows.append({"variant": variant, **row})
             cells = [row[name] for name in names] + [f"{row[name]:.3f}" for name in figures]
             print("| " + " | ".join([variant, *cells]) + " |")
+    arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     return 0
 
