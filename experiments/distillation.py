@@ -26,8 +26,9 @@ from experiments.composed import Job, load_job
 from experiments.scales import parser
 from ugejax.authorized import FORMS
 from ugejax.data import Dataset
+from ugejax.evaluation.answers import answers_of
 from ugejax.evaluation.candidates import Candidate, authorized, hacker
-from ugejax.evaluation.distillation import student_labels, teacher_logits
+from ugejax.evaluation.distillation import student_labels
 from ugejax.evaluation.trial import Trial, default_cache
 from ugejax.perturbation.update import Method
 
@@ -61,7 +62,7 @@ def matrix(job: Job, released: np.ndarray, students: Sequence[str]) -> Iterator[
     for kind, images in (("originals", job.train.images), ("release", released)):
         trained = trial(teacher, images, job.train.labels, job.test)
         asked = tuple(teacher.sees(images) for images, _ in queries.values())
-        answers = teacher_logits(trained, asked, default_cache(), lambda *_: None)
+        answers = answers_of(trained, asked, default_cache(), lambda *_: None)
         accuracy = trained.run_cached(default_cache(), lambda *_: None).last
         for (query, (images, scored)), logits in zip(queries.items(), answers, strict=True):
             for answer, temperature in ANSWERS.items():

@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 from experiments.scales import parser, protect_and_evaluate  # noqa: E402
-from ugejax.report import COLOURS  # noqa: E402
+from ugejax.report.pictures import COLOURS  # noqa: E402
 
 SMALL = "cnn,cnn-other-init,cnn-nonorm,mlp,res-tiny"
 HACKERS = {

@@ -48,7 +48,7 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
     def scan(step, state, images, labels, order, key, count):
         return jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count)
 
-    chosen = loop if jax.default_backend() == "cpu" else scan
+    chosen: Callable[..., Any] = loop if jax.default_backend() == "cpu" else scan
 
     def run(state, images, labels, order, key, count):
         with over_devices():
