@@ -112,10 +112,7 @@ def spectrum_charts(evidence: Evidence) -> Iterator[str]:
     def draw_map(figure: Figure) -> None:
         axis = figure.add_subplot(xlabel="horizontal (cycles per pixel)", ylabel="vertical (cycles per pixel)")
         power = evidence.noise_power
-        edges = [(-(side // 2) - 0.5, side - side // 2 - 0.5) for side in reversed(power.shape)]
-        left, right, top, bottom = (
-            edge / side for side, pair in zip(reversed(power.shape), edges, strict=True) for edge in pair
-        )
+        (top, bottom), (left, right) = map(_edges, power.shape)
         image = axis.imshow(
             power / max(power.sum(), np.finfo(float).tiny), cmap="cividis", extent=(left, right, bottom, top),
             interpolation="nearest", aspect="auto",
@@ -123,6 +120,11 @@ def spectrum_charts(evidence: Evidence) -> Iterator[str]:
         figure.colorbar(image, ax=axis, label="share of the power")
 
     yield _svg("spectrum-map", "Power of the perturbation by direction", draw_map)
+
+
+def _edges(side: int) -> tuple[float, float]:
+    """Where the first of the frequencies of so many pixels begins and the last ends, in cycles per pixel."""
+    return (-(side // 2) - 0.5) / side, (side - side // 2 - 0.5) / side
 
 
 def radial_mean(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
