@@ -204,7 +204,7 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch, images):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(np, "load", refuse)
+    monkeypatch.setattr("ugejax.data.arrays.open", refuse, raising=False)
     assert refusal(Source(str(tmp_path / "x.npz"))) == f"{tmp_path}/x.npz: no permission to read it"
 
 

@@ -1,5 +1,6 @@
 """The documentation says what is there: its commands parse, its links lead somewhere, its tutorial runs."""
 
+import logging
 import pkgutil
 import re
 import shlex
@@ -10,17 +11,19 @@ import numpy as np
 import pytest
 
 import ugejax
+from ugejax.authorized import build_authorized, read_key
 from ugejax.baselines import BASELINES
 from ugejax.cli import main
 from ugejax.cli.arguments import build_parser
 from ugejax.countermeasures.registry import COUNTERMEASURES
+from ugejax.release.secrets import forms_of_secret
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 # What keeps the tutorial's commands within seconds.
 SMALLER = {
     "protect": ["--n-train", "60", "--n-test", "20", "--network", "mlp"],
-    "evaluate": ["--epochs", "1", "--hackers", "mlp"],
+    "evaluate": ["--epochs", "1", "--hackers", "wrong-key"],
     "attack": ["--epochs", "1"],
     "train": ["--epochs", "1"],
 }
@@ -59,17 +62,31 @@ def test_the_reference_names_what_is_public():
         pkgutil.resolve_name(name)
 
 
-def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
+def test_the_tutorial_runs_and_shows_nothing_of_the_key(tmp_path, monkeypatch, capfd, caplog):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))
+    caplog.set_level(logging.DEBUG)
     ran = commands(ROOT / "docs" / "tutorial.md")
     assert [command[0] for command in ran] == ["protect", "verify", "evaluate", "list", "attack", "report", "train"]
     for command in ran:
-        assert main([*command, *SMALLER.get(command[0], [])]) == 0, capsys.readouterr().err
-    for name in ("release/data.npz", "key/key.json", "evaluation/images.png", "evaluation/accuracy.png"):
-        assert (tmp_path / name).is_file()
+        assert main([*command, *SMALLER.get(command[0], [])]) == 0, capfd.readouterr().err
+    for name in ("release/data.npz", "evaluation/images.png", "evaluation/accuracy.png", "partner/results.json"):
+        assert Path(name).is_file()
     (block,) = blocks("tutorial.md")
     exec(block, {})
+
+    assert main(["export-key", "key", "--out", "view"]) == 0
+    assert (
+        main(["verify", "release", "--key", "key", "--originals", "no.npz"]) == 2
+    )  # its complaint shows nothing either
+    key, (out, error) = read_key(Path("key")), capfd.readouterr()
+    view = build_authorized(key, Path("key")).view
+    public = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    public = {path: content for path, content in public.items() if path.parts[0] not in ("key", "view")}
+    told = "".join([out, error, caplog.text, repr(key), repr(view)]).encode()
+    training = np.asarray(jax.random.key_data(key.prng("training")))
+    for secret in (key.secret, np.asarray(view.secret).tobytes(), training.tobytes()):
+        assert all(form not in content for form in forms_of_secret(secret) for content in (told, *public.values()))
 
 
 def test_what_a_researcher_adds_works(monkeypatch):

@@ -5,10 +5,9 @@ import io
 import itertools
 import pickle
 import struct
-import sys
 import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from exchange_examples import (
     torch_archive,
     torch_file,
     torch_legacy,
+    watched,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,27 +33,6 @@ from ugejax.exchange.numpy_pickle import read_int8, write_int8
 from ugejax.exchange.torch_file import read_tensor, write_tensor
 
 NOISE = (make_noise(4) / np.float32(255)).astype(np.float32)
-REPORTED = {"pickle.find_class", "compile", "exec", "os.system", "os.posix_spawn", "subprocess.Popen"}
-_reports: list[str] | None = None
-
-
-def _report(event: str, arguments: tuple) -> None:
-    if _reports is not None and event in REPORTED:
-        _reports.append(event)
-
-
-sys.addaudithook(_report)  # which stays for good, hence the switch
-
-
-@contextlib.contextmanager
-def watched() -> Iterator[list[str]]:
-    """What the interpreter reports of names looked up by an unpickler, of code and of other programs."""
-    global _reports
-    _reports = reports = []
-    try:
-        yield reports
-    finally:
-        _reports = None
 
 
 class PythonsOwn(pickle.Unpickler):

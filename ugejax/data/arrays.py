@@ -1,12 +1,23 @@
 """Images in NumPy files: `.npz` archives and pairs of `.npy` files. Nothing is ever unpickled."""
 
+import contextlib
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from ugejax.data.image_file import resize_images
+from ugejax.data.numpy_file import read_header, read_values
 from ugejax.data.part import Part
 from ugejax.errors import UserError
+
+_MAGIC = b"\x93NUMPY"
+# Numbers, and the text of class names.
+_KINDS = "buifU"
+# Bytes to which a compressed archive may unpack.
+_MOST_UNPACKED = 2**32
 
 
 def open_npz(path: Path, *, image_size: int | None) -> Part:
@@ -68,43 +79,58 @@ def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Those of the named arrays that the archive holds.
 
     Raises:
-      UserError: no such file, no permission, not an archive, damaged, or with Python objects inside.
+      UserError: no such file, no permission, not an archive, damaged, with Python objects inside, or compressed and of
+        more than 4 GiB when it is not.
     """
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
+    with _reading(path) as file:
+        if file.read(6) == _MAGIC:
             raise UserError(f"{path}: a single array, not an .npz archive; save it with np.savez")
-        with archive:
-            return {name: archive[name] for name in names if name in archive.files}
-    except UserError:
-        raise
-    # A damaged file makes NumPy and zipfile raise nearly anything, MemoryError for an array that claims to be huge.
-    except Exception as error:
-        raise _unreadable(path, error) from error
+        # What is not compressed cannot be larger than the file.
+        left = max(_MOST_UNPACKED, path.stat().st_size)
+        found = {}
+        with zipfile.ZipFile(file) as archive:
+            for name in names:
+                if f"{name}.npy" in archive.namelist():
+                    with archive.open(f"{name}.npy") as member:
+                        header = read_header(member, str(path), kinds=_KINDS)
+                        left -= header.nbytes
+                        if left < 0:
+                            raise UserError(
+                                f"{path}: array {name!r} {list(header.shape)} would unpack to more than "
+                                f"{_MOST_UNPACKED >> 30} GiB; save it with np.savez, which does not compress"
+                            )
+                        found[name] = read_values(member, header)
+        return found
 
 
 def _read_npy(path: Path) -> np.ndarray:
+    with _reading(path) as file:
+        if file.read(2) == b"PK":
+            raise UserError(f"{path}: an .npz archive, not a single array; give it the ending .npz")
+        file.seek(0)
+        header = read_header(file, str(path), kinds=_KINDS)
+        if header.nbytes > path.stat().st_size:
+            raise ValueError("more is declared than there is")
+        return read_values(file, header)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
     try:
-        array = np.load(path, allow_pickle=False)
-    # As above.
+        # A pipe would never end.
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: {'a folder' if path.is_dir() else 'a pipe or device'}, not a file")
+        with open(path, "rb") as file:
+            yield file
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; check the path") from error
+    except PermissionError as error:
+        raise UserError(f"{path}: no permission to read it") from error
+    # A damaged file makes NumPy and zipfile raise nearly anything.
     except Exception as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise UserError(f"{path}: an .npz archive, not a single array; give it the ending .npz")
-    return array
-
-
-def _unreadable(path: Path, error: BaseException) -> UserError:
-    if isinstance(error, FileNotFoundError):
-        return UserError(f"{path}: no such file; check the path")
-    if isinstance(error, PermissionError):
-        return UserError(f"{path}: no permission to read it")
-    if isinstance(error, IsADirectoryError):
-        return UserError(f"{path}: a folder, not a file")
-    if "Object arrays" in str(error):
-        return UserError(f"{path}: holds Python objects, which are never loaded; save plain numbers")
-    return UserError(f"{path}: not a whole NumPy file (truncated or damaged?); save it again")
+        raise UserError(f"{path}: not a whole NumPy file (truncated or damaged?); save it again") from error
 
 
 def class_indices(labels: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import io
 import os
+import stat
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,16 +72,21 @@ def decode_image(data: Path | bytes, *, where: str, image_size: int | None) -> n
       uint8 [H, W, C], C is 1 or 3.
 
     Raises:
-      UserError: no such file, no permission, not one of the formats, truncated, or so large that Pillow takes it for a
-        decompression bomb.
+      UserError: no such file, no permission, no plain file, not one of the formats, truncated, or so large that Pillow
+        takes it for a decompression bomb.
     """
     try:
+        # A pipe would never end.
+        if isinstance(data, Path) and not stat.S_ISREG(data.stat().st_mode):
+            raise UserError(f"{where}: not a plain file; replace or remove it")
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_FORMATS) as image:
             # Pillow itself only warns until twice this limit.
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height}")
             upright = _to_grey_or_rgb(ImageOps.exif_transpose(image))
             return _to_array(upright if image_size is None else _fit(upright, image_size))
+    except UserError:
+        raise
     except Image.DecompressionBombError as error:
         raise UserError(f"{where}: too many pixels for an image of a data set; scale it down or remove it") from error
     except PermissionError as error:

@@ -1,6 +1,9 @@
 """TensorFlow Datasets that lie on the disk as array_record, read without TensorFlow."""
 
+import contextlib
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,8 @@ from ugejax.errors import UserError
 
 # Records read at a time: enough for the reader's threads, and little memory even for large photographs.
 _CHUNK = 2048
+# By which a description names the class of a feature, today and formerly.
+_CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
 # Ids such as train_00017; no more digits than an index has, so that every one of them is a small number.
 _NUMBERED = re.compile(rb"[a-z]+_(\d{1,9})")
 
@@ -38,6 +43,8 @@ def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> tup
         f"prepare it once where TensorFlow is installed: tfds.builder({name!r}, data_dir=..., "
         "file_format='array_record').download_and_prepare(), then name that folder as the data folder (--data-dir)"
     )
+    if data_dir is not None:
+        _check_features(Path(data_dir) / re.split("[/:]", name)[0], where)
     try:
         # Typed Any here and below: the annotations of TFDS name base classes only.
         builder: Any = tfds.builder(name, data_dir=data_dir)
@@ -72,6 +79,20 @@ def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> tup
 
     test = next((split for split in ("test", "validation") if split in splits), None)
     return part("train"), None if test is None else part(test)
+
+
+def _check_features(folder: Path, where: str) -> None:
+    """Refuses a data set whose description names classes that are not TFDS's own: it would import their modules."""
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        for key, value in pairs:
+            if key in _CLASS_KEYS and not str(value).startswith("tensorflow_datasets."):
+                raise UserError(f"{where}: {file} names a class of another package than TFDS, which is not imported")
+
+    for file in folder.rglob("features.json"):
+        # What is no JSON is damaged, which TFDS finds out.
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            json.loads(file.read_text(), object_pairs_hook=look)
 
 
 def _part(source: Any, where: str, folder: str, class_names: tuple[str, ...], image_size: int | None) -> Part:

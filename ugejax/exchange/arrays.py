@@ -1,7 +1,6 @@
 """Arrays in NumPy's own files, read without trusting what they declare."""
 
 import contextlib
-import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import IO
 
 import numpy as np
 
+from ugejax.data.numpy_file import read_header, read_values
 from ugejax.errors import UserError
 from ugejax.exchange.files import TOO_LARGE, opened
 
@@ -62,16 +62,8 @@ def _damage(path: Path) -> Iterator[None]:
 
 
 def _read(file: IO[bytes], most: int, where: str) -> np.ndarray:
-    major, _ = np.lib.format.read_magic(file)
-    header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[major]
-    shape, fortran_order, dtype = header(file)
-    if dtype.hasobject:
-        raise UserError(f"{where}: holds Python objects, which are never loaded; save plain numbers")
-    if dtype.kind not in "buif":
-        raise UserError(f"{where}: of {dtype}, not of plain numbers")
+    header = read_header(file, where)
     # A header may declare any size; memory is set aside for what it says.
-    size = math.prod(shape)
-    if min(shape, default=0) < 0 or size > most:
-        raise UserError(f"{where}: {list(shape)} {TOO_LARGE}")
-    data = file.read(size * dtype.itemsize)
-    return np.frombuffer(data, dtype, size).reshape(shape, order="F" if fortran_order else "C")
+    if header.size > most:
+        raise UserError(f"{where}: {list(header.shape)} {TOO_LARGE}")
+    return read_values(file, header)

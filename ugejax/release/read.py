@@ -1,5 +1,6 @@
 """Reading a release without trusting it: no pickles, no links, no archive that unpacks to more than it is."""
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -8,8 +9,9 @@ import json
 import os
 import stat
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -17,6 +19,9 @@ from ugejax.data import Dataset, check_dataset
 from ugejax.data.arrays import read_npz
 from ugejax.errors import UserError
 from ugejax.release.write import MANIFEST_COLUMNS
+
+# Bytes that a card or manifest may have: a manifest takes about a hundred an image.
+_MOST_TEXT = 2**28
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -145,20 +150,29 @@ def check_hash(folder: Path, card: dict[str, Any], name: str) -> None:
     expected = hashes.get(name) if isinstance(hashes, dict) else None
     if not isinstance(expected, str):
         raise UserError(f"{folder / 'card.json'}: no sha256 of {name}; get the release again")
-    _check_plain(folder / name)
-    try:
-        with open(folder / name, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{folder / name}: cannot be read ({error.strerror or error})") from error
-    if found != expected:
+    if _sha256(folder / name) != expected:
         raise UserError(f"{folder / name}: changed since the release was written (sha256); get the release again")
 
 
 def _read(path: Path) -> bytes:
+    with _opened(path) as file:
+        content = file.read(_MOST_TEXT + 1)
+    if len(content) > _MOST_TEXT:
+        raise UserError(f"{path}: larger than that of any release; get the release again")
+    return content
+
+
+def _sha256(path: Path) -> str:
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     _check_plain(path)
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            yield file
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
 
