@@ -21,11 +21,13 @@ from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.batches import at_a_time
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.errors import UserError
+from ugejax.feature_spaces import FeatureSpace
+from ugejax.losses import class_prototypes
 from ugejax.networks import build
 from ugejax.perturbation.feasible import allowed, feasible
 from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
-from ugejax.perturbation.update import Method, NoiseState, free_noise, make_update
+from ugejax.perturbation.update import CommonSpace, Method, NoiseState, free_noise, make_update
 from ugejax.training import Recipe, initial_state, make_train_step, record_trajectory
 from ugejax.training.loop import epoch_order, run_steps
 from ugejax.training.step import decode, freeze
@@ -45,6 +47,8 @@ class Protection:
         key: PRNG key of what may be public: surrogates, order, rounding.
         training_key: secret PRNG key of the authorized network's training.
         texture_key: secret PRNG key of the stripes, which could otherwise be drawn again and subtracted.
+        feature_space: a frozen encoder that the feature distance is measured in as well.
+        prototypes: of the classes in that space, float32 [num_classes, F]; None takes the originals' class means.
     """
 
     method: Method
@@ -54,6 +58,8 @@ class Protection:
     key: jax.Array
     training_key: jax.Array
     texture_key: jax.Array
+    feature_space: FeatureSpace | None = None
+    prototypes: np.ndarray | None = None
 
     def run(self, images: np.ndarray, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> np.ndarray:
         """Protect images.
@@ -98,12 +104,26 @@ class Protection:
         h, w, c = images.shape[1:]
         return class_stripes(self.texture_key, self.num_classes, (h, w, c), amplitude=size, period=method.period)
 
+    def _space(self, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 50) -> CommonSpace | None:
+        """The common feature space with a prototype for each class."""
+        if self.feature_space is None:
+            return None
+        prototypes, encode = self.prototypes, self.feature_space.encode
+        if prototypes is None:
+            compiled = jax.jit(lambda x: encode(decode(x)))
+            parts = [compiled(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
+            prototypes = class_prototypes(jnp.concatenate(parts), jnp.asarray(labels), num_classes=self.num_classes)
+        return CommonSpace(encode, jnp.asarray(prototypes))
+
     def _noise(self, images, labels, trajectory, folder, report) -> jax.Array:
         method, key = self.method, jax.random.fold_in(self.key, 1)
         noise = self._start(images, labels)
         if not method.epochs:
             return noise if method.parametrisation == "class-wise" else noise[labels]
-        wrong = nearest_wrong_class(class_means(images, labels, self.num_classes))
+        space = self._space(images, labels)
+        wrong = nearest_wrong_class(
+            class_means(images, labels, self.num_classes) if space is None else np.asarray(space.prototypes)
+        )
         modules = [build(name, self.num_classes) for name in method.surrogates]
         optimizers = [optax.adam(1e-3) for _ in modules]
         blank = jnp.zeros((1, *images.shape[1:]))
@@ -117,7 +137,7 @@ class Protection:
         checkpoints = StepCheckpoints(folder)
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
-        update = make_update(method, self.network, trajectory, modules, optimizers, jnp.asarray(wrong))
+        update = make_update(method, self.network, trajectory, modules, optimizers, jnp.asarray(wrong), space)
         run, count = run_steps(update), max(1, len(images) // method.batch_size)
         x, y = jnp.asarray(images), jnp.asarray(labels)
         for epoch in range(int(state.step) // count, method.epochs):

@@ -18,6 +18,7 @@ from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import check_budget, is_there, publish, source_from
 from ugejax.data import Source, Splits, load
 from ugejax.errors import UserError
+from ugejax.feature_spaces import load_feature_space, read_prototypes
 from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
@@ -74,8 +75,15 @@ def method_from(arguments: argparse.Namespace) -> Method:
         given["transforms"] = parse_transforms(arguments.transforms, "--transforms")
     if given.get("surrogates") == ():
         raise UserError("--surrogates: names no network")
-    if "epochs" not in given and arguments.authorized in FORMS and not FORMS[arguments.authorized].exact:
-        given["epochs"] = 15  # what is not blind can only be matched by optimisation
+    matched = arguments.authorized in FORMS and not FORMS[arguments.authorized].exact
+    if "epochs" not in given and (matched or arguments.feature_space is not None):
+        given["epochs"] = 15  # what is not blind is matched by optimisation, and features move by it
+    if arguments.feature_space is not None:
+        if given.setdefault("feature_loss", "distance") != "distance":
+            raise UserError(f"--feature-loss {given['feature_loss']}: in a feature space there is a distance alone")
+        given.setdefault("surrogates", ())
+    elif arguments.prototypes is not None:
+        raise UserError("--prototypes: lie in a feature space; name it with --feature-space")
     return Method(**given)
 
 
@@ -102,7 +110,19 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
             f"--key {folder}: made for {key.num_classes} classes of images {key.image_shape}, {arguments.source} has "
             f"{len(train.class_names)} of {shape}; name a new key folder"
         )
+    space = prototypes = None
+    if arguments.feature_space is not None:
+        space = load_feature_space(arguments.feature_space)
+        if arguments.prototypes is not None:
+            prototypes = read_prototypes(
+                arguments.prototypes, num_classes=len(train.class_names), size=space.size(shape)
+            )
     card = _card(method, key, source, splits)
+    if space is not None:
+        card["feature_space"] = {
+            "family": space.family, "sha256": space.sha256,
+            "prototypes_sha256": None if prototypes is None else hashlib.sha256(prototypes.tobytes()).hexdigest(),
+        }  # fmt: skip
     if is_there(arguments, card, console):
         return
     for name in method.surrogates:
@@ -116,7 +136,7 @@ def protect(arguments: argparse.Namespace, method: Method, console: Console) -> 
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     job = Protection(
         method, network, key.recipe, key.num_classes, jax.random.key(key.public_seed), key.prng("training"),
-        texture_key=key.prng("textures"),
+        texture_key=key.prng("textures"), feature_space=space, prototypes=prototypes,
     )  # fmt: skip
     with alone_in(work):
         with Reporter(console) as reporter:

@@ -9,7 +9,7 @@ feasible delta, L_gm is 0 and L_ud constant, whatever theta, and neither is comp
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -22,6 +22,7 @@ from ugejax.losses import (
     feature_cosine,
     filter_cosine,
     gradient_matching_and_grad,
+    misalignment,
     relative_l2,
     targeted_error_maximising,
     undistillation,
@@ -58,7 +59,8 @@ class Method:
             the originals, "error-max" (targeted at a wrong class) or "distance" (of penultimate features).
         undistillation: w_ud.
         temperature: of the undistillation.
-        surrogates: short names of the networks that the feature distance is measured on.
+        surrogates: short names of the networks that the feature distance is measured on; none where it is measured in
+            a common feature space alone.
         snapshots: number of snapshots of the authorized network's trajectory.
         transforms: names in `ugejax.transforms.TRANSFORMS`, one of which, drawn anew in each update, lies inside the
             optimisation; () for none.
@@ -99,6 +101,18 @@ class NoiseState:
     surrogates: tuple[TrainState, ...]
 
 
+class CommonSpace(NamedTuple):
+    """A feature space common to other networks, such as CLIP's image tower, which does not train.
+
+    Attributes:
+        encode: images float [B, H, W, C] in [0, 1] to features [B, F], differentiable.
+        prototypes: float32 [K, F], one for each class.
+    """
+
+    encode: Callable[[jax.Array], jax.Array]
+    prototypes: jax.Array
+
+
 def free_noise(noise: jax.Array, labels: jax.Array, index: jax.Array, method: Method) -> jax.Array:
     """The free noise [B, H, W, C] of images by their labels or their indices in the data set."""
     return noise[labels if method.parametrisation == "class-wise" else index]
@@ -111,6 +125,7 @@ def make_update(
     surrogates: Sequence[Any],
     optimizers: Sequence[optax.GradientTransformation],
     wrong: jax.Array,
+    space: CommonSpace | None = None,
 ) -> Callable[..., tuple[NoiseState, dict[str, jax.Array]]]:
     """Build the update.
 
@@ -121,6 +136,7 @@ def make_update(
         surrogates: the networks of the feature distance, flax modules.
         optimizers: one for each surrogate.
         wrong: int32 [num_classes], the wrong class that misalignment aims at, for each class.
+        space: a frozen feature space that the feature distance is measured in as well.
 
     Returns:
         update(state, images uint8 [N, H, W, C], labels int32 [N], order int32 [N], key) -> (state, losses): one step
@@ -149,9 +165,16 @@ def make_update(
             return targeted_error_maximising(logits, y @ aim)
         return error_minimising(logits, y)
 
+    def common_loss(space, x, x_u, y):
+        """L_fd per example in the common feature space: away from the original, towards another class."""
+        phi_x, phi_u = space.encode(x), space.encode(x_u)
+        return misalignment(phi_u, space.prototypes, (y @ aim).argmax(axis=-1)) - feature_cosine(phi_x, phi_u)
+
     def first_order(delta, x, y, key, states, theta):
         (x_t, y_t), (x_u, _) = transform(key, x, y), transform(key, x + delta, y)  # the same key: the same transform
         each = [feature_loss(m, s, x_t, x_u, y_t).mean() for m, s in zip(surrogates, states, strict=True)]
+        if space is not None:
+            each.append(common_loss(space, x_t, x_u, y_t).mean())
         losses = {"feature_distance": sum(each) / len(each)}
         total = method.feature_distance * losses["feature_distance"]
         if undistils:
