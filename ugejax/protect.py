@@ -29,13 +29,15 @@ from ugejax.checkpoint import StepCheckpoints
 from ugejax.data import Images
 from ugejax.data.stream import pieces
 from ugejax.errors import UserError
+from ugejax.feature_spaces import FeatureSpace
+from ugejax.losses import class_prototypes
 from ugejax.networks import build
 from ugejax.parallel import everywhere, in_bulk
 from ugejax.perturbation.feasible import allowed, feasible
 from ugejax.perturbation.parametrisation import Batch
 from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
-from ugejax.perturbation.update import Method, NoiseState, make_update, parametrise
+from ugejax.perturbation.update import CommonSpace, Method, NoiseState, make_update, parametrise
 from ugejax.training import Recipe, initial_state, make_train_step, record_trajectory
 from ugejax.training.loop import check_finite, epoch_order, run_steps
 from ugejax.training.step import decode, freeze
@@ -87,6 +89,8 @@ class Protection:
         training_key: secret PRNG key of the authorized network's training.
         texture_key: secret PRNG key of the stripes, which could otherwise be drawn again and subtracted.
         others: further authorized networks; the perturbation is one that all of them are blind to, or matched with.
+        feature_space: a frozen encoder that the feature distance is measured in as well.
+        prototypes: of the classes in that space, float32 [num_classes, F]; None takes the originals' class means.
     """
 
     method: Method
@@ -97,6 +101,8 @@ class Protection:
     training_key: jax.Array = field(repr=False)
     texture_key: jax.Array = field(repr=False)
     others: tuple[Partner, ...] = ()
+    feature_space: FeatureSpace | None = None
+    prototypes: np.ndarray | None = None
 
     @classmethod
     def by(cls, key: Key, network: AuthorizedNetwork, method: Method) -> Self:
@@ -165,12 +171,26 @@ class Protection:
         h, w, c = images.shape[1:]
         return class_stripes(self.texture_key, self.num_classes, (h, w, c), amplitude=size, period=method.period)
 
+    def _space(self, images: Images, labels: np.ndarray, *, batch_size: int = 50) -> CommonSpace | None:
+        """The common feature space with a prototype for each class."""
+        if self.feature_space is None:
+            return None
+        prototypes, encode = self.prototypes, self.feature_space.encode
+        if prototypes is None:
+            compiled = jax.jit(lambda x: encode(decode(x)))
+            parts = [compiled(images[part]) for part in pieces(len(images), batch_size)]
+            prototypes = class_prototypes(jnp.concatenate(parts), jnp.asarray(labels), num_classes=self.num_classes)
+        return CommonSpace(encode, jnp.asarray(prototypes))
+
     def _noise(self, images, labels, networks, folder, report) -> Any:
         method, key = self.method, jax.random.fold_in(self.key, 1)
         noise = parametrise(method).start(jax.random.fold_in(self.key, 3), self._start(images, labels), labels)
         if not method.epochs:
             return noise
-        wrong = nearest_wrong_class(class_means(images, labels, self.num_classes))
+        space = self._space(images, labels)
+        wrong = nearest_wrong_class(
+            class_means(images, labels, self.num_classes) if space is None else np.asarray(space.prototypes)
+        )
         modules = [build(name, self.num_classes) for name in method.surrogates]
         optimizers = [optax.adam(1e-3) for _ in modules]
         blank = jnp.zeros((1, *images.shape[1:]))
@@ -183,7 +203,9 @@ class Protection:
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
         (network, trajectory), *others = networks
-        update = make_update(method, network, trajectory, modules, optimizers, jnp.asarray(wrong), others=others)
+        update = make_update(
+            method, network, trajectory, modules, optimizers, jnp.asarray(wrong), others=others, space=space
+        )
         run, count = run_steps(update), max(1, len(images) // method.batch_size)
         x, y = everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
         for epoch in range(int(state.step) // count, method.epochs):

@@ -227,6 +227,12 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--undistillation", type=weight, help="weight of L_ud")
     group.add_argument("--temperature", type=weight, help="of the undistillation")
     group.add_argument("--surrogates", help="networks, comma-separated")
+    group.add_argument(
+        "--feature-space", type=Path,
+        help="measure the feature distance in this encoder: CLIP's image tower or DINOv2 as a safetensors file or "
+        "Hugging Face folder, or .npz of a CIFAR ResNet; nothing is downloaded",
+    )  # fmt: skip
+    group.add_argument("--prototypes", type=Path, help="of the classes in that space, .npy (default: class means)")
     group.add_argument("--snapshots", type=positive, help="of the authorized network's trajectory")
     group.add_argument("--transforms", help="one of these in each update, comma-separated, or none (default crop-flip)")
 

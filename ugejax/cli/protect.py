@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 
+import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import FORMS, Key, build_authorized, share_of_budget, shared_blind_set, write_key
@@ -16,6 +17,7 @@ from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import ImageShards, Source, Streamed, load_stream
 from ugejax.errors import UserError
+from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototypes
 from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.stored import StoredGenerator, write_generator
@@ -84,6 +86,13 @@ def method_from(arguments: argparse.Namespace) -> Method:
         raise UserError("--surrogates: names no network")
     if given.get("parametrisation") == "generator" and "step_size" in given:
         raise UserError("--step-size: a generator is trained by Adam; leave it out")
+    if arguments.feature_space is not None:
+        given.setdefault("epochs", 15)  # features move by optimisation
+        if given.setdefault("feature_loss", "distance") != "distance":
+            raise UserError(f"--feature-loss {given['feature_loss']}: in a feature space there is a distance alone")
+        given.setdefault("surrogates", ())
+    elif arguments.prototypes is not None:
+        raise UserError("--prototypes: lie in a feature space; name it with --feature-space")
     method = method_of(map(str.strip, arguments.authorized.split(",")), **given)
     if arguments.period is not None and method.start != "stripes":
         raise UserError(f"--period: is of --start stripes, not of {method.start}; leave it out")
@@ -109,6 +118,12 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
                 f"{arguments.source} has {len(train.class_names)} of {shape}; name a new key folder"
             )
     card = make_card(method, keys, source, train)
+    space, prototypes = _feature_space(arguments, len(train.class_names), shape)
+    if space is not None:
+        card["feature_space"] = {
+            "family": space.family, "sha256": space.sha256,
+            "prototypes_sha256": None if prototypes is None else hashlib.sha256(prototypes.tobytes()).hexdigest(),
+        }  # fmt: skip
     if is_there(arguments, card, console):
         return
     for name in method.surrogates:
@@ -130,7 +145,9 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         Partner(network, key.recipe, key.prng("training"), work)
         for key, network, work in zip(keys[1:], networks[1:], works[1:], strict=True)
     )
-    job = dataclasses.replace(Protection.by(keys[0], networks[0], method), others=others)
+    job = dataclasses.replace(
+        Protection.by(keys[0], networks[0], method), others=others, feature_space=space, prototypes=prototypes
+    )
     generator = wanted[0].folder / "generators" / run
     with alone_in(works[0]):
         with Reporter(console) as reporter:
@@ -157,6 +174,18 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         console.print(
             "the key follows from --seed, so whoever guesses the seed has it: leave --seed out for a real release"
         )
+
+
+def _feature_space(
+    arguments: argparse.Namespace, num_classes: int, shape: tuple[int, int, int]
+) -> tuple[FeatureSpace | None, np.ndarray | None]:
+    """The feature space that a user named, and the prototypes in it."""
+    if arguments.feature_space is None:
+        return None, None
+    space = load_feature_space(arguments.feature_space)
+    if arguments.prototypes is None:
+        return space, None
+    return space, read_prototypes(arguments.prototypes, num_classes=num_classes, size=space.size(shape))
 
 
 def make_card(method: Method, keys: list[Key], source: Source, train: Streamed) -> dict:

@@ -33,7 +33,10 @@ def load_pretrained(name: str, path: str | Path) -> dict:
         raise UserError(f"there are no pretrained weights of {name!r}: choose one of {', '.join(PRETRAINED)}")
     arrays = _read(Path(path))
     template = variable_shapes(name, NUM_CLASSES, (32, 32, 3))
-    variables = jax.tree_util.tree_map_with_path(lambda keys, leaf: _take(arrays, _names(keys), leaf, path), template)
+    variables = jax.tree_util.tree_map_with_path(
+        lambda keys, leaf: take(arrays, _torch_name(_names(keys)), leaf, path, kernel=keys[-1].key == "kernel"),
+        template,
+    )
     unexpected = sorted(key for key in arrays if not key.endswith("num_batches_tracked"))
     if unexpected:
         raise UserError(f"{path}: array {unexpected[0]!r} has no place in {name}: is this the file of another network?")
@@ -66,17 +69,29 @@ def _torch_name(names: tuple[str, ...]) -> str:
     return ".".join([module.replace("_", ".") for module in modules] + [leaf])
 
 
-def _take(
-    arrays: dict[str, np.ndarray], names: tuple[str, ...], leaf: jax.ShapeDtypeStruct, path: str | Path
+def take(
+    arrays: dict[str, np.ndarray], key: str, leaf: jax.ShapeDtypeStruct, path: str | Path, *, kernel: bool
 ) -> jax.Array:
-    """Removes the array of one variable from `arrays` and returns it in Flax's layout."""
-    key = _torch_name(names)
+    """Removes the array of one variable from `arrays` and returns it in Flax's layout.
+
+    Args:
+        arrays: by PyTorch's names.
+        key: the name.
+        leaf: shape and dtype of the variable.
+        path: what a message calls the file.
+        kernel: whether it is a kernel, OIHW or [out, in] in the file. One that is OIHW there and has two axes here is
+            that of a Dense layer on `ugejax.patches.patchify`.
+
+    Raises:
+        UserError: there is no such array, it has another shape, or holds something else than finite floats.
+    """
     if key not in arrays:
         raise UserError(f"{path}: array {key!r} is missing: is this the file of another network?")
     array = arrays.pop(key)
     shown = array.shape
-    if names[-1] == "kernel":
+    if kernel:
         array = np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array.T
+        array = array.reshape(-1, array.shape[-1]) if (array.ndim, len(leaf.shape)) == (4, 2) else array
     if array.shape != leaf.shape:
         raise UserError(f"{path}: array {key!r} has the wrong shape {shown}: is this the file of another network?")
     if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():

@@ -8,9 +8,9 @@ Where an authorized network is exactly blind to every feasible delta, its L_gm i
 theta, and neither is computed; nor is a loss of weight 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -25,6 +25,7 @@ from ugejax.losses import (
     feature_cosine,
     filter_cosine,
     gradient_matching_and_grad,
+    misalignment,
     relative_l2,
     targeted_error_maximising,
     undistillation,
@@ -64,7 +65,8 @@ class Method:
             the originals, "error-max" (targeted at a wrong class) or "distance" (of penultimate features).
         undistillation: w_ud.
         temperature: of the undistillation.
-        surrogates: short names of the networks that the feature distance is measured on.
+        surrogates: short names of the networks that the feature distance is measured on; none where it is measured in
+            a common feature space alone.
         snapshots: number of snapshots of the authorized network's trajectory.
         transforms: names in `ugejax.transforms.TRANSFORMS`, one of which, drawn anew in each update, lies inside the
             optimisation; () for none.
@@ -107,6 +109,18 @@ class NoiseState:
     surrogates: tuple[TrainState, ...]
 
 
+class CommonSpace(NamedTuple):
+    """A feature space common to other networks, such as CLIP's image tower, which does not train.
+
+    Attributes:
+        encode: images float [B, H, W, C] in [0, 1] to features [B, F], differentiable.
+        prototypes: float32 [K, F], one for each class.
+    """
+
+    encode: Callable[[jax.Array], jax.Array]
+    prototypes: jax.Array
+
+
 def parametrise(method: Method) -> Parametrisation:
     """The method's parametrisation."""
     step = method.step_size * method.eps
@@ -124,6 +138,7 @@ def make_update(
     wrong: jax.Array,
     *,
     others: Sequence[tuple[AuthorizedNetwork, Any]] = (),
+    space: CommonSpace | None = None,
 ) -> Partial:
     """Build the update.
 
@@ -135,6 +150,7 @@ def make_update(
         optimizers: one for each surrogate.
         wrong: int32 [num_classes], the wrong class that misalignment aims at, for each class.
         others: further authorized networks, each with its trajectory or None.
+        space: a frozen feature space that the feature distance is measured in as well.
 
     Returns:
         update(state, images uint8 [N, H, W, C], labels int32 [N], order int32 [N], key) -> (state, losses): the steps
@@ -175,11 +191,18 @@ def make_update(
         statistics = {name: value for name, value in variables.items() if name != "params"}
         return network, *network.split(variables["params"]), statistics
 
+    def common_loss(space, x, x_u, y):
+        """L_fd per example in the common feature space: away from the original, towards another class."""
+        phi_x, phi_u = space.encode(x), space.encode(x_u)
+        return misalignment(phi_u, space.prototypes, (y @ aim).argmax(axis=-1)) - feature_cosine(phi_x, phi_u)
+
     def first_order(delta, x, y, key, states, thetas):
         (x_t, y_t), (x_u, _) = transform(key, x, y), transform(key, x + delta, y)  # the same key: the same transform
         total, losses = jnp.zeros(()), {}
         if misleads:
             each = [feature_loss(m, s, x_t, x_u, y_t).mean() for m, s in zip(surrogates, states, strict=True)]
+            if space is not None:
+                each.append(common_loss(space, x_t, x_u, y_t).mean())
             losses["feature_distance"] = sum(each) / len(each)
             total = total + method.feature_distance * losses["feature_distance"]
         if undistils:
