@@ -32,8 +32,9 @@ def write_folder(root: Path, *, n: int = 24, size: int = 8, colour: tuple[int, .
 def small_pieces(monkeypatch):
     """Two images at a time wherever something is done piece by piece."""
     two = functools.partial(stream.pieces, size=2)
-    for module in (stream, write_module, quality):
+    for module in (stream, write_module):
         monkeypatch.setattr(module, "pieces", two)
+    monkeypatch.setattr(quality, "_CHUNK", 2)
 
 
 @pytest.mark.parametrize("colour", [(), (0,), (23,), (22, 3)])
@@ -136,9 +137,10 @@ def test_protect_holds_few_images_goes_on_from_whole_shards_and_ends_with_the_sa
         return decode(n, *arguments, **options)
 
     monkeypatch.setattr(folder, "decode_images", counted)
-    for module in (stream, write_module, quality):
+    for module in (stream, write_module):
         monkeypatch.setattr(module, "pieces", functools.partial(stream.pieces, size=5))
-    monkeypatch.setattr(job_module, "_BATCH_BYTES", 4 * 64)
+    monkeypatch.setattr(quality, "_CHUNK", 5)
+    monkeypatch.setattr(job_module, "at_a_time", lambda shape, most: min(most, 4))
     monkeypatch.setattr(protect_module, "ImageShards", functools.partial(ImageShards, shard_bytes=8 * 64))
     write = shards.synced
     written = []
