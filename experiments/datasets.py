@@ -121,7 +121,7 @@ def main() -> int:
         if origin == "photos" and arguments.photos is None:
             print(f"{name}: left out; name the folder of Tiny-ImageNet with --photos")
             continue
-        source = Source(arguments.photos if origin == "photos" else origin, data_dir=arguments.data_dir)
+        source = Source(str(arguments.photos) if origin == "photos" else origin, data_dir=arguments.data_dir)
         results[name] = _run(change(_load(source)), SIDES.get(name), arguments.out / name, arguments)
     (arguments.out / "summary.json").write_text(json.dumps(results, indent=2) + "\n")
     print(

@@ -67,7 +67,7 @@ class Family:
 
     known_by: str
     names: str
-    build: Callable[[Arrays, Mapping[str, Any]], tuple[nn.Module, Preprocessing]]
+    build: Callable[[Arrays, Mapping[str, Any]], tuple[Any, Preprocessing]]
 
 
 def _clip_vit(arrays: Arrays, config: Mapping[str, Any]) -> tuple[nn.Module, Preprocessing]:
@@ -153,7 +153,7 @@ def load_feature_space(path: str | Path) -> FeatureSpace:
 
     def choose(names: list[str]) -> list[str]:
         nonlocal name
-        name = next((name for name, family in FAMILIES.items() if family.known_by in names), "")
+        name = next((known for known, family in FAMILIES.items() if family.known_by in names), "")
         if not name:
             raise UserError(f"{file}: not the weights of CLIP's image tower (with its projection) or of DINOv2")
         return [each for each in names if re.match(FAMILIES[name].names, each)]
@@ -184,7 +184,8 @@ def _published_cifar(file: Path) -> FeatureSpace:
 
 
 def _of_network(name: str, file: Path) -> FeatureSpace:
-    module, variables = build(name, NUM_CLASSES), load_pretrained(name, file)
+    module: Any = build(name, NUM_CLASSES)
+    variables = load_pretrained(name, file)
     return FeatureSpace(name, _sha256(file), lambda x: module.apply(variables, x, train=False, method="features"))
 
 
@@ -219,7 +220,7 @@ def _preprocessing(given: Mapping[str, Any], default: Preprocessing) -> Preproce
 
     def side(name: str, key: str, otherwise: int) -> int:
         value = given.get(name, otherwise)
-        return int(value[key] if isinstance(value, dict) else value)
+        return int(value.get(key, value.get("height")) if isinstance(value, dict) else value)
 
     short_side, crop = side("size", "shortest_edge", default.short_side), side("crop_size", "height", default.crop)
     if not 0 < crop <= short_side:

@@ -31,7 +31,7 @@ class LayerNames(NamedTuple):
     """What the parts of a layer are called; without `scales` they are not scaled per channel."""
 
     norms: tuple[str, str]
-    projections: tuple[str, str, str, str]  # of query, key, value and output
+    projections: tuple[str, ...]  # of query, key, value and output
     scales: tuple[str, str] | None
 
 

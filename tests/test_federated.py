@@ -1,0 +1,162 @@
+"""Federated averaging is what its clients would do by themselves and a plain average; shards are partitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from evaluation_examples import toy
+
+from experiments import federated as experiment
+from experiments.composed import Job
+from ugejax.authorized import AuthorizedNetwork, build_authorized, new_key, seen
+from ugejax.authorized.dither import dither_view
+from ugejax.federated import Shards, average, dirichlet_shards, federate, iid_shards, protect_shards
+from ugejax.networks import build
+from ugejax.perturbation.update import Method
+from ugejax.protect import Protection
+from ugejax.training import Recipe, fit, initial_state, make_train_step
+
+RECIPE = Recipe(epochs=2, batch_size=8)
+OPTIMIZER = optax.adamw(1e-3)
+
+
+@pytest.fixture(scope="module")
+def network():
+    module = build("mlp", 3)
+    return module, module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+
+
+def shards_of(*members: list[int]) -> Shards:
+    width = max(map(len, members))
+    return Shards(
+        np.array([list(own) + [0] * (width - len(own)) for own in members], np.int32),
+        np.array([len(own) for own in members], np.int32),
+    )
+
+
+def alone(network, images, labels, key):
+    """What one client makes of its own images."""
+    module, variables = network
+    step = make_train_step(module, OPTIMIZER, RECIPE)
+    state = initial_state(variables, OPTIMIZER)
+    return fit(step, state, jnp.asarray(images), jnp.asarray(labels), RECIPE, key).variables
+
+
+def test_the_average_is_weighted_by_the_number_of_images():
+    rng = np.random.default_rng(0)
+    trees = {"a": rng.normal(size=(3, 4, 2)).astype(np.float32), "b": {"c": rng.normal(size=3).astype(np.float32)}}
+    sizes = np.array([5, 0, 15])
+    result = average(trees, jnp.asarray(sizes))
+    expected = np.average(trees["a"].astype(float), axis=0, weights=sizes)
+    np.testing.assert_allclose(result["a"], expected, atol=1e-6)
+    np.testing.assert_allclose(result["b"]["c"], 0.25 * trees["b"]["c"][0] + 0.75 * trees["b"]["c"][2], atol=1e-6)
+
+
+def test_one_client_is_ordinary_training(network):
+    data, key = toy(30, 0), jax.random.key(3)
+    shards = shards_of(list(range(30)))
+    images, labels = jnp.asarray(data.images), jnp.asarray(data.labels)
+    result = federate(*network, OPTIMIZER, RECIPE, images, labels, shards, key, rounds=1)
+    expected = alone(network, data.images, data.labels, jax.random.fold_in(jax.random.fold_in(key, 0), 0))
+    for got, wanted in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+def test_a_round_is_the_average_of_what_the_clients_make_alone_however_many_images_they_have(network):
+    data, key = toy(60, 0), jax.random.key(4)
+    members = [list(range(0, 24)), list(range(24, 51)), [], [*range(51, 60)]]
+    rounds = []
+    images, labels = jnp.asarray(data.images), jnp.asarray(data.labels)
+    result = federate(
+        *network, OPTIMIZER, RECIPE, images, labels, shards_of(*members), key, rounds=1,
+        after_round=lambda done, variables: rounds.append((done, variables)),
+    )  # fmt: skip
+    assert [done for done, _ in rounds] == [1] and rounds[0][1] is result
+    # Of a client's order only its own images count, so each has the order of a data set of the widest one's size.
+    trained = []
+    for client, own in enumerate(members):
+        if own:
+            client_key = jax.random.fold_in(jax.random.fold_in(key, 0), client)
+            trained.append(_in_the_order_of(network, data, own, client_key, width=27))
+    expected = jax.tree.map(lambda *leaves: np.average(leaves, axis=0, weights=[24, 27, 9]), *trained)
+    for got, wanted in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def _in_the_order_of(network, data, own, key, *, width):
+    """A client's training, step by step, in the order that a padded shard of that width gives."""
+    module, variables = network
+    step = jax.jit(make_train_step(module, OPTIMIZER, RECIPE))
+    state, (order_key, step_key) = initial_state(variables, OPTIMIZER), jax.random.split(key)
+    for epoch in range(RECIPE.epochs):
+        order = np.asarray(jax.random.permutation(jax.random.fold_in(order_key, epoch), width))
+        order = np.array(own)[order[order < len(own)]]
+        for start in range(0, len(own) // 8 * 8, 8):
+            batch = jnp.asarray(order[start : start + 8])
+            state, _ = step(state, jnp.asarray(data.images), jnp.asarray(data.labels), batch, step_key)
+    return state.variables
+
+
+def test_clients_with_less_than_a_batch_still_take_part(network):
+    data = toy(12, 0)
+    shards = shards_of([0, 1, 2], [3])
+    images, labels = jnp.asarray(data.images), jnp.asarray(data.labels)
+    result = federate(*network, OPTIMIZER, RECIPE, images, labels, shards, jax.random.key(0), rounds=1)
+    moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (result, network[1])), strict=True)]
+    assert np.isfinite(moved).all() and min(moved) > 0
+
+
+@pytest.mark.parametrize("clients", [1, 6, 100])
+def test_every_image_has_one_client(clients):
+    labels, key = np.random.default_rng(clients).integers(0, 5, 80).astype(np.int32), jax.random.key(clients)
+    for shards in (iid_shards(key, labels, clients), dirichlet_shards(key, labels, clients, alpha=0.1)):
+        held = [shards.of(client) for client in range(clients)]
+        assert len(held) == len(shards.sizes) == len(shards.indices)
+        assert sorted(np.concatenate(held).tolist()) == list(range(len(labels)))
+        assert all((np.diff(own) > 0).all() for own in held)
+    assert np.ptp(iid_shards(key, labels, clients).sizes) <= 1
+
+
+def test_a_small_concentration_leaves_clients_few_classes():
+    labels = np.arange(5000, dtype=np.int32) % 10
+
+    def largest_shares(shards: Shards) -> np.ndarray:
+        counts = [np.bincount(labels[shards.of(client)], minlength=10) for client in range(20) if shards.sizes[client]]
+        return np.array([count.max() / count.sum() for count in counts])
+
+    key = jax.random.key(0)
+    assert largest_shares(iid_shards(key, labels, 20)).max() < 0.2
+    assert largest_shares(dirichlet_shards(key, labels, 20, alpha=1000.0)).max() < 0.2
+    assert np.median(largest_shares(dirichlet_shards(key, labels, 20, alpha=0.1))) > 0.5
+
+
+def test_clients_protect_their_own_images_with_the_shared_key(tmp_path):
+    data = toy(12, 0)
+    network = AuthorizedNetwork(dither_view(jax.random.key(0), (8, 8, 1), step=24), None, None, "all")
+    keys = jax.random.split(jax.random.key(1), 3)
+    job = Protection(Method(), network, Recipe(), 3, keys[0], keys[1], texture_key=keys[2])
+    # The first client has one class alone, the second none at all.
+    shards = shards_of([0, 3, 6], [], [1, 2, 4, 5, 7, 8, 9, 10, 11])
+    released = protect_shards(job, data.images, data.labels, shards, tmp_path)
+    distance = np.abs(released.astype(int) - data.images)
+    assert (distance.reshape(12, -1).max(axis=1) > 0).all() and distance.max() <= 8
+    np.testing.assert_array_equal(seen(network.view, released), seen(network.view, data.images))
+    # Whole cells are rounded to nearest, so that it makes no difference who protects.
+    np.testing.assert_array_equal(released, job.run(data.images, data.labels, tmp_path))
+
+
+def test_smoke_of_the_experiment(tmp_path):
+    key = new_key(
+        b"seed 0", form="keyed-dither", network="mlp", image_shape=(8, 8, 1), num_classes=3, step=24,
+        recipe=RECIPE, from_seed=True,
+    )  # fmt: skip
+    job = Job(toy(60, 0), toy(12, 1), key, build_authorized(key), None)
+    rows = experiment.run(job, tmp_path, clients=3, rounds=2)
+    assert [(row["split"], row["who"]) for row in rows[:3]] == [
+        ("iid", "authorized"), ("iid", "wrong key"), ("iid", "without a key"),
+    ]  # fmt: skip
+    assert len(rows) == 6 and all(sum(row["sizes"]) == 60 for row in rows)
+    assert all(len(row[kind]) == 2 for row in rows for kind in ("originals", "release"))
+    # What it sees is the same, so what it learns is.
+    assert all(row["originals"] == row["release"] for row in rows if row["who"] == "authorized")
