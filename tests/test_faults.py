@@ -4,8 +4,6 @@ import errno
 import json
 import os
 import resource
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -217,5 +215,3 @@ def test_kills_can_be_counted(tmp_path):
         (folder / "results.json").write_text(json.dumps({"rows": [{"seconds": seconds, "a": 1}]}))
         digests.append(contents(tmp_path, results))
     assert digests[0] == digests[1]
-    help_text = subprocess.run([sys.executable, "-m", "experiments.kills", "--help"], capture_output=True, text=True)
-    assert "arena" in help_text.stdout
