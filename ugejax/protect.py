@@ -46,8 +46,8 @@ Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, f
 
 
 def check_budget(eps: float, norm: str, argument: str = "--eps") -> None:
-    """Refuse an L-infinity budget above 1: somebody wrote grey levels."""
-    if norm == "linf" and eps > 1:
+    """Refuse no budget at all, and an L-infinity budget above 1: somebody wrote grey levels."""
+    if not eps > 0 or (norm == "linf" and eps > 1):
         raise UserError(f"{argument} {eps:g}: is not in (0, 1]; images are in [0, 1], so write 8/255 and not 8")
 
 
