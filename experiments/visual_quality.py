@@ -25,7 +25,7 @@ from ugejax.cli import main as ugejax  # noqa: E402
 from ugejax.cli.originals import load_originals  # noqa: E402
 from ugejax.release import read_release  # noqa: E402
 
-SHORTCUTS = "uge,lsp,ar,ops,cuda,random-noise,class-random-noise"
+SHORTCUTS = "uge,lsp,ar,ops,cuda,random,random-class"
 SHOWN = 6
 
 

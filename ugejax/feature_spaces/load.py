@@ -219,7 +219,7 @@ def _preprocessing(given: Mapping[str, Any], default: Preprocessing) -> Preproce
     """What preprocessor_config.json says, in either of its generations; what it leaves out is the default."""
 
     def side(name: str, key: str, otherwise: int) -> int:
-        value = given.get(name, otherwise)
+        value: Any = given.get(name, otherwise)
         return int(value.get(key, value.get("height")) if isinstance(value, dict) else value)
 
     short_side, crop = side("size", "shortest_edge", default.short_side), side("crop_size", "height", default.crop)
