@@ -220,7 +220,7 @@ def _preprocessing(given: Mapping[str, Any], default: Preprocessing) -> Preproce
 
     def side(name: str, key: str, otherwise: int) -> int:
         value: Any = given.get(name, otherwise)
-        return int(value.get(key, value.get("height")) if isinstance(value, dict) else value)
+        return int(value[key if key in value else "height"] if isinstance(value, dict) else value)
 
     short_side, crop = side("size", "shortest_edge", default.short_side), side("crop_size", "height", default.crop)
     if not 0 < crop <= short_side:
