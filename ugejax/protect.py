@@ -7,9 +7,10 @@ folder so that a killed run goes on where it was and ends with the same bytes:
 2. perturbation: the free noise tensor descends the method's losses; skipped where the method keeps its start;
 3. release: every image gets its feasible perturbation, rounded to 8 bits, in bulk and piece by piece.
 
-The first two hold all images on the device. Without them, as by default, few images are in memory at a time.
+Few images of a stream are in memory at a time; up to 1 GiB of them lies on the device in the first two stages.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,21 +24,24 @@ import optax
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.data import Images
-from ugejax.data.stream import pieces
+from ugejax.data.stream import ImageStream, pieces
 from ugejax.errors import UserError
 from ugejax.networks import build
 from ugejax.parallel import everywhere, in_bulk
 from ugejax.perturbation.feasible import allowed, feasible
+from ugejax.perturbation.noise_files import NoiseFiles
 from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
 from ugejax.perturbation.update import Method, NoiseState, make_update
 from ugejax.training import Recipe, initial_state, make_train_step, record_trajectory
-from ugejax.training.loop import epoch_order, run_steps
+from ugejax.training.loop import epoch_order, run_steps, stream_steps
 from ugejax.training.step import decode, freeze
 
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
 # Of originals that the release works on at a time: 1,365 of 32 x 32 x 3, 27 of 224 x 224 x 3.
 _BATCH_BYTES = 2**22
+# Of originals that lie on the devices while the perturbation is optimised; more are read batch by batch.
+_RESIDENT_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,9 @@ class Protection:
         """
         return self.release(images, labels, self.noise(images, labels, folder, report))
 
-    def noise(self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> jax.Array:
+    def noise(
+        self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None
+    ) -> jax.Array | NoiseFiles:
         """The first two stages.
 
         Args:
@@ -80,7 +86,8 @@ class Protection:
             report: called with the stage's name, how much of it is done, of how much, and figures.
 
         Returns:
-            The free noise tensor, float32 [num_classes, H, W, C], or [N, H, W, C] where the method has one per image.
+            The free noise tensor, float32 [num_classes, H, W, C], or [N, H, W, C] where the method has one per image;
+            of a stream too large for the devices the latter lies in files.
         """
         trajectory = None
         if not self.network.view.blind and (self.method.gradient_matching or self.method.undistillation):
@@ -94,7 +101,7 @@ class Protection:
         return record_trajectory(
             make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all"),
             initial_state(network.variables, optimizer),
-            jnp.asarray(images[:]),
+            images if _streams(images) else jnp.asarray(images[:]),
             jnp.asarray(labels),
             recipe,
             self.training_key,
@@ -112,7 +119,7 @@ class Protection:
         h, w, c = images.shape[1:]
         return class_stripes(self.texture_key, self.num_classes, (h, w, c), amplitude=size, period=method.period)
 
-    def _noise(self, images, labels, trajectory, folder, report) -> jax.Array:
+    def _noise(self, images, labels, trajectory, folder, report) -> jax.Array | NoiseFiles:
         method, key = self.method, jax.random.fold_in(self.key, 1)
         noise = self._start(images, labels)
         if not method.epochs:
@@ -125,32 +132,47 @@ class Protection:
             initial_state(module.init(jax.random.fold_in(jax.random.fold_in(self.key, 0), i), blank), optimizer)
             for i, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True))
         )
-        state = NoiseState(jnp.zeros((), jnp.int32), noise[labels] if method.per_image else noise, surrogates)
+        streams, size = _streams(images), min(method.batch_size, len(images))
+        count = len(images) // size
+        rows = noise
+        if method.per_image:  # of a stream, those of one batch: the others lie in files
+            rows = noise[labels[:size]] if streams else noise[labels]
+        state = NoiseState(jnp.zeros((), jnp.int32), rows, surrogates)
         checkpoints = StepCheckpoints(folder)
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
         update = make_update(method, self.network, trajectory, modules, optimizers, jnp.asarray(wrong))
-        run, count = run_steps(update), max(1, len(images) // method.batch_size)
-        x, y = everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
-        for epoch in range(int(state.step) // count, method.epochs):
-            state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
+        begun, files = int(state.step) // count, None
+        if not streams:
+            run, (x, y) = run_steps(update), everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
+        elif not method.per_image:
+            run, x, y = stream_steps(update, size), images, labels
+        else:
+            files = NoiseFiles(folder.with_name("noise-files"), np.asarray(noise), labels, epoch=begun)
+            run, x, y = stream_steps(update, size, before=files.give, after=files.take), images, labels
+        for epoch in range(begun, method.epochs):
+            with files.next_epoch() if files else contextlib.nullcontext():
+                state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
             figures = {name: float(values.mean()) for name, values in losses.items()}
-            if not bool(jnp.isfinite(state.noise).all()) or not all(np.isfinite(list(figures.values()))):
+            finite = files.finite if files else bool(jnp.isfinite(state.noise).all())
+            if not finite or not all(np.isfinite(list(figures.values()))):
                 raise UserError(
                     f"the perturbation became non-finite in epoch {epoch + 1} ({figures}); lower --step-size"
                 )
             checkpoints.save(epoch + 1, state)
+            if files:
+                files.advance()
             report("perturbation", epoch + 1, method.epochs, figures)
-        return state.noise
+        return files or state.noise
 
     def release(
-        self, images: Images, labels: np.ndarray, noise: jax.Array, *, batch_size: int | None = None
+        self, images: Images, labels: np.ndarray, noise: jax.Array | NoiseFiles, *, batch_size: int | None = None
     ) -> np.ndarray:
         """The last stage at once; see `released`."""
         return np.concatenate(list(self.released(images, labels, noise, batch_size=batch_size)))
 
     def released(
-        self, images: Images, labels: np.ndarray, noise: jax.Array, report: Report = lambda *_: None, *,
+        self, images: Images, labels: np.ndarray, noise: jax.Array | NoiseFiles, report: Report = lambda *_: None, *,
         start: int = 0, batch_size: int | None = None,
     ) -> Iterator[np.ndarray]:  # fmt: skip
         """The last stage, piece by piece, in bulk on all local devices.
@@ -191,3 +213,8 @@ class Protection:
                 wanted = np.asarray(noise[part]) if method.per_image else labels[part]
                 yield run(wanted, images[part], np.arange(part.start, part.stop))
                 report("release", part.stop, len(images), {})
+
+
+def _streams(images: Images) -> bool:
+    """Whether images are read batch by batch while the perturbation is optimised."""
+    return isinstance(images, ImageStream) and math.prod(images.shape) > _RESIDENT_BYTES
