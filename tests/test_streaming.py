@@ -1,21 +1,32 @@
 """Sets that need not fit into memory: read, protected and written piece by piece, with the bytes of the whole."""
 
+import dataclasses
 import functools
 import io
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 from release_examples import make_arguments
 
 from ugejax import protect as job_module
+from ugejax.authorized.dither import dither_view
+from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.cli import main
 from ugejax.cli import protect as protect_module
 from ugejax.data import ImageShards, Source, folder, load, load_stream, shards, stream
 from ugejax.errors import UserError
+from ugejax.networks import build
+from ugejax.perturbation import start
+from ugejax.perturbation.noise_files import NoiseFiles
+from ugejax.perturbation.update import Method
+from ugejax.protect import Protection
 from ugejax.release import quality, write_release
 from ugejax.release import write as write_module
+from ugejax.training import Recipe, fit, initial_state, make_train_step
 
 
 def write_folder(root: Path, *, n: int = 24, size: int = 8, colour: tuple[int, ...] = ()) -> Path:
@@ -165,3 +176,59 @@ def test_protect_holds_few_images_goes_on_from_whole_shards_and_ends_with_the_sa
     assert not first.parent.exists()
     for file in ("data.npz", "card.json", "manifest.csv"):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_network_trains_on_a_stream_as_on_resident_images(tmp_path):
+    opened = load_stream(Source(str(write_folder(tmp_path))))
+    recipe, module = Recipe(epochs=2, batch_size=5), build("mlp", 3)
+    optimizer = recipe.build_optimizer(24)
+    state = initial_state(module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
+    step = make_train_step(module, optimizer, recipe)
+    resident, streamed = (
+        fit(step, state, images, jnp.asarray(opened.labels), recipe, jax.random.key(1))
+        for images in (jnp.asarray(opened.images[:]), opened.images)
+    )
+    assert int(streamed.step) == 8
+    jax.tree.map(np.testing.assert_array_equal, streamed, resident)
+
+
+def test_what_the_devices_cannot_hold_is_optimised_batch_by_batch_with_its_noise_in_files(tmp_path, monkeypatch):
+    method = Method(
+        parametrisation="sample-wise", epochs=2, batch_size=5, surrogates=("mlp",), feature_loss="error-max",
+        transforms=(),
+    )  # fmt: skip
+    network = AuthorizedNetwork(dither_view(jax.random.key(0), (8, 8, 1), step=24), None, {}, "all")
+    job = Protection(method, network, Recipe(), 3, *(jax.random.key(i) for i in range(3)))
+    opened, asked = load_stream(Source(str(write_folder(tmp_path / "source")))), []
+
+    def counted(indices):
+        asked.append(len(indices))
+        return opened.images.read(indices)
+
+    images, labels = dataclasses.replace(opened.images, read=counted), opened.labels
+    resident = job.noise(images, labels, tmp_path)
+    asked.clear()
+    monkeypatch.setattr(job_module, "_RESIDENT_BYTES", 0)
+    monkeypatch.setattr(start, "pieces", functools.partial(stream.pieces, size=5))
+    work, take = tmp_path / "work", NoiseFiles.take
+    work.mkdir()
+
+    def cut_off_in_epoch_one(files, state, index):
+        take(files, state, index)
+        if int(state.step) == 3:
+            raise KeyboardInterrupt
+
+    def cut_off_after_an_epoch(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(NoiseFiles, "take", cut_off_in_epoch_one)
+        job.noise(images, labels, work)
+    with pytest.raises(KeyboardInterrupt):
+        job.noise(images, labels, work, cut_off_after_an_epoch)
+    assert [path.name for path in (work / "noise-files").iterdir()] == ["1.f32"]
+    reports = []
+    noise = job.noise(images, labels, work, lambda *given: reports.append(given[:3]))
+    assert reports == [("perturbation", 2, 2)]
+    assert max(asked) == 5
+    np.testing.assert_array_equal(noise[:], resident)

@@ -7,9 +7,11 @@ folder so that a killed run goes on where it was and ends with the same bytes:
 2. perturbation: free noise, or a generator, descends the method's losses; skipped where the method keeps its start;
 3. release: every image gets its feasible perturbation, rounded to 8 bits, in bulk and piece by piece.
 
-The first two hold all images on the device. Without them, as by default, few images are in memory at a time.
+Few images of a stream are in memory at a time; up to 1 GiB of them lies on the device in the first two stages.
 """
 
+import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,22 +29,25 @@ from ugejax.authorized.shared import shared_blind_set
 from ugejax.batches import at_a_time
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.data import Images
-from ugejax.data.stream import pieces
+from ugejax.data.stream import ImageStream, pieces
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace
 from ugejax.losses import class_prototypes
 from ugejax.networks import build
 from ugejax.parallel import everywhere, in_bulk
 from ugejax.perturbation.feasible import allowed, feasible
+from ugejax.perturbation.noise_files import NoiseFiles
 from ugejax.perturbation.parametrisation import Batch
 from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
 from ugejax.perturbation.update import CommonSpace, Method, NoiseState, make_update, parametrise
 from ugejax.training import Recipe, initial_state, make_train_step, record_trajectory
-from ugejax.training.loop import check_finite, epoch_order, run_steps
+from ugejax.training.loop import check_finite, epoch_order, run_steps, stream_steps
 from ugejax.training.step import decode, freeze
 
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
+# Of originals that lie on the devices while the perturbation is optimised; more are read batch by batch.
+_RESIDENT_BYTES = 2**30
 
 
 def check_budget(eps: float, norm: str, argument: str = "--eps") -> None:
@@ -130,7 +135,8 @@ class Protection:
             report: called with the stage's name, how much of it is done, of how much, and figures.
 
         Returns:
-            What the perturbation is made from, see `NoiseState`.
+            What the perturbation is made from, see `NoiseState`; noise per image of a stream that is too large for the
+            devices lies in files.
         """
         networks = [
             (partner.network, self._trajectory(partner, images, labels, name, report))
@@ -153,7 +159,7 @@ class Protection:
         return record_trajectory(
             make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all"),
             initial_state(network.variables, optimizer),
-            jnp.asarray(images[:]),
+            images if _streams(images) else jnp.asarray(images[:]),
             jnp.asarray(labels),
             recipe,
             partner.training_key,
@@ -184,7 +190,11 @@ class Protection:
 
     def _noise(self, images, labels, networks, folder, report) -> Any:
         method, key = self.method, jax.random.fold_in(self.key, 1)
-        noise = parametrise(method).start(jax.random.fold_in(self.key, 3), self._start(images, labels), labels)
+        start, streams, size = self._start(images, labels), _streams(images), min(method.batch_size, len(images))
+        count = len(images) // size
+        # Of a stream's noise per image the rows of one batch: the others lie in files.
+        rows = labels[:size] if streams and method.epochs else labels
+        noise = parametrise(method).start(jax.random.fold_in(self.key, 3), start, rows)
         if not method.epochs:
             return noise
         space = self._space(images, labels)
@@ -206,19 +216,28 @@ class Protection:
         update = make_update(
             method, network, trajectory, modules, optimizers, jnp.asarray(wrong), others=others, space=space
         )
-        run, count = run_steps(update), max(1, len(images) // method.batch_size)
-        x, y = everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
-        for epoch in range(int(state.step) // count, method.epochs):
-            state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
+        begun, files = int(state.step) // count, None
+        if not streams:
+            run, (x, y) = run_steps(update), everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
+        elif method.parametrisation != "sample-wise":
+            run, x, y = stream_steps(update, size), images, labels
+        else:
+            files = NoiseFiles(folder.with_name("noise-files"), np.asarray(start), labels, epoch=begun)
+            run, x, y = stream_steps(update, size, before=files.give, after=files.take), images, labels
+        for epoch in range(begun, method.epochs):
+            with files.next_epoch() if files else contextlib.nullcontext():
+                state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
             lower = "the weights of the losses" if method.parametrisation == "generator" else "--step-size"
             advice = f"; {folder} holds what came before; lower {lower}"
             check_finite({f"{name} loss": values for name, values in losses.items()}, epoch + 1, advice=advice)
-            if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.noise)):
+            if not (files.finite if files else all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.noise))):
                 raise UserError(f"the perturbation became non-finite in epoch {epoch + 1}{advice}")
             figures = {name: float(values.mean()) for name, values in losses.items()}
             checkpoints.save(epoch + 1, state)
+            if files:
+                files.advance()
             report("perturbation", epoch + 1, method.epochs, figures)
-        return state.noise
+        return files or state.noise
 
     def release(self, images: Images, labels: np.ndarray, noise: Any, *, batch_size: int | None = None) -> np.ndarray:
         """The last stage at once; see `released`."""
@@ -270,3 +289,8 @@ class Protection:
                 own = np.asarray(noise[part]) if per_image else labels[part]
                 yield run(own, images[part], np.arange(part.start, part.stop))
                 report("release", part.stop, len(images), {})
+
+
+def _streams(images: Images) -> bool:
+    """Whether images are read batch by batch while the perturbation is optimised."""
+    return isinstance(images, ImageStream) and math.prod(images.shape) > _RESIDENT_BYTES

@@ -82,8 +82,8 @@ def build_parser() -> Parser:
     protect = commands.add_parser(
         "protect", help="make a release and a key from originals",
         description="Make a release and a key from originals. An image folder or a TFDS data set is read, protected "
-        "and written piece by piece, so it need not fit into memory; a perturbation that is optimised "
-        "(--perturbation-epochs) and a baseline hold all images.",
+        "and written piece by piece, so it need not fit into memory. If the perturbation is optimised "
+        "(--perturbation-epochs), up to 1 GiB of images lies on the device. A baseline holds all images.",
     )  # fmt: skip
     protect.add_argument("source", metavar="SOURCE", help="digits, a TFDS name, an image folder, .npz, or .npy pair")
     protect.add_argument("--out", type=Path, required=True, help="release folder to make")

@@ -11,6 +11,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from ugejax.batches import at_a_time
+from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
 from ugejax.parallel import everywhere, over_devices, spread
 from ugejax.training.recipe import Recipe
@@ -57,6 +58,39 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def stream_steps(
+    step: Callable[..., Any],
+    batch_size: int,
+    *,
+    before: Callable[[Any, np.ndarray], Any] = lambda state, index: state,
+    after: Callable[[Any, np.ndarray], None] = lambda state, index: None,
+) -> Callable[..., Any]:
+    """`run_steps` for images that are not on the device: a batch of them is read when its turn has come.
+
+    Args:
+        step: as for `run_steps`; it gets a batch for the images, and the batch's own order.
+        batch_size: of the step; the number of images where that is less.
+        before: before(state, index [B] of the batch's images) -> the state to step from.
+        after: after(state, index), once the step is done.
+    """
+    step = step if isinstance(step, Partial) else Partial(step)
+    compiled = jax.jit(lambda step, *arguments: step(*arguments), donate_argnums=1)
+
+    def run(state, images, labels, order, key, count):
+        order, labels, losses = np.asarray(order), np.asarray(labels), []
+        for index in order[: count * batch_size].reshape(count, -1):
+            ascending = np.sort(index)
+            x = images[ascending][np.searchsorted(ascending, index)]
+            with over_devices():
+                arguments = everywhere((step, before(state, index), x, labels[index], np.arange(len(index)), key))
+                state, loss = compiled(*arguments)
+            after(state, index)
+            losses.append(loss)
+        return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
+
+    return run
+
+
 def check_finite(losses: dict[str, jax.Array], epoch: int, *, advice: str = "") -> None:
     """Refuse an epoch in which a loss was not finite.
 
@@ -83,7 +117,7 @@ def epoch_order(key: jax.Array, epoch: int, n: int) -> jax.Array:
 def fit(
     step: Callable[..., Any],
     state: TrainState,
-    images: jax.Array,
+    images: jax.Array | Images,
     labels: jax.Array,
     recipe: Recipe,
     key: jax.Array,
@@ -95,7 +129,7 @@ def fit(
     Args:
         step: from `make_train_step`.
         state: a state between epochs: fresh, or restored from a checkpoint.
-        images: uint8 or float32 [N, H, W, C], resident on the device.
+        images: uint8 or float32 [N, H, W, C], resident on the device; a stream is read batch by batch.
         labels: int32 [N] or soft float32 [N, K].
         recipe: for its epochs and batch size.
         key: PRNG key of order and augmentation.
@@ -105,10 +139,13 @@ def fit(
     Raises:
         UserError: the loss was not finite in a step; `after_epoch` is not called for its epoch.
     """
-    run, count = run_steps(step), recipe.steps_per_epoch(len(images))
+    count = recipe.steps_per_epoch(len(images))
     order_key, step_key = jax.random.split(key)
     state = jax.tree.map(jnp.array, state)  # the caller's buffers stay his: the loop donates its own
-    images, labels = everywhere((images, labels))
+    if isinstance(images, ImageStream):
+        run = stream_steps(step, recipe.batch_size)
+    else:
+        run, (images, labels) = run_steps(step), everywhere((images, labels))
     for epoch in range(int(state.step) // count, recipe.epochs):
         order = epoch_order(order_key, epoch, len(images))
         state, losses = run(state, images, labels, order, step_key, count)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ugejax.checkpoint import StepCheckpoints
+from ugejax.data import Images
 from ugejax.training.loop import fit
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState
@@ -16,7 +17,7 @@ from ugejax.training.step import TrainState
 def record_trajectory(
     step: Callable[..., Any],
     state: TrainState,
-    images: jax.Array,
+    images: jax.Array | Images,
     labels: jax.Array,
     recipe: Recipe,
     key: jax.Array,
@@ -32,7 +33,7 @@ def record_trajectory(
     Args:
         step: from `make_train_step`.
         state: the state to start from.
-        images: uint8 or float32 [N, H, W, C].
+        images: uint8 or float32 [N, H, W, C]; a stream is read batch by batch.
         labels: int32 [N].
         recipe: how to train.
         key: PRNG key of order and augmentation.
