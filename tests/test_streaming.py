@@ -206,7 +206,7 @@ def test_what_the_devices_cannot_hold_is_optimised_batch_by_batch_with_its_noise
         return opened.images.read(indices)
 
     images, labels = dataclasses.replace(opened.images, read=counted), opened.labels
-    resident = job.noise(images, labels, tmp_path)
+    resident = job.learn(images, labels, tmp_path)
     asked.clear()
     monkeypatch.setattr(job_module, "_RESIDENT_BYTES", 0)
     monkeypatch.setattr(start, "pieces", functools.partial(stream.pieces, size=5))
@@ -223,12 +223,12 @@ def test_what_the_devices_cannot_hold_is_optimised_batch_by_batch_with_its_noise
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(NoiseFiles, "take", cut_off_in_epoch_one)
-        job.noise(images, labels, work)
+        job.learn(images, labels, work)
     with pytest.raises(KeyboardInterrupt):
-        job.noise(images, labels, work, cut_off_after_an_epoch)
+        job.learn(images, labels, work, cut_off_after_an_epoch)
     assert [path.name for path in (work / "noise-files").iterdir()] == ["1.f32"]
     reports = []
-    noise = job.noise(images, labels, work, lambda *given: reports.append(given[:3]))
+    noise = job.learn(images, labels, work, lambda *given: reports.append(given[:3]))
     assert reports == [("perturbation", 2, 2)]
     assert max(asked) == 5
     np.testing.assert_array_equal(noise[:], resident)
