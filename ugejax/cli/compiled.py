@@ -17,7 +17,7 @@ def keep_compiled() -> None:
     may hold what it was made for. Where the user has named a place ($JAX_COMPILATION_CACHE_DIR), there and on his
     terms; where there is no such folder and none can be made, nowhere. Several processes may use it at a time.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
         return
     try:
         chosen = os.environ.get("UGEJAX_CACHE")
