@@ -36,12 +36,15 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
     them.
     """
     step = step if isinstance(step, Partial) else Partial(step)
-    compiled = jax.jit(lambda step, *arguments: step(*arguments), donate_argnums=1)
+
+    @functools.partial(jax.jit, donate_argnums=1)
+    def one_step(step, *arguments):
+        return step(*arguments)
 
     def loop(step, state, images, labels, order, key, count):
         losses = []
         for _ in range(count):
-            state, loss = compiled(step, state, images, labels, order, key)
+            state, loss = one_step(step, state, images, labels, order, key)
             losses.append(loss)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
 
