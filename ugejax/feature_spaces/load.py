@@ -164,11 +164,14 @@ def load_feature_space(path: str | Path) -> FeatureSpace:
     )
     try:
         module, preprocessing = FAMILIES[name].build(arrays, config)
-        preprocessing = _preprocessing(preprocessor, preprocessing)
     except KeyError as error:
         raise UserError(f"{file}: array {error} is missing; fetch the file again") from error
     except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(f"{path}: shapes or settings are not those of {name}; fetch the files again") from error
+    try:
+        preprocessing = _preprocessing(preprocessor, preprocessing)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path / 'preprocessor_config.json'}: its settings are not those of {name}") from error
     if getattr(module, "activation", "gelu") not in ACTIVATIONS:
         raise UserError(f"{path / 'config.json'}: hidden_act must be one of {', '.join(ACTIVATIONS)}")
     variables = _fill(module, arrays, preprocessing.crop, file)
@@ -220,7 +223,7 @@ def _preprocessing(given: Mapping[str, Any], default: Preprocessing) -> Preproce
 
     def side(name: str, key: str, otherwise: int) -> int:
         value = given.get(name, otherwise)
-        return int(value.get(key, value.get("height")) if isinstance(value, dict) else value)
+        return int(value[key if key in value else "height"] if isinstance(value, dict) else value)
 
     short_side, crop = side("size", "shortest_edge", default.short_side), side("crop_size", "height", default.crop)
     if not 0 < crop <= short_side:

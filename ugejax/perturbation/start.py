@@ -56,8 +56,12 @@ def _square_wave(size: int, period: int) -> np.ndarray:
 
 
 def class_means(images: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Mean image of each class, float64 [num_classes, H, W, C] in [0, 1], of uint8 images [N, H, W, C]."""
-    return np.stack([images[labels == label].mean(axis=0, dtype=np.float64) / 255 for label in range(num_classes)])
+    """Mean image of each class, float64 [num_classes, H, W, C] in [0, 1], of uint8 images [N, H, W, C].
+
+    A class without images, which a client's share of a data set may have, gets the mean of all images.
+    """
+    members = (labels == label for label in range(num_classes))
+    return np.stack([images[own if own.any() else ...].mean(axis=0, dtype=np.float64) / 255 for own in members])
 
 
 def nearest_wrong_class(means: np.ndarray) -> np.ndarray:
