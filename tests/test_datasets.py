@@ -17,10 +17,11 @@ from ugejax.batches import at_a_time
 from ugejax.cli import main
 from ugejax.cli.arguments import build_parser
 from ugejax.data import Dataset
+from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.start import class_stripes, nearest_wrong_class
 from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
-from ugejax.training import Recipe
+from ugejax.training import Recipe, initial_state, make_train_step
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((9, 14, 1), 1000), ((224, 224, 3), 2)])
@@ -36,6 +37,21 @@ def test_a_release_keeps_the_budget_and_the_authorized_network_sees_no_differenc
     assert distance.max() <= 8
     assert (distance > 0).mean() > 0.5
     np.testing.assert_array_equal(seen(network.view, released), seen(network.view, images))
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((224, 224, 3), 1000), ((9, 14, 1), 2)])
+@pytest.mark.parametrize("name", ["cnn", "mlp", "res-tiny"])
+def test_small_networks_train_on_every_kind(name, shape, classes):
+    recipe = Recipe(augment=("crop-flip",))
+    optimizer = recipe.build_optimizer(64)
+    step = make_train_step(build(name, classes), optimizer, recipe)
+    state = jax.eval_shape(lambda v: initial_state(v, optimizer), variable_shapes(name, classes, shape))
+    images = jax.ShapeDtypeStruct((64, *shape), np.uint8)
+    integers = jax.ShapeDtypeStruct((64,), np.int32)
+    after, loss = jax.eval_shape(step, state, images, integers, integers, jax.eval_shape(lambda: jax.random.key(0)))
+    assert loss.shape == ()
+    assert after.params["head"]["kernel"].shape[1] == classes
+    assert jax.tree.map(lambda leaf: leaf.shape, after) == jax.tree.map(lambda leaf: leaf.shape, state)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3), (17, 9, 1), (9, 40, 3)])
