@@ -1,5 +1,6 @@
 """Image sets of every kind: grey, not square, photographs, long-tailed, of two classes and of a thousand."""
 
+import json
 import sys
 import tracemalloc
 
@@ -13,11 +14,14 @@ from experiments import datasets
 from ugejax.authorized import AuthorizedNetwork, seen
 from ugejax.authorized.dither import dither_view
 from ugejax.batches import at_a_time
+from ugejax.cli import main
+from ugejax.cli.arguments import build_parser
 from ugejax.data import Dataset
+from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.start import class_stripes, nearest_wrong_class
 from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
-from ugejax.training import Recipe
+from ugejax.training import Recipe, initial_state, make_train_step
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((9, 14, 1), 1000), ((224, 224, 3), 2)])
@@ -33,6 +37,21 @@ def test_a_release_keeps_the_budget_and_the_authorized_network_sees_no_differenc
     assert distance.max() <= 8
     assert (distance > 0).mean() > 0.5
     np.testing.assert_array_equal(seen(network.view, released), seen(network.view, images))
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((224, 224, 3), 1000), ((9, 14, 1), 2)])
+@pytest.mark.parametrize("name", ["cnn", "mlp", "res-tiny"])
+def test_small_networks_train_on_every_kind(name, shape, classes):
+    recipe = Recipe(augment=("crop-flip",))
+    optimizer = recipe.build_optimizer(64)
+    step = make_train_step(build(name, classes), optimizer, recipe)
+    state = jax.eval_shape(lambda v: initial_state(v, optimizer), variable_shapes(name, classes, shape))
+    images = jax.ShapeDtypeStruct((64, *shape), np.uint8)
+    integers = jax.ShapeDtypeStruct((64,), np.int32)
+    after, loss = jax.eval_shape(step, state, images, integers, integers, jax.eval_shape(lambda: jax.random.key(0)))
+    assert loss.shape == ()
+    assert after.params["head"]["kernel"].shape[1] == classes
+    assert jax.tree.map(lambda leaf: leaf.shape, after) == jax.tree.map(lambda leaf: leaf.shape, state)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3), (17, 9, 1), (9, 40, 3)])
@@ -85,15 +104,32 @@ def test_what_the_experiment_makes_of_its_sets():
 
 
 def test_smoke(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))
+    """Protects and verifies; that an evaluation trains is for others to test."""
+    commands, accuracies = [], {"clean_accuracy": 0.5, "protected_accuracy": 0.25, "protected_peak_accuracy": 0.3}
+
+    def ugejax(command):
+        commands.append(build_parser().parse_args(command))
+        if command[0] != "evaluate":
+            return main(command)
+        authorized, hacker = (
+            {"role": role, "countermeasure": "none", **accuracies} for role in ("authorized", "hacker")
+        )
+        card = json.loads((commands[-1].release / "card.json").read_text())
+        rows = [authorized | {"backbone_accuracy": 0.6}, hacker]
+        (commands[-1].out / "results.json").write_text(json.dumps({"n_train": card["n_train"], "rows": rows}))
+
+    monkeypatch.setattr(datasets, "ugejax", ugejax)
     monkeypatch.setattr(datasets, "_load", lambda source: (toy(200, 4), toy(40, 4)))
     monkeypatch.setitem(datasets.SCALES, "smoke", [*datasets.SCALES["smoke"], "--network", "mlp"])
     command = ["datasets", "--data-dir", str(tmp_path), "--out", str(tmp_path / "runs"), "--scale", "smoke"]
-    monkeypatch.setattr(sys, "argv", [*command, "--sets", "long-tailed,tiny-imagenet", "--hackers", "mlp"])
+    monkeypatch.setattr(sys, "argv", [*command, "--sets", "long-tailed,tiny-imagenet"])
     assert datasets.main() == 0
     printed = capsys.readouterr().out
+    assert [command.command for command in commands] == ["protect", "verify", "evaluate"]
     assert "tiny-imagenet: left out" in printed
-    (row,) = (line for line in printed.splitlines() if line.startswith("| long-tailed"))
     # 50 images of the first class, 10 and 2 of the next, 1 of the last: all 63 of which 60 are taken.
-    assert row.startswith("| long-tailed | 8x8x3 | 4 | 60 |")
+    row = "| long-tailed | 8x8x3 | 4 | 60 | 0.600 | 0.500 | 0.250 | 0.500 | 0.250 | 0.300 |"
+    assert printed.splitlines()[-1] == row
     assert len(row.split("|")) == len(printed.splitlines()[-2].split("|"))
+    with np.load(commands[-1].test) as test:  # balanced, as it was
+        assert np.bincount(test["targets"]).tolist() == [8, 8, 7, 7]

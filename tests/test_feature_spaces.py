@@ -156,7 +156,7 @@ def test_files_that_hold_no_encoder_are_refused(tmp_path):
         load_feature_space(tmp_path)
     folder = shutil.copytree(SPACES / "clip-vit", tmp_path / "clip")
     (folder / "preprocessor_config.json").write_text('{"crop_size": 64}')
-    with pytest.raises(UserError, match="settings are not those of clip-vit"):
+    with pytest.raises(UserError, match="preprocessor_config.json: its settings are not those of clip-vit"):
         load_feature_space(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(UserError, match="config.json: not a readable JSON file"):

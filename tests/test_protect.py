@@ -226,6 +226,7 @@ def test_class_means():
     means = class_means(images, labels, 3)
     assert means.shape == (3, 8, 8, 1)
     np.testing.assert_allclose(means[1], images[1::3].astype(float).mean(axis=0) / 255)
+    np.testing.assert_allclose(class_means(images, labels, 4)[3], images.astype(float).mean(axis=0) / 255)
 
 
 def test_misalignment_pushes_every_class_towards_its_wrong_class():

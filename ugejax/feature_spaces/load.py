@@ -164,11 +164,14 @@ def load_feature_space(path: str | Path) -> FeatureSpace:
     )
     try:
         module, preprocessing = FAMILIES[name].build(arrays, config)
-        preprocessing = _preprocessing(preprocessor, preprocessing)
     except KeyError as error:
         raise UserError(f"{file}: array {error} is missing; fetch the file again") from error
     except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(f"{path}: shapes or settings are not those of {name}; fetch the files again") from error
+    try:
+        preprocessing = _preprocessing(preprocessor, preprocessing)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path / 'preprocessor_config.json'}: its settings are not those of {name}") from error
     if getattr(module, "activation", "gelu") not in ACTIVATIONS:
         raise UserError(f"{path / 'config.json'}: hidden_act must be one of {', '.join(ACTIVATIONS)}")
     variables = _fill(module, arrays, preprocessing.crop, file)

@@ -4,6 +4,7 @@ McMahan et al., Communication-Efficient Learning of Deep Networks from Decentral
 1602.05629), algorithm 1 with every client in every round (C = 1).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from ugejax.federated.shards import Shards
-from ugejax.training import Recipe, TrainState, initial_state, make_train_step
+from ugejax.training import Recipe, initial_state, make_train_step
 from ugejax.training.loop import run_steps
 
 
@@ -66,7 +67,7 @@ def federate(
     """
     sizes, indices = jnp.asarray(shards.sizes), jnp.asarray(shards.indices)
     clients = jnp.arange(len(sizes))
-    run = run_steps(_in_parallel(make_train_step(module, optimizer, recipe), recipe.batch_size))
+    run = _runner(module, optimizer, recipe)
     steps = recipe.steps_per_epoch(int(sizes.max()))
     shuffle = jax.jit(jax.vmap(_shuffled, in_axes=(0, 0, 0, None)))
     for done in range(rounds):
@@ -83,8 +84,10 @@ def federate(
     return variables
 
 
-def _in_parallel(step: Callable[..., tuple[TrainState, jax.Array]], batch_size: int) -> Callable[..., Any]:
-    """One step of every client that has not come to the end of its epoch, as `run_steps` takes it."""
+@functools.cache
+def _runner(module: Any, optimizer: optax.GradientTransformation, recipe: Recipe) -> Callable[..., Any]:
+    """`run_steps` over steps of all clients at once; one that has come to the end of its epoch waits."""
+    step, batch_size = make_train_step(module, optimizer, recipe), recipe.batch_size
 
     def turn_of_all(state, images, labels, orders, keys):
         (states, turn), (indices, sizes) = state, orders
@@ -98,7 +101,7 @@ def _in_parallel(step: Callable[..., tuple[TrainState, jax.Array]], batch_size: 
         states, losses = jax.vmap(one)(states, indices, sizes, keys)
         return (states, turn + 1), losses
 
-    return turn_of_all
+    return run_steps(turn_of_all)
 
 
 def _shuffled(key: jax.Array, indices: jax.Array, size: jax.Array, epoch: jax.Array) -> jax.Array:

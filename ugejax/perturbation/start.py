@@ -58,13 +58,18 @@ def _square_wave(size: int, period: int) -> np.ndarray:
 
 
 def class_means(images: Images, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Mean image of each class, float64 [num_classes, H, W, C] in [0, 1], of uint8 images [N, H, W, C]."""
+    """Mean image of each class, float64 [num_classes, H, W, C] in [0, 1], of uint8 images [N, H, W, C].
+
+    A class without images, which a client's share of a data set may have, gets the mean of all images.
+    """
     sums = np.zeros((num_classes, *images.shape[1:]))
     for part in pieces(len(images)):
         x, y = images[part], labels[part]
         for label in np.unique(y):
             sums[label] += x[y == label].sum(axis=0)  # whole numbers, hence exact in any order
-    return sums / np.bincount(labels, minlength=num_classes).reshape(-1, 1, 1, 1) / 255
+    counts = np.bincount(labels, minlength=num_classes)
+    sums[counts == 0], counts[counts == 0] = sums.sum(axis=0), len(images)
+    return sums / counts.reshape(-1, 1, 1, 1) / 255
 
 
 def nearest_wrong_class(means: np.ndarray) -> np.ndarray:

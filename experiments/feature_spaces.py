@@ -1,0 +1,47 @@
+"""Which feature space should released images move in? Surrogates trained on the originals beside encoders on the disk.
+
+Command:
+    python -m experiments.feature_spaces --data-dir TFDS_FOLDER --out runs/feature-spaces [--scale small]
+        --spaces r20=RESNET20.npz r56=RESNET56.npz clip=CLIP_FOLDER dinov2=DINOV2_FOLDER
+
+Time: not measured yet at any scale; what is finished is not done again.
+
+Expect: there are no figures yet. To be tested: the nearer a space is to what
+hackers train, the more they are misled; a distance in it misleads less than stripes, which are learned first.
+"""
+
+import json
+
+from experiments.scales import parser, protect_and_evaluate
+
+SURROGATES = ["--feature-loss", "distance", "--surrogates", "res-tiny,mlp", "--perturbation-epochs", "15"]
+
+
+def main() -> int:
+    arguments = parser(__doc__)
+    arguments.add_argument(
+        "--spaces", nargs="*", default=[], metavar="NAME=PATH", help="as for protect --feature-space"
+    )
+    arguments = arguments.parse_args()
+    arguments.hackers = arguments.hackers or "cnn,mlp"
+    variants = {"stripes alone": [], "surrogates": SURROGATES}
+    for space in arguments.spaces:
+        name, _, path = space.partition("=")
+        variants[name] = ["--feature-space", path]
+    print("| feature space | role | network | counter-measure | on originals | on the release | peak |")
+    print("|---|---|---|---|---|---|---|")
+    rows = []
+    for name, settings in variants.items():
+        folder = arguments.out / name.replace(" ", "-")
+        results = protect_and_evaluate(folder, arguments, seed=0, settings=settings, countermeasures="none")
+        for row in results["rows"]:
+            rows.append({"feature_space": name, **row})
+            cells = [name, row["role"].replace("_", " "), row["network"], row["countermeasure"]]
+            cells += [f"{row[f'{kind}_accuracy']:.3f}" for kind in ("clean", "protected", "protected_peak")]
+            print("| " + " | ".join(cells) + " |")
+    (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
