@@ -24,7 +24,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 SMALLER = {
     "protect": ["--n-train", "60", "--n-test", "20", "--network", "mlp"],
     "evaluate": ["--epochs", "1", "--hackers", "mlp"],
-    "attack": ["--epochs", "1"],
+    "attack": ["--epochs", "1", "--countermeasures", "none"],
     "train": ["--epochs", "1"],
 }
 
