@@ -165,10 +165,11 @@ def _predictor(module: Any) -> Callable[..., jax.Array]:
 def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_size: int = 500) -> float:
     """Fraction of images [N, H, W, C] (uint8 or float in [0, 1]) that the network gives their label, in eval mode."""
     predict, correct, batch_size = _predictor(module), 0, at_a_time(images.shape[1:], most=batch_size)
+    variables = everywhere(variables)
     for start in range(0, len(images), batch_size):
         x, y = images[start : start + batch_size], np.asarray(labels[start : start + batch_size])
         if len(x) < batch_size and start:  # one compiled shape: fill the last batch up, count its own images only
             x = jnp.concatenate([x, jnp.zeros((batch_size - len(x), *x.shape[1:]), x.dtype)])
         with over_devices():
-            correct += int((np.asarray(predict(variables, x))[: len(y)] == y).sum())
+            correct += int((np.asarray(predict(variables, everywhere(x)))[: len(y)] == y).sum())
     return correct / len(images)
