@@ -9,7 +9,9 @@ Time: not measured yet at any scale; what is finished is not done again.
 Expect: there are no figures yet. By calculation the cells of 1, 2, 4 and 8 keys leave the perturbation 0.81, 0.67, 0.47
 and 0.27 of its budget (`share_of_budget`, 8 levels and a step of 24). To be tested: each network learns from the
 release as from the originals, by construction; hackers get more with every key; the average of two releases under
-unrelated keys keeps a code per class, and their difference, in which the originals cancel, tells the codes.
+unrelated keys keeps a code per class, and their difference, in which the originals cancel, tells the codes. Without
+training, on 2,000 images: of 6.3 grey levels of texture the difference from a release with one more key takes all but
+0.2, that from a release under an unrelated key half, as the average does.
 """
 
 import json
@@ -79,6 +81,12 @@ def subtract_difference(first: np.ndarray, second: np.ndarray, labels: np.ndarra
     return np.clip(np.rint(first - amount * (np.sign(means) * told)[labels]), 0, 255).astype(np.uint8)
 
 
+def texture_left(images: np.ndarray, originals: np.ndarray, labels: np.ndarray) -> float:
+    """What is common to the perturbations of a class: mean absolute value of their class means, in grey levels."""
+    residue = images.astype(np.float64) - originals
+    return float(np.mean([np.abs(residue[labels == k].mean(axis=0)).mean() for k in np.unique(labels)]))
+
+
 def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--keys", default="1,2,4,8", help="numbers of keys, comma-separated")
@@ -115,7 +123,12 @@ def main() -> int:
     }
     print()
     print_rows("what the hacker has", leak_rows)
-    (arguments.out / "summary.json").write_text(json.dumps({"rows": rows, "leaks": leak_rows}, indent=2) + "\n")
+    left = {name: texture_left(images, originals, labels) for name, images in leaks.items()}
+    print("\n| what the hacker has | texture of a class left, grey levels |\n|---|---|")
+    for name, levels in left.items():
+        print(f"| {name} | {levels:.2f} |")
+    summary = {"rows": rows, "leaks": leak_rows, "texture_left": left}
+    (arguments.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     draw(arguments.out / "figure.png", rows)
     return 0
 

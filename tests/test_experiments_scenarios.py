@@ -53,6 +53,9 @@ def test_two_releases_of_the_same_originals():
     # Where the textures differ the first is told and taken away; where they are alike nothing is known.
     subtracted = several_keys.subtract_difference(*releases, labels, amount=6.0)
     np.testing.assert_array_equal(subtracted.astype(int) - originals, np.where(first == second, first, 0))
+    assert several_keys.texture_left(releases[0], originals, labels) == 6
+    left = several_keys.texture_left(subtracted, originals, labels)
+    assert left == pytest.approx(6 * (first[:4] == second[:4]).mean())
 
 
 def test_the_keys_of_a_release_are_unlike(dithered):
