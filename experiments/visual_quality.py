@@ -4,10 +4,11 @@ Command:
     python -m experiments.visual_quality --data-dir TFDS_FOLDER --out runs/visual-quality [--scale small]
         [--methods uge,lsp,tap,...]
 
-Time: seconds for each method that optimises nothing, up to a quarter of an hour for each that does, on two CPU cores at
-the small scale; what is finished is not done again. Method `uge` and the shortcuts together take about a minute.
+Time: at the small scale the default methods, which optimise nothing, four minutes on a CPU core shared with others; a
+method that trains surrogates up to a quarter of an hour; what is finished is not done again.
 
-Expect: class-wise noise of full amplitude near 30 dB at 8/255; and noise that PNG compresses worse than the image.
+Expect (table in BUILD_NOTES.md): class-wise noise of full amplitude near 30 dB at 8/255, and noise that PNG compresses
+worse than the image.
 """
 
 import io
