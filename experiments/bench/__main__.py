@@ -7,7 +7,7 @@ Command:
 Time: minutes on two CPU cores, most of them compilation and `r18`; not measured on an idle machine yet.
 
 Expect: on one core (--one-core) `cnn` trains at 1.14 times PyTorch's rate at batch 32 and 0.65 at batch 128; its
-gradient-matching update at batch 128 runs at 0.90. No figures of `r18` or of an accelerator yet.
+gradient-matching update runs at 1.38 at batch 32 and 0.90 at batch 128. No figures of `r18` or an accelerator yet.
 
 Every row has two processes, ours and PyTorch's, which start from the same weights and images, have to agree on their
 first step, and are then timed in turn, one step each, beside a product of two large matrices. Utilisation is the

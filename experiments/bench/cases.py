@@ -47,7 +47,6 @@ def _cases(network: str, batches: dict[int, int], others: int) -> list[Case]:
     """Gradient matching and training at all batch sizes (with their repeats), the other losses at one of them."""
     return [
         *(Case("perturbation_update", "gradient_matching", network, batch, n) for batch, n in batches.items()),
-        Case("perturbation_update", "gradient_matching", network, others, batches[others], steps=4),
         Case("perturbation_update", "feature_distance", network, others, batches[others]),
         Case("perturbation_update", "undistillation", network, others, batches[others]),
         *(Case("train_step", "", network, batch, n) for batch, n in batches.items()),

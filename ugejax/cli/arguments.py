@@ -219,7 +219,6 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--period", type=positive, help="of the stripes in pixels")
     group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the start")
     group.add_argument("--step-size", type=weight, help="signed-gradient step as a share of eps")
-    group.add_argument("--steps-per-batch", type=positive, help="such steps an update, which share what they can")
     group.add_argument("--gradient-matching", type=weight, help="weight of L_gm")
     group.add_argument("--gradient-distance", choices=["l2", "cosine"])
     group.add_argument("--feature-distance", type=weight, help="weight of L_fd")
