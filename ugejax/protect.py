@@ -266,8 +266,8 @@ class Protection:
         how, per_image = parametrise(method), method.parametrisation == "sample-wise"
         batch_size = at_a_time(images.shape[1:], most=batch_size or len(images))
 
-        def batch(noise, own, x_u8, index):
-            x = decode(x_u8)
+        def batch(shared, own, x_u8, index):
+            (noise, view), x = shared, decode(x_u8)
             wanted = own if per_image else how.wanted(noise, Batch(x, own, index))
             delta = feasible(wanted, x, view, eps=method.eps, norm=method.norm)
             lower, upper = allowed(x, view, eps=method.eps, norm=method.norm)
@@ -281,8 +281,9 @@ class Protection:
                 keys, x_u8, delta, lower, upper
             )
 
-        # Noise of images' own goes to the devices with the images, everything else once and for all.
-        run = in_bulk(batch, None if per_image else noise, batch_size=batch_size)
+        # Noise of images' own goes to the devices with the images, everything else once and for all. The secret view is
+        # an argument: a constant would be compiled in, and kept on disk with the program.
+        run = in_bulk(batch, (None if per_image else noise, view), batch_size=batch_size)
         for part in pieces(len(images), batch_size):
             if part.stop > start:
                 part = slice(max(start, part.start), part.stop)
