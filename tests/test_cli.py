@@ -324,6 +324,7 @@ MISTAKES = {
     "other originals": (["evaluate", "R", "--key", "key-R", "--out", "new", "--originals", "digits"], "originals"),
     "no epochs": (["evaluate", "R", "--key", "key-R", "--out", "new", "--epochs", "0"], "--epochs"),
     "no report": (["report", "R"], "results.json"),
+    "no generator": (["apply", "key-R", "toy.npz", "--out", "new"], "key-R: no generator; give KEY/generators/NAME"),
     "no command": (["protects"], "protects"),
     "no key for uge": (["protect", "toy.npz", "--out", "new"], "--key"),
     "set with uge": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--set", "rounds=2"], "--set"),

@@ -137,7 +137,7 @@ def _os_error(error: ValueError, path: Path) -> OSError:
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     # Where `like` lies: the devices that wrote a checkpoint need not be there any more.
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
 
 
 def _signature(leaf: Any) -> tuple:
