@@ -1,0 +1,50 @@
+"""The experiments that draw figures run from end to end on real images; their trainings give scores alone."""
+
+import importlib
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from PIL import Image
+
+from ugejax.evaluation.trial import Score, Trial
+
+# For each experiment: further arguments, the rows that it must have, and its pictures.
+EXPERIMENTS = {
+    "hackers_by_architecture": (["--hackers", "cnn,mlp"], 3, ["figure.png"]),
+    "poison_ratio": ([], 5, ["figure.png"]),
+    "visual_quality": (["--methods", "random,random-class"], 2, ["figure.png"]),
+    "feature_space": ([], 4, ["figure.png"]),
+    "training_curves": (["--methods", "random-class", "--countermeasures", "none,grey"], 2, ["random-class.png"]),
+}
+
+
+@pytest.fixture(autouse=True)
+def _untrained(monkeypatch, tmp_path):
+    """Trials end at once, with the weights that they start from."""
+
+    def run(trial, report=None):
+        variables = trial.variables
+        if variables is None:
+            variables = jax.jit(trial.module.init)(jax.random.key(0), jnp.zeros((1, *trial.images.shape[1:])))
+        return Score([0.3, 0.2], 1.0), variables
+
+    monkeypatch.setattr(Trial, "run", run)
+    monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_figure_and_its_table(name, shared_data, tmp_path, monkeypatch, capsys):
+    more, rows, pictures = EXPERIMENTS[name]
+    out = tmp_path / "out"
+    command = [name, "--data-dir", str(shared_data / "tfds"), "--out", str(out), "--scale", "smoke", *more]
+    monkeypatch.setattr(sys, "argv", command)
+    assert importlib.import_module(f"experiments.{name}").main() == 0
+    assert len(json.loads((out / "summary.json").read_text())["rows"]) == rows
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + rows
+    for picture in pictures:
+        with Image.open(out / picture) as image:
+            assert min(image.size) > 300
