@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
-from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
 matplotlib.use("Agg")
@@ -27,6 +26,7 @@ from experiments.scales import parser  # noqa: E402
 from ugejax.evaluation.candidates import authorized, hacker  # noqa: E402
 from ugejax.evaluation.trial import Trial  # noqa: E402
 from ugejax.perturbation.update import Method  # noqa: E402
+from ugejax.report.charts import laid_out  # noqa: E402
 from ugejax.training import decode  # noqa: E402
 
 SHOWN = 1000
@@ -54,7 +54,7 @@ def main() -> int:
             kind: np.asarray(extract(jnp.asarray(candidate.sees(part[:SHOWN]))))
             for kind, part in (("originals", images), ("release", released))
         }
-        points = TSNE(random_state=0).fit_transform(np.concatenate(list(shown.values())))
+        points = laid_out(np.concatenate(list(shown.values())))
         for kind, features, part in zip(shown, shown.values(), np.split(points, 2), strict=True):
             rows.append(
                 {
