@@ -4,9 +4,10 @@ Command:
     python -m experiments.training_curves --data-dir TFDS_FOLDER --out runs/training-curves [--scale small]
         [--methods uge,lsp,ops] [--hackers cnn] [--countermeasures none,crop-flip]
 
-Time: not measured yet; what is finished is not done again.
+Time: at the tiny scale (2,000 images) ten minutes for uge and lsp on a CPU core shared with others; what is finished is
+not done again.
 
-Expect: hackers peak in the first epochs, before the shortcut is learned, and fall from there; the authorized
+Expect (table in BUILD_NOTES.md, at the tiny scale): hackers peak in the first epochs, before the shortcut is learned, and fall from there; the authorized
 network rises as on originals.
 """
 
