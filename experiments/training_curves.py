@@ -7,8 +7,8 @@ Command:
 Time: at the tiny scale (2,000 images) ten minutes for uge and lsp on a CPU core shared with others; what is finished is
 not done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): hackers peak in the first epochs, before the shortcut is learned, and fall from there; the authorized
-network rises as on originals.
+Expect (table in BUILD_NOTES.md, at the tiny scale): hackers peak in the first epochs, before the shortcut is learned,
+and fall from there; the authorized network rises as on originals.
 """
 
 import json
