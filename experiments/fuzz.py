@@ -141,7 +141,7 @@ def complaint(read: Read, path: Path) -> str | None:
     except UserError as error:
         if "\n" in str(error):
             return f"several lines: {error}"
-    except Exception:
+    except Exception:  # a reader must say what is wrong by a UserError: whatever else it raises is the finding
         return traceback.format_exc()
     seconds = time.perf_counter() - began
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024

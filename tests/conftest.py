@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 # Most of the suite's time is compilation, and most programs are wanted by several tests: XLA takes those that any
-# worker or subprocess of this session has compiled from one folder, which they find in their environment.
+# worker or subprocess has compiled for this run of the suite from one folder, which they find in their environment.
 if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     programs = tempfile.TemporaryDirectory(prefix="ugejax-programs-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = programs.name

@@ -31,16 +31,26 @@ class Linear(nn.Module):
         return nn.Dense(self.num_classes)(x.reshape(x.shape[0], -1))
 
 
-def perturbation(method: Method = METHOD):
+class Convolutional(Linear):
+    """A convolution and a norm before it, where losses bend."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        z = nn.relu(nn.GroupNorm(2)(nn.Conv(4, (3, 3))(x)))
+        return nn.Dense(self.num_classes)(z.reshape(x.shape[0], -1))
+
+
+def perturbation(method: Method = METHOD, module: Linear | None = None):
     """An update with all losses, and its state."""
+    module = module or Linear()
     keys = jax.random.split(jax.random.key(0), 2)
-    first, second = (Linear().init(key, jnp.zeros((1, *SHAPE))) for key in keys)
-    network = AuthorizedNetwork(IdentityView(), Linear(), first, "all")
+    first, second = (module.init(key, jnp.zeros((1, *SHAPE))) for key in keys)
+    network = AuthorizedNetwork(IdentityView(), module, first, "all")
     trajectory = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
     optimizer = optax.sgd(0.1)
     noise = jax.random.uniform(jax.random.key(1), (4, *SHAPE), minval=-method.eps, maxval=method.eps)
     state = NoiseState(jnp.zeros((), jnp.int32), noise, (initial_state(first, optimizer),))
-    return make_update(method, network, trajectory, [Linear()], [optimizer], jnp.array([1, 2, 3, 0])), state
+    return make_update(method, network, trajectory, [module], [optimizer], jnp.array([1, 2, 3, 0])), state
 
 
 def training():
@@ -106,11 +116,14 @@ def test_snapshots_and_secret_view_are_arguments_of_the_compiled_update():
         assert sum(np.size(constant) for constant in program.consts) < 100
 
 
+@pytest.mark.parametrize("module", [Linear(), Convolutional()], ids=["linear", "convolutional"])
 @pytest.mark.parametrize("parametrisation", ["class-wise", "sample-wise"])
-def test_steps_on_a_batch_are_those_of_as_many_updates_of_it(parametrisation):
+def test_steps_on_a_batch_are_those_of_as_many_updates_of_it(parametrisation, module):
     """Without a surrogate that learns between them; the snapshot is the same, since the key and the step are."""
     method = dataclasses.replace(METHOD, parametrisation=parametrisation, feature_distance=0.0, step_size=0.05)
-    (single, state), (several, _) = perturbation(method), perturbation(dataclasses.replace(method, steps_per_batch=3))
+    (single, state), (several, _) = (
+        perturbation(one, module) for one in (method, dataclasses.replace(method, steps_per_batch=3))
+    )
     if parametrisation == "sample-wise":
         state = state.replace(noise=state.noise[data()[1]])
     arguments = (*data(), jnp.arange(20), jax.random.key(0))
