@@ -96,10 +96,29 @@ def test_a_row_follows_from_the_times(sides):
 @pytest.mark.parametrize("loss", [2.001, float("nan")])
 def test_what_does_not_agree_is_not_timed(sides, loss, monkeypatch):
     monkeypatch.setattr(Side, "loss", loss)
-    with pytest.raises(SystemExit, match="PyTorch's loss and ours differ"):
+    with pytest.raises(bench.Disagreement, match="PyTorch's loss and ours differ"):
         bench.measure(CASE, with_torch=True, clock=1)
     assert "seconds" not in dict(map(reversed, Side.asked))
     assert {module for module, question in Side.asked if question == "exit"} == {"ours", "in_torch"}
+
+
+def test_the_cases_after_one_that_does_not_agree_are_measured(sides, monkeypatch, tmp_path, capsys):
+    """The first of three sides differs; the file holds the two others."""
+    losses = iter([2.001, 2.0, 2.0])
+
+    measure_one = bench.measure
+
+    def measure(*arguments, **options):
+        monkeypatch.setattr(Side, "loss", next(losses))
+        return measure_one(*arguments, **options)
+
+    monkeypatch.setattr(bench, "measure", measure)
+    monkeypatch.setattr(bench, "SCALES", {"cpu": [CASE] * 3})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr("sys.argv", ["bench", "--out", str(tmp_path)])
+    assert bench.main() == 0
+    assert "PyTorch's loss and ours differ by 5.0e-04" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 2
 
 
 def test_smoke_scale(tmp_path):
