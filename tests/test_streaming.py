@@ -97,8 +97,8 @@ def test_shards_hold_what_was_written_in_batches_of_any_size(tmp_path):
         return ImageShards(tmp_path / "shards", images.shape, shard_bytes=5 * 48)
 
     held = opened()
-    held.extend(images[start : start + 3] for start in range(0, 12, 3))
-    assert held.done == 12
+    held.write(0, (images[start : start + 3] for start in range(0, 12, 3)))
+    assert held.missing() == [slice(12, 20)]
     assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["000000000000.u8", "000000000006.u8"]
 
     def killed():
@@ -106,11 +106,17 @@ def test_shards_hold_what_was_written_in_batches_of_any_size(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        held.extend(killed())
+        held.write(12, killed())
     held = opened()
-    assert held.done == 12
-    held.extend([images[12:14], images[14:20]])
-    assert opened().done == len(held) == 20
+    assert held.missing() == [slice(12, 20)]
+    opened().write(14, [images[14:17]])  # another process
+    assert held.missing() == [slice(12, 14), slice(17, 20)]
+    assert held.missing(slice(13, 18)) == [slice(13, 14), slice(17, 18)]
+    assert held.missing(slice(14, 17)) == held.missing(slice(2, 7)) == []
+    held.write(17, [images[17:20]])
+    held.write(12, [images[12:14]])
+    assert opened().missing() == []
+    assert len(held) == 20
     for part in (slice(None), slice(5, 7), slice(0, 6), slice(11, 19), slice(19, 40)):
         np.testing.assert_array_equal(held[part], images[part])
     held.remove()
@@ -120,7 +126,7 @@ def test_shards_hold_what_was_written_in_batches_of_any_size(tmp_path):
 def test_a_release_written_piece_by_piece_has_the_bytes_of_numpys_archive(tmp_path, small_pieces):
     arguments = make_arguments()
     images = ImageShards(tmp_path / "files", arguments["images"].shape, shard_bytes=1)
-    images.extend(arguments["images"][i : i + 1] for i in range(6))
+    images.write(0, (arguments["images"][i : i + 1] for i in range(6)))
     for name, changes in (("arrays", {}), ("shards", {"images": images})):
         write_release(tmp_path / name, **{**arguments, **changes}, save_images=True)
     buffer = io.BytesIO()

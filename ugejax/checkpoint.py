@@ -29,9 +29,9 @@ def save_tree(path: Path, tree: Any) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
         try:
-            checkpointer.save(path.absolute(), tree)
+            checkpointer.save(path.absolute(), _on_host(tree))
             checkpointer.wait_until_finished()
         except ValueError as error:
             raise _os_error(error, path) from error
@@ -46,7 +46,7 @@ def restore_tree(path: Path, like: Any) -> Any:
     """
     if not path.is_dir():
         raise UserError(f"{path}: the checkpoint is missing")
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
         try:
             tree = checkpointer.restore(path.absolute(), jax.tree.map(_abstract, like))
         except Exception as error:  # Orbax raises plain ones too
@@ -106,6 +106,19 @@ class StepCheckpoints:
                 "from what is left"
             ) from error
         return _checked(tree, like, path)
+
+
+def _on_host(tree: Any) -> Any:
+    """A tree as Orbax saves it from one process of several: a `jax.Array` it would have from all of them."""
+    return jax.tree.map(np.asarray, tree)
+
+
+def _own() -> ocp.options.MultiprocessingOptions:
+    """Orbax at work in this process alone; otherwise it would wait for all others at each step."""
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process {own}"
+    )
 
 
 def _checked(tree: Any, like: Any, path: Path) -> Any:

@@ -245,7 +245,7 @@ class Protection:
 
     def released(
         self, images: Images, labels: np.ndarray, noise: Any, report: Report = lambda *_: None, *,
-        start: int = 0, batch_size: int | None = None,
+        part: slice = slice(None), batch_size: int | None = None,
     ) -> Iterator[np.ndarray]:  # fmt: skip
         """The last stage, piece by piece, in bulk on all local devices.
 
@@ -254,17 +254,18 @@ class Protection:
             labels: int32 [N].
             noise: from `learn`.
             report: as for `learn`.
-            start: index of the first image.
+            part: which of the images.
             batch_size: images at a time; by default as many as `at_a_time` says.
 
         Yields:
             Released images in order, uint8 [n, H, W, C]. Each image's rounding has a key of its own, from its index,
-            so they depend neither on the batch size nor on the number of devices nor on where one began.
+            so they depend neither on the batch size nor on the number of devices nor on the part.
         """
         key, method = jax.random.fold_in(self.key, 2), self.method
         view = shared_blind_set([self.network.view, *(partner.network.view for partner in self.others)])
         how, per_image = parametrise(method), method.parametrisation == "sample-wise"
-        batch_size = at_a_time(images.shape[1:], most=batch_size or len(images))
+        first, end, _ = part.indices(len(images))
+        batch_size = at_a_time(images.shape[1:], most=batch_size or end - first)
 
         def batch(shared, own, x_u8, index):
             (noise, view), x = shared, decode(x_u8)
@@ -284,12 +285,11 @@ class Protection:
         # Noise of images' own goes to the devices with the images, everything else once and for all. The secret view is
         # an argument: a constant would be compiled in, and kept on disk with the program.
         run = in_bulk(batch, (None if per_image else noise, view), batch_size=batch_size)
-        for part in pieces(len(images), batch_size):
-            if part.stop > start:
-                part = slice(max(start, part.start), part.stop)
-                own = np.asarray(noise[part]) if per_image else labels[part]
-                yield run(own, images[part], np.arange(part.start, part.stop))
-                report("release", part.stop, len(images), {})
+        for piece in pieces(end - first, batch_size):
+            piece = slice(first + piece.start, first + piece.stop)
+            own = np.asarray(noise[piece]) if per_image else labels[piece]
+            yield run(own, images[piece], np.arange(piece.start, piece.stop))
+            report("release", piece.stop, end, {})
 
 
 def _streams(images: Images) -> bool:

@@ -1,5 +1,6 @@
 """The command line: `ugejax demo`, `protect`, `train`, `evaluate`, `attack`, `arena`, `verify` and more: see --help."""
 
+import argparse
 import contextlib
 import importlib
 import logging
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
         importlib.import_module("ugejax.cli.compiled").keep_compiled()
-        with _logging(getattr(parsed, "log_json", None)):
+        with _together(parsed) as leads, _logging(getattr(parsed, "log_json", None) if leads else None):
             return importlib.import_module(f"ugejax.cli.{module}").run(parsed)
     except UserError as error:
         print(f"ugejax {parsed.command}: {error}", file=sys.stderr)
@@ -39,6 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"ugejax {parsed.command}: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _together(parsed: argparse.Namespace) -> Iterator[bool]:
+    """With the other processes of the job, if it has several; whether this one leads."""
+    coordinator, count, process = (getattr(parsed, name, None) for name in ("coordinator", "processes", "process"))
+    named = coordinator is not None and count is not None and process is not None and process < count
+    if not named and (coordinator, count, process) != (None, None, None):
+        raise UserError("--coordinator: needs --processes N, and --process I from 0 to N - 1")
+    if not named and not getattr(parsed, "distributed", False):
+        yield True
+        return
+    from ugejax.hosts import leads, together
+
+    with together(coordinator, count, process):
+        yield leads()
 
 
 @contextlib.contextmanager

@@ -56,6 +56,13 @@ def weight(text: str) -> float:
     return value
 
 
+def address(text: str) -> str:
+    """Where a process can be reached, HOST:PORT."""
+    if not re.fullmatch(r"[^\s]+:\d{1,5}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address; write HOST:PORT")
+    return text
+
+
 def function(text: str) -> str:
     """The name of a function, PACKAGE.MODULE:FUNCTION."""
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", text):
@@ -98,6 +105,7 @@ def build_parser() -> Parser:
     protect.add_argument("--seed", type=natural, help="derive the key from this seed: reproducible, hence guessable")
     protect.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
     _log(protect)
+    _processes(protect)
     add_method(protect)
 
     apply = commands.add_parser("apply", help="protect images that a generator never saw, without training")
@@ -245,6 +253,18 @@ def _subset(parser: argparse.ArgumentParser) -> None:
 
 def _log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-json", type=Path, metavar="FILE", help="append progress to a file, a JSON object a line")
+
+
+def _processes(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "several processes", "the same command on each host, with --out and --key on a file system that all share"
+    )
+    group.add_argument(
+        "--distributed", action="store_true", help="find the others by SLURM, Open MPI, Kubernetes or Cloud TPU"
+    )
+    group.add_argument("--coordinator", type=address, metavar="HOST:PORT", help="of process 0, where nothing finds it")
+    group.add_argument("--processes", type=positive, metavar="N", help="how many there are")
+    group.add_argument("--process", type=natural, metavar="I", help="number of this one, from 0")
 
 
 def _cache(parser: argparse.ArgumentParser) -> None:

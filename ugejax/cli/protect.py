@@ -1,11 +1,13 @@
 """`ugejax protect`: originals in, a release and a key out."""
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
 import sys
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -18,11 +20,13 @@ from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import ImageShards, Source, Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototypes
+from ugejax.hosts import exchange, from_leader, gathered, leads, share
 from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.stored import StoredGenerator, write_generator
 from ugejax.perturbation.update import Method
 from ugejax.protect import Partner, Protection, check_budget, method_of
+from ugejax.release import Quality, measure_quality
 from ugejax.transforms import parse_transforms
 
 # What whoever relies on a release has to know, in its card.
@@ -46,7 +50,7 @@ STRIPES_LIMIT = (
 
 def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
     """Protect a source, or say that it is done already; on standard output, or on a console."""
-    console = console or Console(file=sys.stdout, soft_wrap=True)
+    console = console or Console(file=sys.stdout, soft_wrap=True, quiet=not leads())
     if arguments.method != "uge":
         return baseline.run(arguments, console)
     if arguments.set:
@@ -62,8 +66,11 @@ def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
         raise UserError("--parametrisation generator: is stored with its key; name one --key")
     for name in method.surrogates:
         build(name, 2)
-    for one in wanted:
-        check_folders(arguments.out, one.folder)
+    if jax.process_count() > 1 and (method.epochs or not all(FORMS[one.form].exact for one in wanted)):
+        raise UserError("--distributed: what is optimised runs in one process; leave it out, or --perturbation-epochs")
+    if leads():
+        for one in wanted:
+            check_folders(arguments.out, one.folder)
     protect(arguments, method, wanted, console)
     return 0
 
@@ -100,47 +107,36 @@ def method_from(arguments: argparse.Namespace) -> Method:
 
 
 def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKey], console: Console) -> None:
-    """Protect; everything that the release depends on is in the arguments, the originals and the keys."""
-    fresh = [not (one.folder / "key.json").exists() for one in wanted]
-    keys = [
-        draft_key(one, arguments.seed, arguments.epochs) if new else existing_key(one, arguments.seed, arguments.epochs)
-        for one, new in zip(wanted, fresh, strict=True)
-    ]
-    source = source_from(arguments, keys[0].public_seed if arguments.subset_seed is None else arguments.subset_seed)
+    """Protect; everything that the release depends on is in the arguments, the originals and the keys.
+
+    Of several processes the one that leads makes keys and folders before any other looks for them, since a file system
+    over a network may remember for a while that something was not there, and it alone publishes. Checks, generation and
+    figures are shared out by images.
+    """
+    keys = [_key(one, arguments) for one in wanted] if leads() else []
+    seed = from_leader(lambda: keys[0].public_seed)
+    source = source_from(arguments, seed if arguments.subset_seed is None else arguments.subset_seed)
     train = load_stream(source)
-    shape = train.images.image_shape
-    for i, (key, new) in enumerate(zip(keys, fresh, strict=True)):
-        if new:
-            keys[i] = dataclasses.replace(key, image_shape=shape, num_classes=len(train.class_names))
-        elif key.image_shape != shape or key.num_classes != len(train.class_names):
-            raise UserError(
-                f"--key {wanted[i].folder}: made for {key.num_classes} classes of images {key.image_shape}, "
-                f"{arguments.source} has {len(train.class_names)} of {shape}; name a new key folder"
-            )
-    card = make_card(method, keys, source, train)
-    space, prototypes = _feature_space(arguments, len(train.class_names), shape)
-    if space is not None:
-        card["feature_space"] = {
-            "family": space.family, "sha256": space.sha256,
-            "prototypes_sha256": None if prototypes is None else hashlib.sha256(prototypes.tobytes()).hexdigest(),
-        }  # fmt: skip
-    if is_there(arguments, card, console):
+    space, prototypes = _feature_space(arguments, len(train.class_names), train.images.image_shape)
+    there = False
+    if leads():
+        keys = [_fitted(one, key, train, arguments.source) for one, key in zip(wanted, keys, strict=True)]
+        card = make_card(method, keys, source, train) | _describe_space(space, prototypes)
+        there = is_there(arguments, card, console)
+        if not there:
+            _write_keys(method, wanted, keys)
+    if from_leader(lambda: there):
         return
-    for name in method.surrogates:
-        variable_shapes(name, len(train.class_names), shape)  # refuse what cannot take these images, nothing written
-    networks = [
-        build_authorized(key, None if new else one.folder) for one, key, new in zip(wanted, keys, fresh, strict=True)
-    ]
-    shared_blind_set([network.view for network in networks])  # refuse forms that share none
-    for one, key, network, new in zip(wanted, keys, networks, fresh, strict=True):
-        if new:
-            write_key(one.folder, key, network.arrays)
+    keys = [existing_key(one, arguments.seed, arguments.epochs) for one in wanted]
+    networks = [build_authorized(key, one.folder) for one, key in zip(wanted, keys, strict=True)]
+    card = make_card(method, keys, source, train) | _describe_space(space, prototypes)
 
     settings = json.dumps(card, sort_keys=True) + train.images.digest
     run = hashlib.sha256(settings.encode()).hexdigest()[:16]
     works = [one.folder / "runs" / run for one in wanted]
-    for work in works:
-        work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if leads():
+        for work in works:
+            work.mkdir(parents=True, exist_ok=True, mode=0o700)
     others = tuple(
         Partner(network, key.recipe, key.prng("training"), work)
         for key, network, work in zip(keys[1:], networks[1:], works[1:], strict=True)
@@ -149,22 +145,29 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         Protection.by(keys[0], networks[0], method), others=others, feature_space=space, prototypes=prototypes
     )
     generator = wanted[0].folder / "generators" / run
-    with alone_in(works[0]):
+    with alone_in(works[0]) if leads() else contextlib.nullcontext():
+        exchange()
         with Reporter(console) as reporter:
             noise = job.learn(train.images, train.labels, works[0], reporter.stage)
-            if isinstance(noise, GeneratorState):
+            if isinstance(noise, GeneratorState) and leads():
                 write_generator(generator, StoredGenerator(method, train.class_names, keys[0].fingerprint, noise))
             released = ImageShards(works[0] / "released", train.images.shape)
-            released.extend(job.released(train.images, train.labels, noise, reporter.stage, start=released.done))
-        publish(arguments, released, train, card, console)
-        released.remove()
+            for gap in released.missing(share(len(released))):
+                released.write(gap.start, job.released(train.images, train.labels, noise, reporter.stage, part=gap))
+        own = measure_quality(released, train.images, share(len(released)))
+        quality = Quality(*(gathered(figure) for figure in dataclasses.astuple(own)))
+        if leads():
+            if released.missing():
+                raise UserError(f"--key {wanted[0].folder}: must lie on a file system that all processes share")
+            publish(arguments, released, train, card, console, quality)
+            released.remove()
     for one, key in zip(wanted, keys, strict=True):
         console.print(f"key {one.folder}: fingerprint {key.fingerprint}; keep it private")
     steps = [key.step for key in keys if key.step]
     if len(steps) > 1 and method.norm == "linf":
-        share = share_of_budget(steps, max(1, round(255 * method.eps)))
+        room = share_of_budget(steps, max(1, round(255 * method.eps)))
         console.print(
-            f"the cells of {len(steps)} keys leave the perturbation {share:.0%} of its budget on average; a wider "
+            f"the cells of {len(steps)} keys leave the perturbation {room:.0%} of its budget on average; a wider "
             "--dither-step leaves more and costs the authorized networks more",
             highlight=False,
         )
@@ -174,6 +177,43 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         console.print(
             "the key follows from --seed, so whoever guesses the seed has it: leave --seed out for a real release"
         )
+
+
+def _key(wanted: WantedKey, arguments: argparse.Namespace) -> Key:
+    """The key that is there, or a draft of a new one."""
+    key = existing_key if _is_there(wanted) else draft_key
+    return key(wanted, arguments.seed, arguments.epochs)
+
+
+def _is_there(wanted: WantedKey) -> bool:
+    return (wanted.folder / "key.json").exists()
+
+
+def _fitted(wanted: WantedKey, key: Key, train: Streamed, source: str) -> Key:
+    """A new key for these images; one that is there is refused if it was made for others."""
+    shape, num_classes = train.images.image_shape, len(train.class_names)
+    if not _is_there(wanted):
+        return dataclasses.replace(key, image_shape=shape, num_classes=num_classes)
+    if key.image_shape != shape or key.num_classes != num_classes:
+        raise UserError(
+            f"--key {wanted.folder}: made for {key.num_classes} classes of images {key.image_shape}, "
+            f"{source} has {num_classes} of {shape}; name a new key folder"
+        )
+    return key
+
+
+def _write_keys(method: Method, wanted: list[WantedKey], keys: list[Key]) -> None:
+    """Write the new ones of the keys, unless something does not go with the method or with the other keys."""
+    for name in method.surrogates:
+        variable_shapes(name, keys[0].num_classes, keys[0].image_shape)  # refuse what cannot take these images
+    new = [not _is_there(one) for one in wanted]
+    networks = [
+        build_authorized(key, None if fresh else one.folder) for one, key, fresh in zip(wanted, keys, new, strict=True)
+    ]
+    shared_blind_set([network.view for network in networks])  # refuse forms that share none
+    for one, key, network, fresh in zip(wanted, keys, networks, new, strict=True):
+        if fresh:
+            write_key(one.folder, key, network.arrays)
 
 
 def _feature_space(
@@ -186,6 +226,14 @@ def _feature_space(
     if arguments.prototypes is None:
         return space, None
     return space, read_prototypes(arguments.prototypes, num_classes=num_classes, size=space.size(shape))
+
+
+def _describe_space(space: FeatureSpace | None, prototypes: np.ndarray | None) -> dict:
+    """What the card says of the feature space."""
+    if space is None:
+        return {}
+    digest = None if prototypes is None else hashlib.sha256(prototypes.tobytes()).hexdigest()
+    return {"feature_space": {"family": space.family, "sha256": space.sha256, "prototypes_sha256": digest}}
 
 
 def make_card(method: Method, keys: list[Key], source: Source, train: Streamed) -> dict:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from ugejax.data import Dataset, Images, Source, Streamed
 from ugejax.errors import UserError
-from ugejax.release import write_release
+from ugejax.release import Quality, write_release
 from ugejax.release.read import check_hash, read_card
 
 
@@ -34,13 +34,14 @@ def is_there(arguments: argparse.Namespace, card: dict, console: Console) -> boo
 
 
 def publish(
-    arguments: argparse.Namespace, released: Images, train: Dataset | Streamed, card: dict, console: Console
-) -> None:
+    arguments: argparse.Namespace, released: Images, train: Dataset | Streamed, card: dict, console: Console,
+    quality: Quality | None = None,
+) -> None:  # fmt: skip
     """Write the release and say how much its images differ."""
     out = arguments.out
     write_release(
         out, images=released, labels=train.labels, class_names=train.class_names, originals=train.images, card=card,
-        save_images=arguments.save_images,
+        quality=quality, save_images=arguments.save_images,
     )  # fmt: skip
     console.print(f"release {out}: {len(released)} images, {describe_psnr(read_card(out))}")
 

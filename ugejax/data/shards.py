@@ -1,8 +1,10 @@
 """Images in files of a folder, made piece by piece: what a long run has of its result so far."""
 
+import bisect
 import itertools
 import os
 import shutil
+import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,10 +14,10 @@ from ugejax.whole import synced
 
 
 class ImageShards:
-    """Images uint8 [N, H, W, C], written in their order and read by slices, of which few are in memory at a time.
+    """Images uint8 [N, H, W, C], written in runs and read by slices, of which few are in memory at a time.
 
     Each file holds the pixels of consecutive images and is named by the index of its first. It appears whole, so a run
-    that was killed goes on from `done`.
+    that was killed goes on with what is `missing`. Several processes may write, each other images.
     """
 
     dtype = np.dtype(np.uint8)
@@ -31,21 +33,26 @@ class ImageShards:
         """
         folder.mkdir(exist_ok=True)
         self.shape = shape
-        self._folder, self._shard_bytes, self._starts = folder, shard_bytes, [0]
-        while self._path(self.done).is_file():
-            self._starts.append(self.done + self._path(self.done).stat().st_size // self._image_bytes)
+        self._folder, self._shard_bytes = folder, shard_bytes
+        self._files = self._look()
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    @property
-    def done(self) -> int:
-        """How many images are there."""
-        return self._starts[-1]
+    def missing(self, part: slice = slice(None)) -> list[slice]:
+        """The images of a slice that nobody has written yet, as ascending slices."""
+        self._files = self._look()
+        position, end, _ = part.indices(len(self))
+        gaps = []
+        for start, stop in [*self._files, (end, end)]:
+            if position < min(start, end):
+                gaps.append(slice(position, min(start, end)))
+            position = max(position, stop)
+        return gaps
 
-    def extend(self, batches: Iterable[np.ndarray]) -> None:
-        """Write the images that follow the ones that are there, in batches of any size."""
-        rest, partial = iter(batches), self._folder / "partial"
+    def write(self, start: int, batches: Iterable[np.ndarray]) -> None:
+        """Write missing images, the first of which has this index, in batches of any size."""
+        rest, partial = iter(batches), self._folder / f"{socket.gethostname()}-{os.getpid()}.partial"
         for first in rest:
             partial.unlink(missing_ok=True)
             with synced(partial) as file:
@@ -53,12 +60,14 @@ class ImageShards:
                     file.write(batch.tobytes())
                     if file.tell() >= self._shard_bytes:
                         break
-            os.rename(partial, self._path(self.done))
-            self._starts.append(self.done + self._path(self.done).stat().st_size // self._image_bytes)
+                images = file.tell() // self._image_bytes
+            os.rename(partial, self._path(start))
+            bisect.insort(self._files, (start, start + images))
+            start += images
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        """The images of a slice without a step, uint8 [n, H, W, C]."""
-        start, stop, _ = part.indices(self.done)
+        """The images of a slice without a step, none of which is missing, uint8 [n, H, W, C]."""
+        start, stop, _ = part.indices(len(self))
         return np.frombuffer(b"".join(self._read(start, stop)), np.uint8).reshape(-1, *self.shape[1:])
 
     def remove(self) -> None:
@@ -66,11 +75,16 @@ class ImageShards:
         shutil.rmtree(self._folder)
 
     def _read(self, start: int, stop: int) -> Iterator[bytes]:
-        for first, end in itertools.pairwise(self._starts):
+        for first, end in self._files:
             if first < stop and start < end:
                 with open(self._path(first), "rb") as file:
                     file.seek((max(start, first) - first) * self._image_bytes)
                     yield file.read((min(stop, end) - max(start, first)) * self._image_bytes)
+
+    def _look(self) -> list[tuple[int, int]]:
+        """Of each file the index of its first image and of the one behind its last, ascending."""
+        starts = sorted((int(path.stem), path) for path in self._folder.glob("*.u8"))
+        return [(start, start + path.stat().st_size // self._image_bytes) for start, path in starts]
 
     @property
     def _image_bytes(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ugejax.errors import UserError
+from ugejax.hosts import in_shares
 
 
 class Images(Protocol):
@@ -42,7 +43,7 @@ class ImageStream:
       read: the images at ascending indices, uint8 [n, H, W, 1 or 3].
       indices: of the images, ascending int64 [N].
       image_shape: (H, W, C).
-      digest: SHA-256 over all pixels in hexadecimal, for telling sets apart.
+      digest: SHA-256 in hexadecimal that tells sets apart, see `open_stream`.
     """
 
     where: str
@@ -78,7 +79,8 @@ class ImageStream:
 def open_stream(where: str, read: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> ImageStream:
     """A stream over images, each of which is decoded once here, so that a damaged one is found before any work.
 
-    It is RGB as soon as one image has colour, as `decode_images` would have them.
+    Several processes look at a share each. The stream is RGB as soon as one image has colour, as `decode_images` would
+    have them. Its digest is of the digests of all pieces, of shapes and pixels.
 
     Args:
       where: what a message calls them.
@@ -88,15 +90,18 @@ def open_stream(where: str, read: Callable[[np.ndarray], np.ndarray], indices: n
     Raises:
       UserError: an image cannot be read, or sizes differ.
     """
-    digest, height, width, channels = hashlib.sha256(), 0, 0, 1
-    for part in pieces(len(indices)):
+
+    def look(part: slice) -> tuple[tuple[int, ...], str]:
         # Behind the first image of all, so that sizes are compared between the pieces as well.
         images = read(np.concatenate([indices[:1], indices[part]]))[1:]
-        _, height, width, found = images.shape
-        channels = max(channels, found)
-        digest.update(f"{images.shape}".encode())
+        digest = hashlib.sha256(f"{images.shape}".encode())
         digest.update(images.tobytes())
-    return ImageStream(where, read, indices, (height, width, channels), digest.hexdigest())
+        return images.shape, digest.hexdigest()
+
+    shapes, digests = zip(*in_shares(look, list(pieces(len(indices)))), strict=True)
+    _, height, width, _ = shapes[0]
+    digest = hashlib.sha256("".join(digests).encode()).hexdigest()
+    return ImageStream(where, read, indices, (height, width, max(shape[3] for shape in shapes)), digest)
 
 
 def pieces(n: int, size: int = 256) -> Iterator[slice]:

@@ -47,7 +47,7 @@ class Quality:
         }
 
 
-def measure_quality(images: Images, originals: Images) -> Quality:
+def measure_quality(images: Images, originals: Images, part: slice = slice(None)) -> Quality:
     """Compares released images with their originals.
 
     SSIM is that of Wang et al., "Image quality assessment: from error visibility to structural similarity" (2004), with
@@ -57,6 +57,7 @@ def measure_quality(images: Images, originals: Images) -> Quality:
     Args:
       images: uint8 [N, H, W, C].
       originals: uint8 [N, H, W, C].
+      part: which of them to compare.
 
     Raises:
       ValueError: shapes differ or a type is not uint8.
@@ -67,7 +68,11 @@ def measure_quality(images: Images, originals: Images) -> Quality:
             f"and {originals.dtype} {originals.shape}"
         )
     size = at_a_time(images.shape[1:], most=_CHUNK)
-    chunks = [_measure(images[part], originals[part]) for part in pieces(len(images), size)]
+    start, stop, _ = part.indices(len(images))
+    chunks = [
+        _measure(images[start + piece.start : start + piece.stop], originals[start + piece.start : start + piece.stop])
+        for piece in [*pieces(stop - start, size)] or [slice(0, 0)]
+    ]
     return Quality(*(np.concatenate(figures) for figures in zip(*chunks, strict=True)))
 
 

@@ -18,7 +18,7 @@ from ugejax.data import Images
 from ugejax.data.dataset import check_images, check_labels
 from ugejax.data.stream import pieces
 from ugejax.errors import UserError
-from ugejax.release.quality import measure_quality
+from ugejax.release.quality import Quality, measure_quality
 from ugejax.whole import synced, whole
 
 MANIFEST_COLUMNS = ("index", "label", "class_name", "sha256")
@@ -32,6 +32,7 @@ def write_release(
     class_names: Sequence[str],
     originals: Images,
     card: Mapping[str, Any],
+    quality: Quality | None = None,
     save_images: bool = False,
 ) -> None:
     """Writes a release folder.
@@ -50,6 +51,7 @@ def write_release(
       card: what the card says of method, settings, seed, declared `eps` (in units of [0, 1]) and `norm` (`linf` or
         `l2`); strict JSON. Added to it are `n`, `image_shape`, `class_names`, `realised_eps`, `psnr`, `ssim`,
         `untouched_images`, `versions` and `sha256`.
+      quality: what `measure_quality` says of images and originals, where that is known already.
       save_images: whether to write the images as PNG files too.
 
     Raises:
@@ -68,7 +70,7 @@ def write_release(
         "n": len(images),
         "image_shape": list(images.shape[1:]),
         "class_names": list(class_names),
-        **measure_quality(images, originals).summary(),
+        **(quality or measure_quality(images, originals)).summary(),
         "versions": {name: _version(name) for name in ("ugejax", "jax", "numpy")},
     }
     if clash := (set(added) | {"sha256"}) & set(card):
