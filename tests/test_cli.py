@@ -375,6 +375,25 @@ MISTAKES |= {
     "seeds": (["evaluate", "R", "--key", "key-R", "--out", "new", "--seeds", "0"], "--seeds"),
     "originals nowhere": (["verify", "R", "--originals", "no-such"], "originals: no-such"),
     "key to verify": (["verify", "R", "--key", "R"], "--key R"),
+    "passphrase of no key": (["passphrase", "R"], "--key R: holds no key.json"),
+    "passphrase not named": (["passphrase", "key-R"], "--new-passphrase-file: name the file"),
+    "passphrase that cannot be read": (
+        ["passphrase", "key-R", "--new-passphrase-file", "R"],
+        "--new-passphrase-file R: cannot be read",
+    ),
+    "passphrase new and none": (
+        ["passphrase", "key-R", "--new-passphrase-file", "R", "--remove"],
+        "--remove: not allowed with",
+    ),
+    "passphrase to remove": (["passphrase", "key-R", "--remove"], "--remove: key key-R has no passphrase"),
+    "passphrase that is not asked for": (
+        ["train", "R", "--key", "key-R", "--out", "new", "--passphrase-file", "toy.npz"],
+        "key key-R has no passphrase",
+    ),
+    "passphrase for a new key": (
+        ["protect", "toy.npz", "--out", "new", "--key", "new-key", *TINY, "--passphrase-file", "no"],
+        "--passphrase-file no: cannot be read (No such file",
+    ),
     "report of nothing": (["report", "nowhere"], "nowhere/results.json: not there"),
     "report of a file": (["report", "toy.npz"], "toy.npz"),
     "report of two": (["report", "R", "other"], "other"),

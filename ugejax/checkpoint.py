@@ -1,21 +1,28 @@
 """Orbax, in one place: single trees, and runs of numbered steps of which the last whole one is restored.
 
 Orbax finds a checkpoint whole whose values changed on the disk, so a checksum of them lies beside each.
+
+Orbax cannot encrypt. What is to be encrypted is a file in place of Orbax's folder: an archive of NumPy's with the
+arrays by their names.
 """
 
 import errno
 import hashlib
+import io
 import logging
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from ugejax.errors import UserError
+from ugejax.seal import Seal
 from ugejax.whole import replace_text
 
 # Orbax reports every step there, and with every error the whole way that it took through Orbax.
@@ -23,12 +30,15 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)
 _CHECKSUM = "sha256"
 
 
-def save_tree(path: Path, tree: Any) -> None:
-    """Write one pytree of arrays to a new folder.
+def save_tree(path: Path, tree: Any, seal: Seal | None = None) -> None:
+    """Write one pytree of arrays to a new folder or, with a seal, encrypted to the file of that name with `.sealed`.
 
     Raises:
-        OSError: it cannot be written.
+        OSError, UserError: it cannot be written.
     """
+    if seal is not None:
+        seal.write(sealed(path), _archive(tree))
+        return
     with ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
         try:
             checkpointer.save(path.absolute(), _on_host(tree))
@@ -38,12 +48,16 @@ def save_tree(path: Path, tree: Any) -> None:
     replace_text(path / _CHECKSUM, _checksum(tree) + "\n")
 
 
-def restore_tree(path: Path, like: Any) -> Any:
+def restore_tree(path: Path, like: Any, seal: Seal | None = None) -> Any:
     """Read a pytree; shapes and dtypes must be those of `like`, which Orbax by itself would cast or accept silently.
+
+    With a seal it may be encrypted or not.
 
     Raises:
         UserError: the checkpoint is missing, damaged or of another shape.
     """
+    if seal is not None and sealed(path).exists():
+        return _unsealed(sealed(path), like, seal)
     if not path.is_dir():
         raise UserError(f"{path}: the checkpoint is missing")
     with ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
@@ -53,28 +67,56 @@ def restore_tree(path: Path, like: Any) -> Any:
             raise UserError(
                 f"{path}: the checkpoint is damaged or of another network ({type(error).__name__})"
             ) from error
-    return _checked(tree, like, path)
+    return _checked(tree, like, path, _checksum_beside(path))
+
+
+def seal_tree(path: Path, seal: Seal) -> None:
+    """Put an encrypted file in the place of a folder of `save_tree`; one of them is whole at any moment.
+
+    Nothing happens where there is no such folder.
+
+    Raises:
+        UserError: the checkpoint is damaged, or the file cannot be written.
+    """
+    if not path.is_dir():
+        return
+    if not sealed(path).exists():
+        with ocp.StandardCheckpointer() as checkpointer:
+            try:
+                tree = checkpointer.restore(next(path.glob("default"), path).absolute())  # where a manager saves
+            except Exception as error:  # Orbax raises plain ones too
+                raise UserError(f"{path}: the checkpoint is damaged ({type(error).__name__}); remove it") from error
+        seal.write(sealed(path), _archive(tree, _checksum_beside(path)))
+    shutil.rmtree(path)
+
+
+def sealed(path: Path) -> Path:
+    """The encrypted file in the place of a path."""
+    return path.with_name(f"{path.name}.sealed")
 
 
 class StepCheckpoints:
     """The numbered checkpoints of a run in one folder; a save that was killed half way does not count."""
 
-    def __init__(self, path: Path, *, keep: int | None = 1):
+    def __init__(self, path: Path, *, keep: int | None = 1, seal: Seal | None = None):
         """Open or make the folder.
 
         Args:
             path: folder.
             keep: how many of the last steps to keep; None keeps all.
+            seal: encrypts the steps that are saved; those that are there may be encrypted or not.
         """
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=False
         )
         self.path = path
         self._manager = ocp.CheckpointManager(path.absolute(), options=options)
+        self._keep, self._seal = keep, seal
 
     def steps(self) -> list[int]:
         """The steps that are there, ascending."""
-        return sorted(self._manager.all_steps())
+        encrypted = self.path.glob("*.sealed") if self._seal else ()
+        return sorted({*self._manager.all_steps(), *(int(file.stem) for file in encrypted)})
 
     def save(self, step: int, tree: Any) -> None:
         """Write a step; one that exists is left alone, being the same.
@@ -82,7 +124,12 @@ class StepCheckpoints:
         Raises:
             OSError: it cannot be written; the steps before it are still there.
         """
-        if step in self._manager.all_steps():
+        if step in self.steps():
+            return
+        if self._seal is not None:
+            save_tree(self.path / str(step), tree, self._seal / str(step))
+            for old in self.steps()[: -self._keep] if self._keep else ():
+                self._remove(old)
             return
         try:
             self._manager.save(step, args=ocp.args.StandardSave(tree))
@@ -98,6 +145,8 @@ class StepCheckpoints:
             UserError: it is damaged.
         """
         path = self.path / str(step)
+        if self._seal is not None and sealed(path).exists():
+            return _unsealed(sealed(path), like, self._seal / str(step))
         try:
             tree = self._manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
         except Exception as error:  # Orbax raises plain ones too
@@ -105,7 +154,12 @@ class StepCheckpoints:
                 f"{path}: the checkpoint is damaged ({type(error).__name__}); remove it, and the same command goes on "
                 "from what is left"
             ) from error
-        return _checked(tree, like, path)
+        return _checked(tree, like, path, _checksum_beside(path))
+
+    def _remove(self, step: int) -> None:
+        if step in self._manager.all_steps():
+            self._manager.delete(step)
+        sealed(self.path / str(step)).unlink(missing_ok=True)
 
 
 def _on_host(tree: Any) -> Any:
@@ -121,14 +175,45 @@ def _own() -> ocp.options.MultiprocessingOptions:
     )
 
 
-def _checked(tree: Any, like: Any, path: Path) -> Any:
+def _checked(tree: Any, like: Any, path: Path, checksum: str | None) -> Any:
     """A tree that was read, refused if it is not what was written; a checkpoint without a checksum is believed."""
     if jax.tree.map(_signature, tree) != jax.tree.map(_signature, like):
         raise UserError(f"{path}: the checkpoint is of another network")
-    file = path / _CHECKSUM
-    if file.exists() and file.read_bytes().strip() != _checksum(tree).encode():
+    if checksum is not None and checksum != _checksum(tree):
         raise UserError(f"{path}: the checkpoint is damaged, its values are not those that were written; remove it")
     return tree
+
+
+def _archive(tree: Any, checksum: str | None = None) -> io.BytesIO:
+    """The arrays of a tree by their names, and the checksum that lay beside them; none, and a seal tells of damage."""
+    arrays = {_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    if checksum is not None:
+        arrays[_CHECKSUM] = np.array(checksum)
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    return content
+
+
+def _unsealed(path: Path, like: Any, seal: Seal) -> Any:
+    """The tree of an encrypted file."""
+    with np.load(io.BytesIO(seal.read(path)), allow_pickle=False) as archive:
+        leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+        names = [_name(path) for path, _ in leaves]
+        if set(archive) - {_CHECKSUM} != set(names):
+            raise UserError(f"{path}: the checkpoint is of another network")
+        tree = jax.tree.unflatten(structure, [jnp.asarray(archive[name]) for name in names])
+        checksum = str(archive[_CHECKSUM]) if _CHECKSUM in archive else None
+    return _checked(tree, like, path, checksum)
+
+
+def _name(path: tuple) -> str:
+    """Of a leaf by the keys, places and attributes that lead to it: what Orbax, too, calls it."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _checksum_beside(path: Path) -> str | None:
+    file = path / _CHECKSUM
+    return file.read_text().strip() if file.exists() else None
 
 
 def _checksum(tree: Any) -> str:

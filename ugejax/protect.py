@@ -41,6 +41,7 @@ from ugejax.perturbation.parametrisation import Batch
 from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
 from ugejax.perturbation.update import CommonSpace, Method, NoiseState, make_update, parametrise
+from ugejax.seal import Seal
 from ugejax.training import Recipe, initial_state, make_train_step, record_trajectory
 from ugejax.training.loop import check_finite, epoch_order, run_steps, stream_steps
 from ugejax.training.step import decode, freeze
@@ -73,12 +74,14 @@ class Partner:
         recipe: how it is trained.
         training_key: secret PRNG key of its training.
         folder: private folder of the checkpoints of its trajectory, which nobody else's key may hold.
+        seal: encrypts what is written there.
     """
 
     network: AuthorizedNetwork
     recipe: Recipe
     training_key: jax.Array = field(repr=False)
     folder: Path
+    seal: Seal | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,10 @@ class Protection:
         """
         return self.release(images, labels, self.learn(images, labels, folder, report))
 
-    def learn(self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> Any:
+    def learn(
+        self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None, *,
+        seal: Seal | None = None,
+    ) -> Any:  # fmt: skip
         """The first two stages.
 
         Args:
@@ -133,6 +139,7 @@ class Protection:
             labels: int32 [N].
             folder: private folder of the checkpoints.
             report: called with the stage's name, how much of it is done, of how much, and figures.
+            seal: encrypts what is written to the folder.
 
         Returns:
             What the perturbation is made from, see `NoiseState`; noise per image of a stream that is too large for the
@@ -140,13 +147,13 @@ class Protection:
         """
         networks = [
             (partner.network, self._trajectory(partner, images, labels, name, report))
-            for name, partner in self._partners(folder)
+            for name, partner in self._partners(folder, seal)
         ]
-        return self._noise(images, labels, networks, folder / "noise", report)
+        return self._noise(images, labels, networks, folder, seal, report)
 
-    def _partners(self, folder: Path) -> list[tuple[str, Partner]]:
+    def _partners(self, folder: Path, seal: Seal | None) -> list[tuple[str, Partner]]:
         """All authorized networks alike, each with the name of its stage."""
-        first = Partner(self.network, self.recipe, self.training_key, folder)
+        first = Partner(self.network, self.recipe, self.training_key, folder, seal)
         further = [(f"trajectory {i}", partner) for i, partner in enumerate(self.others, 2)]
         return [("trajectory", first), *further]
 
@@ -156,6 +163,7 @@ class Protection:
         if network.view.blind or not (self.method.gradient_matching or self.method.undistillation):
             return None
         optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
+        seal = partner.seal and partner.seal / "trajectory"
         return record_trajectory(
             make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all"),
             initial_state(network.variables, optimizer),
@@ -163,7 +171,7 @@ class Protection:
             jnp.asarray(labels),
             recipe,
             partner.training_key,
-            StepCheckpoints(partner.folder / "trajectory", keep=None),
+            StepCheckpoints(partner.folder / "trajectory", keep=None, seal=seal),
             snapshots=self.method.snapshots,
             report=lambda epoch, epochs, loss: report(stage, epoch, epochs, {"loss": loss}),
         )
@@ -188,7 +196,7 @@ class Protection:
             prototypes = class_prototypes(jnp.concatenate(parts), jnp.asarray(labels), num_classes=self.num_classes)
         return CommonSpace(encode, jnp.asarray(prototypes))
 
-    def _noise(self, images, labels, networks, folder, report) -> Any:
+    def _noise(self, images, labels, networks, folder, seal, report) -> Any:
         method, key = self.method, jax.random.fold_in(self.key, 1)
         start, streams, size = self._start(images, labels), _streams(images), min(method.batch_size, len(images))
         count = len(images) // size
@@ -209,7 +217,7 @@ class Protection:
             for i, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True))
         )
         state = NoiseState(jnp.zeros((), jnp.int32), noise, surrogates)
-        checkpoints = StepCheckpoints(folder)
+        checkpoints = StepCheckpoints(folder / "noise", seal=seal and seal / "noise")
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
         (network, trajectory), *others = networks
@@ -222,13 +230,14 @@ class Protection:
         elif method.parametrisation != "sample-wise":
             run, x, y = stream_steps(update, size), images, labels
         else:
-            files = NoiseFiles(folder.with_name("noise-files"), np.asarray(start), labels, epoch=begun)
+            rows, seal = folder / "noise-files", seal and seal / "noise-files"
+            files = NoiseFiles(rows, np.asarray(start), labels, epoch=begun, seal=seal)
             run, x, y = stream_steps(update, size, before=files.give, after=files.take), images, labels
         for epoch in range(begun, method.epochs):
             with files.next_epoch() if files else contextlib.nullcontext():
                 state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
             lower = "the weights of the losses" if method.parametrisation == "generator" else "--step-size"
-            advice = f"; {folder} holds what came before; lower {lower}"
+            advice = f"; {checkpoints.path} holds what came before; lower {lower}"
             check_finite({f"{name} loss": values for name, values in losses.items()}, epoch + 1, advice=advice)
             if not (files.finite if files else all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.noise))):
                 raise UserError(f"the perturbation became non-finite in epoch {epoch + 1}{advice}")

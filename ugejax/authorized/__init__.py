@@ -1,7 +1,16 @@
 """Authorized networks: a frozen secret view, a backbone, which weights train; and the key folder that holds them."""
 
 from ugejax.authorized.forms import FORMS, Form, default_step
-from ugejax.authorized.key import Key, draw_master, new_key, read_key, write_key
+from ugejax.authorized.key import (
+    Key,
+    draw_master,
+    folder_seal,
+    has_passphrase,
+    new_key,
+    read_key,
+    set_passphrase,
+    write_key,
+)
 from ugejax.authorized.network import AuthorizedNetwork, build_authorized, seen
 from ugejax.authorized.shared import share_of_budget, shared_blind_set
 from ugejax.authorized.view import BlindSet, IdentityView, View
@@ -17,9 +26,12 @@ __all__ = [
     "build_authorized",
     "default_step",
     "draw_master",
+    "folder_seal",
+    "has_passphrase",
     "new_key",
     "read_key",
     "seen",
+    "set_passphrase",
     "share_of_budget",
     "shared_blind_set",
     "write_key",

@@ -62,7 +62,7 @@ def build_authorized(key: Key, folder: Path | None = None) -> AuthorizedNetwork:
     variables = module.init(key.prng("init"), jnp.zeros((1, *key.image_shape)))
     network = AuthorizedNetwork(view, module, variables, form.trains)
     if folder is not None:
-        arrays = read_arrays(folder, network.arrays)
+        arrays = read_arrays(folder, key, network.arrays)
         view = jax.tree.unflatten(jax.tree.structure(view), arrays["view"])
         network = AuthorizedNetwork(view, module, arrays["theta_0"], form.trains)
     return network

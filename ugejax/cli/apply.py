@@ -6,8 +6,8 @@ import sys
 import numpy as np
 from rich.console import Console
 
-from ugejax.authorized import build_authorized, read_key
-from ugejax.cli.keys import check_folders
+from ugejax.authorized import build_authorized
+from ugejax.cli.keys import check_folders, open_key
 from ugejax.cli.protect import make_card
 from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import Streamed, load_stream
@@ -27,8 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
             "generator` names"
         )
     check_folders(arguments.out, key_folder)
-    key = read_key(key_folder)
-    generator = read_generator(folder, key.image_shape)
+    key = open_key(key_folder, arguments.passphrase_file)
+    generator = read_generator(folder, key.image_shape, key.seal / "generators" / folder.name)
     if generator.key_fingerprint != key.fingerprint:
         raise UserError(f"{arguments.generator}: was made with another key than {key_folder}")
     source = source_from(arguments, key.public_seed)

@@ -13,9 +13,10 @@ from ugejax.arena.folder import Folder
 from ugejax.arena.grid import Grid
 from ugejax.arena.plan import Job
 from ugejax.arena.rows import Row, make_row
-from ugejax.authorized import build_authorized, read_key
+from ugejax.authorized import build_authorized
 from ugejax.cli import protect
 from ugejax.cli.arguments import build_parser
+from ugejax.cli.keys import open_key
 from ugejax.cli.originals import check_originals
 from ugejax.data import load
 from ugejax.evaluation import Evaluation, evaluate
@@ -57,7 +58,7 @@ def train_job(
         release = read_release(folder.release(job))
         check_originals(release, originals, source.name)
     if job.kind == "authorized":
-        key = read_key(folder.key(job))
+        key = open_key(folder.key(job))
         network = build_authorized(key, folder.key(job))
     evaluation = Evaluation(
         originals, originals.images if release is None else release.images, test, key, network,

@@ -98,6 +98,7 @@ def build_parser() -> Parser:
         "--key", type=Path, action="append",
         help="key folder: made if it is not there, else used again; repeat it for several authorized networks",
     )  # fmt: skip
+    _passphrase(protect, " or shall have where it is made")
     _subset(protect)
     protect.add_argument(
         "--subset-seed", type=natural, help="draw subsets by this seed, so that several releases are of the same images"
@@ -112,12 +113,14 @@ def build_parser() -> Parser:
     apply.add_argument("generator", type=Path, metavar="GENERATOR", help="KEY/generators/NAME, as protect names it")
     apply.add_argument("source", metavar="IMAGES", help="as SOURCE of protect; its classes are known by their names")
     apply.add_argument("--out", type=Path, required=True, help="release folder to make")
+    _passphrase(apply)
     _subset(apply)
     apply.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
 
     train = commands.add_parser("train", help="the partner's call: train the authorized network on a release")
     train.add_argument("release", type=Path, metavar="RELEASE")
     train.add_argument("--key", type=Path, required=True)
+    _passphrase(train)
     train.add_argument("--out", type=Path, required=True, help="folder for the trained network; resumes what is there")
     train.add_argument("--epochs", type=positive, help="default: as the key's recipe says")
     train.add_argument("--augment", action="store_true", help="random crops and flips")
@@ -128,6 +131,7 @@ def build_parser() -> Parser:
     evaluate = commands.add_parser("evaluate", help="train the authorized network and hackers on both image sets")
     evaluate.add_argument("release", type=Path, metavar="RELEASE")
     evaluate.add_argument("--key", type=Path, required=True)
+    _passphrase(evaluate)
     _evaluation(evaluate)
     evaluate.add_argument(
         "--distillation", help="also train students of the authorized network; comma-separated, see `ugejax list`"
@@ -166,6 +170,7 @@ def build_parser() -> Parser:
     verify = commands.add_parser("verify", help="re-read a release and check all that can be checked")
     verify.add_argument("release", type=Path, metavar="RELEASE")
     verify.add_argument("--key", type=Path, help="check that the release is this key's and holds nothing of it")
+    _passphrase(verify)
     verify.add_argument("--originals", help="the source of the originals, or `card` for the one that the card names")
     verify.add_argument("--data-dir", help="folder of prepared TFDS data sets")
     verify.add_argument("--out", type=Path, help="also write the checks as JSON to this file")
@@ -196,6 +201,22 @@ def build_parser() -> Parser:
     exported_key = commands.add_parser("export-key", help="write a key's secret part as safetensors, for PyTorch")
     exported_key.add_argument("key", type=Path, metavar="KEY", help="key folder")
     exported_key.add_argument("--out", type=Path, required=True, help="file to make, as private as the key")
+    _passphrase(exported_key)
+
+    passphrase = commands.add_parser(
+        "passphrase", help="encrypt a key by a passphrase, change it, or take it away",
+        description="Encrypt a key folder by a passphrase, change the passphrase, or take it away. What lay there "
+        "readable before may still be found on the disk: a key is never readable if `ugejax protect` makes it with a "
+        "passphrase.",
+    )  # fmt: skip
+    passphrase.add_argument("key", type=Path, metavar="KEY", help="key folder")
+    _passphrase(passphrase)
+    new = passphrase.add_mutually_exclusive_group()
+    new.add_argument(
+        "--new-passphrase-file", type=Path, metavar="FILE",
+        help="the passphrase that it shall have, a line of text (default: typed twice in a terminal)",
+    )  # fmt: skip
+    new.add_argument("--remove", action="store_true", help="it shall have none")
 
     commands.add_parser("list", help="list networks, authorized forms, counter-measures, methods and exchange forms")
     return parser
@@ -249,6 +270,14 @@ def _subset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n-train", type=positive, help="take a stratified subset of this size")
     parser.add_argument("--n-test", type=positive, help="clean test images to remember or hold out")
     parser.add_argument("--image-size", type=positive, help="scale and crop images to squares of this side")
+
+
+def _passphrase(parser: argparse.ArgumentParser, more: str = "") -> None:
+    parser.add_argument(
+        "--passphrase-file", type=Path, metavar="FILE",
+        help=f"the passphrase that the key has{more}, a line of text (default $UGEJAX_PASSPHRASE; asked for in a "
+        "terminal where a key needs it)",
+    )  # fmt: skip
 
 
 def _log(parser: argparse.ArgumentParser) -> None:

@@ -5,10 +5,11 @@ import sys
 
 from rich.console import Console
 
-from ugejax.authorized import build_authorized, read_key
+from ugejax.authorized import build_authorized
 from ugejax.cli import protect
 from ugejax.cli.arguments import build_parser
 from ugejax.cli.evaluate import evaluate_into
+from ugejax.cli.keys import open_key
 from ugejax.cli.originals import load_originals, load_test
 from ugejax.evaluation import Evaluation
 from ugejax.release import read_release
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     protect.run(build_parser().parse_args(command), console)
     console.print(f"ugejax evaluate {out / 'release'} --key {out / 'key'} --out {out}", highlight=False)
-    release, key = read_release(out / "release"), read_key(out / "key")
+    release, key = read_release(out / "release"), open_key(out / "key")
     evaluation = Evaluation(
         load_originals(release, None, None), release.images, load_test(release, None, None), key,
         build_authorized(key, out / "key"),

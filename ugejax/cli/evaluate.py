@@ -12,7 +12,8 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from ugejax.authorized import build_authorized, read_key
+from ugejax.authorized import build_authorized
+from ugejax.cli.keys import open_key
 from ugejax.cli.lock import alone_in
 from ugejax.cli.originals import load_originals, load_test
 from ugejax.cli.progress import Reporter
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             variable_shapes(name.removesuffix(OTHER_INIT), 2, release.images.shape[1:])
     key = network = None
     if keyed:
-        key = read_key(arguments.key)
+        key = open_key(arguments.key, arguments.passphrase_file)
         if key.fingerprint not in key_fingerprints(release.card):
             raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
         network = build_authorized(key, arguments.key)

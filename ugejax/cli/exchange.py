@@ -7,7 +7,8 @@ import sys
 import numpy as np
 from rich.console import Console
 
-from ugejax.authorized import build_authorized, read_key
+from ugejax.authorized import build_authorized
+from ugejax.cli.keys import open_key
 from ugejax.cli.originals import load_originals
 from ugejax.cli.releasing import describe_psnr, is_there, source_from
 from ugejax.data import load
@@ -89,7 +90,7 @@ def export_set(arguments: argparse.Namespace, console: Console) -> None:
 def export_key(arguments: argparse.Namespace, console: Console) -> None:
     """Write the frozen secret part of a key as safetensors."""
     out = arguments.out
-    key = read_key(arguments.key)
+    key = open_key(arguments.key, arguments.passphrase_file)
     arrays = view_arrays(build_authorized(key, arguments.key).view)
     if (out.parent / "card.json").exists():
         raise UserError(f"--out {out}: lies in a release, which is public; choose another place")

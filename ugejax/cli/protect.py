@@ -11,9 +11,17 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from ugejax.authorized import FORMS, Key, build_authorized, share_of_budget, shared_blind_set, write_key
+from ugejax.authorized import (
+    FORMS,
+    Key,
+    build_authorized,
+    folder_seal,
+    share_of_budget,
+    shared_blind_set,
+    write_key,
+)
 from ugejax.cli import baseline
-from ugejax.cli.keys import WantedKey, check_folders, draft_key, existing_key, wanted_keys
+from ugejax.cli.keys import WantedKey, check_folders, draft_key, existing_key, given_passphrase, wanted_keys
 from ugejax.cli.lock import alone_in
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
@@ -113,6 +121,8 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     over a network may remember for a while that something was not there, and it alone publishes. Checks, generation and
     figures are shared out by images.
     """
+    fresh = [one for one in wanted if not _is_there(one)] if leads() else []
+    passphrase = given_passphrase(arguments.passphrase_file) if fresh else None
     keys = [_key(one, arguments) for one in wanted] if leads() else []
     seed = from_leader(lambda: keys[0].public_seed)
     source = source_from(arguments, seed if arguments.subset_seed is None else arguments.subset_seed)
@@ -124,10 +134,10 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         card = make_card(method, keys, source, train) | _describe_space(space, prototypes)
         there = is_there(arguments, card, console)
         if not there:
-            _write_keys(method, wanted, keys)
+            _write_keys(method, wanted, keys, passphrase)
     if from_leader(lambda: there):
         return
-    keys = [existing_key(one, arguments.seed, arguments.epochs) for one in wanted]
+    keys = keys or [_key(one, arguments) for one in wanted]
     networks = [build_authorized(key, one.folder) for one, key in zip(wanted, keys, strict=True)]
     card = make_card(method, keys, source, train) | _describe_space(space, prototypes)
 
@@ -137,20 +147,24 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     if leads():
         for work in works:
             work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    seals = [folder_seal(one.folder, key) for one, key in zip(wanted, keys, strict=True)]
     others = tuple(
-        Partner(network, key.recipe, key.prng("training"), work)
-        for key, network, work in zip(keys[1:], networks[1:], works[1:], strict=True)
+        Partner(network, key.recipe, key.prng("training"), work, seal and seal / "runs" / run)
+        for key, network, work, seal in zip(keys[1:], networks[1:], works[1:], seals[1:], strict=True)
     )
     job = dataclasses.replace(
         Protection.by(keys[0], networks[0], method), others=others, feature_space=space, prototypes=prototypes
     )
-    generator = wanted[0].folder / "generators" / run
+    generator, seal = wanted[0].folder / "generators" / run, seals[0]
     with alone_in(works[0]) if leads() else contextlib.nullcontext():
         exchange()
         with Reporter(console) as reporter:
-            noise = job.learn(train.images, train.labels, works[0], reporter.stage)
+            noise = job.learn(
+                train.images, train.labels, works[0], reporter.stage, seal=seal and seal / "runs" / run
+            )  # fmt: skip
             if isinstance(noise, GeneratorState) and leads():
-                write_generator(generator, StoredGenerator(method, train.class_names, keys[0].fingerprint, noise))
+                stored = StoredGenerator(method, train.class_names, keys[0].fingerprint, noise)
+                write_generator(generator, stored, seal and seal / "generators" / run)
             released = ImageShards(works[0] / "released", train.images.shape)
             for gap in released.missing(share(len(released))):
                 released.write(gap.start, job.released(train.images, train.labels, noise, reporter.stage, part=gap))
@@ -181,8 +195,9 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
 
 def _key(wanted: WantedKey, arguments: argparse.Namespace) -> Key:
     """The key that is there, or a draft of a new one."""
-    key = existing_key if _is_there(wanted) else draft_key
-    return key(wanted, arguments.seed, arguments.epochs)
+    if _is_there(wanted):
+        return existing_key(wanted, arguments.seed, arguments.epochs, arguments.passphrase_file)
+    return draft_key(wanted, arguments.seed, arguments.epochs)
 
 
 def _is_there(wanted: WantedKey) -> bool:
@@ -202,7 +217,7 @@ def _fitted(wanted: WantedKey, key: Key, train: Streamed, source: str) -> Key:
     return key
 
 
-def _write_keys(method: Method, wanted: list[WantedKey], keys: list[Key]) -> None:
+def _write_keys(method: Method, wanted: list[WantedKey], keys: list[Key], passphrase: str | None) -> None:
     """Write the new ones of the keys, unless something does not go with the method or with the other keys."""
     for name in method.surrogates:
         variable_shapes(name, keys[0].num_classes, keys[0].image_shape)  # refuse what cannot take these images
@@ -213,7 +228,7 @@ def _write_keys(method: Method, wanted: list[WantedKey], keys: list[Key]) -> Non
     shared_blind_set([network.view for network in networks])  # refuse forms that share none
     for one, key, network, fresh in zip(wanted, keys, networks, new, strict=True):
         if fresh:
-            write_key(one.folder, key, network.arrays)
+            write_key(one.folder, key, network.arrays, passphrase)
 
 
 def _feature_space(

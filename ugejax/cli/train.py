@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from ugejax.authorized import build_authorized, read_key, seen
+from ugejax.authorized import build_authorized, seen
 from ugejax.checkpoint import StepCheckpoints
+from ugejax.cli.keys import open_key
 from ugejax.cli.lock import alone_in
 from ugejax.cli.originals import load_test
 from ugejax.cli.progress import Reporter
@@ -25,7 +26,7 @@ from ugejax.training.step import freeze
 def run(arguments: argparse.Namespace) -> int:
     """Train the authorized network on a release; goes on where a run of the same settings was cut off."""
     console = Console(file=sys.stdout, soft_wrap=True)
-    release, key = read_release(arguments.release), read_key(arguments.key)
+    release, key = read_release(arguments.release), open_key(arguments.key, arguments.passphrase_file)
     if key.fingerprint not in key_fingerprints(release.card):
         raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
     test = load_test(release, arguments.test, arguments.data_dir) if arguments.test else None

@@ -8,7 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from ugejax.authorized import build_authorized, read_key, seen
+from ugejax.authorized import build_authorized, seen
+from ugejax.cli.keys import open_key
 from ugejax.cli.originals import load_originals
 from ugejax.evaluation import write_results
 from ugejax.release import Check, read_release, verify_release
@@ -16,7 +17,7 @@ from ugejax.release import Check, read_release, verify_release
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a line a check; exit code 1 if one failed."""
-    key = read_key(arguments.key) if arguments.key else None
+    key = open_key(arguments.key, arguments.passphrase_file) if arguments.key else None
     question = {
         "key_fingerprint": key.fingerprint if key else None,
         "key_secrets": (key.secret,) if key else (),

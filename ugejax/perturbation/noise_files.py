@@ -10,8 +10,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ugejax.checkpoint import sealed
 from ugejax.data.stream import pieces
+from ugejax.errors import UserError
 from ugejax.perturbation.update import NoiseState
+from ugejax.seal import HEADER_BYTES, TAG, FileCipher, Seal
 
 
 class NoiseFiles:
@@ -23,7 +26,9 @@ class NoiseFiles:
         finite: whether all that the last epoch wrote is finite.
     """
 
-    def __init__(self, folder: Path, start: np.ndarray, labels: np.ndarray, *, epoch: int):
+    def __init__(
+        self, folder: Path, start: np.ndarray, labels: np.ndarray, *, epoch: int, seal: Seal | None = None
+    ):  # fmt: skip
         """Open or make the folder.
 
         Args:
@@ -31,10 +36,11 @@ class NoiseFiles:
             start: class-wise noise, float32 [num_classes, H, W, C].
             labels: int32 [N].
             epoch: how many epochs are done; the files of others are removed.
+            seal: encrypts the rows, each by itself; those of the last epoch may be encrypted or not.
         """
         folder.mkdir(exist_ok=True)
         self.finite = True
-        self._folder, self._start, self._labels = folder, start, labels
+        self._folder, self._start, self._labels, self._seal = folder, start, labels, seal
         self._row_bytes = 4 * math.prod(start.shape[1:])
         self._keep(epoch)
 
@@ -42,21 +48,28 @@ class NoiseFiles:
         """Rows of a slice or at indices, float32 [n, H, W, C], as the last epoch left them."""
         if not self._epoch:
             return self._start[self._labels[part]]
-        with open(self._path(self._epoch), "rb") as file:
-            rows = [self._read(file, index) for index in np.arange(len(self._labels))[part]]
+        path = self._path(self._epoch)
+        with open(path, "rb") as file:
+            seal = self._seal_of(path)
+            stored = _Rows(file, self._row_bytes, len(self._labels), seal and seal.resume(file))
+            rows = [stored.read(index) for index in np.arange(len(self._labels))[part].tolist()]
         return np.frombuffer(b"".join(rows), np.float32).reshape(-1, *self._start.shape[1:])
 
     @contextlib.contextmanager
     def next_epoch(self) -> Iterator[None]:
         """Within it `take` makes the next epoch's file; rows that it does not get keep their values."""
         self._kept, self.finite = np.ones(len(self._labels), bool), True
-        with open(self._path(self._epoch + 1), "wb") as self._next:
+        path = self._folder / f"{self._epoch + 1}.f32"
+        path = path if self._seal is None else sealed(path)
+        with open(path, "wb") as file:
+            seal = self._seal_of(path)
+            self._next = _Rows(file, self._row_bytes, len(self._labels), seal and seal.begin(file))
             yield
             kept = np.flatnonzero(self._kept)
             for part in pieces(len(kept)):
                 self._write(kept[part], self[kept[part]])
-            self._next.flush()
-            os.fsync(self._next.fileno())
+            file.flush()
+            os.fsync(file.fileno())
 
     def give(self, state: NoiseState, index: np.ndarray) -> NoiseState:
         """The state of an update of the images at indices int [B]: with their rows of the last epoch."""
@@ -70,9 +83,8 @@ class NoiseFiles:
         self._write(index, rows)
 
     def _write(self, index: np.ndarray, rows: np.ndarray) -> None:
-        for i, row in zip(index, rows, strict=True):
-            self._next.seek(int(i) * self._row_bytes)
-            self._next.write(row.tobytes())
+        for i, row in zip(index.tolist(), rows, strict=True):
+            self._next.write(i, row.tobytes())
 
     def advance(self) -> None:
         """Read what the next epoch wrote, now that the rest of its state is safe, and remove what it read."""
@@ -84,9 +96,50 @@ class NoiseFiles:
             if file != self._path(epoch):
                 file.unlink()
 
-    def _read(self, file: BinaryIO, index: int) -> bytes:
-        file.seek(int(index) * self._row_bytes)
-        return file.read(self._row_bytes)
-
     def _path(self, epoch: int) -> Path:
-        return self._folder / f"{epoch}.f32"
+        """The file of an epoch: the encrypted one where both are there, which is whole then."""
+        path = self._folder / f"{epoch}.f32"
+        return sealed(path) if self._seal is not None and sealed(path).exists() else path
+
+    def _seal_of(self, path: Path) -> Seal | None:
+        return self._seal / path.stem if self._seal is not None and path.suffix == ".sealed" else None
+
+
+class _Rows:
+    """Rows of one size in an open file, each of which a cipher encrypts, if there is one."""
+
+    def __init__(self, file: BinaryIO, row_bytes: int, count: int, cipher: FileCipher | None):
+        self._file, self._row_bytes, self._count, self._cipher = file, row_bytes, count, cipher
+
+    def read(self, index: int) -> bytes:
+        """A row.
+
+        Raises:
+            UserError: it was encrypted and is damaged.
+        """
+        if self._cipher is None:
+            self._file.seek(index * self._row_bytes)
+            return self._file.read(self._row_bytes)
+        self._file.seek(HEADER_BYTES + index * (self._row_bytes + TAG))
+        encrypted = self._file.read(self._row_bytes + TAG)
+        try:
+            return self._cipher.decrypt(index, encrypted, last=index == self._count - 1)
+        except ValueError as error:
+            raise UserError(f"{self._file.name}: is damaged; remove the folder above it") from error
+
+    def write(self, index: int, row: bytes) -> None:
+        """Write a row, each once."""
+        if self._cipher is None:
+            self._file.seek(index * self._row_bytes)
+            self._file.write(row)
+        else:
+            self._file.seek(HEADER_BYTES + index * (self._row_bytes + TAG))
+            self._file.write(self._cipher.encrypt(index, row, last=index == self._count - 1))
+
+
+def seal_rows(folder: Path, image_shape: tuple[int, int, int], seal: Seal) -> None:
+    """Put encrypted files in the place of those of `NoiseFiles` of images (H, W, C); one is whole at any moment."""
+    for path in folder.glob("*.f32"):
+        with open(path, "rb") as rows:
+            (seal / path.name).write(sealed(path), rows, chunk=4 * math.prod(image_shape))
+        path.unlink()

@@ -12,6 +12,7 @@ from ugejax.checkpoint import restore_tree, save_tree
 from ugejax.errors import UserError
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.update import Method, parametrise
+from ugejax.seal import Seal
 from ugejax.whole import whole
 
 SCHEMA = 1
@@ -34,8 +35,10 @@ class StoredGenerator:
     state: GeneratorState
 
 
-def write_generator(path: Path, generator: StoredGenerator) -> None:
-    """Write the folder, whole or not at all; one that exists is left alone, being the same.
+def write_generator(path: Path, generator: StoredGenerator, seal: Seal | None = None) -> None:
+    """Write the folder, its weights encrypted if there is a seal, whole or not at all.
+
+    One that exists is left alone, being the same.
 
     Raises:
         UserError: it cannot be written.
@@ -52,15 +55,16 @@ def write_generator(path: Path, generator: StoredGenerator) -> None:
     with whole(path) as partial:
         partial.mkdir(mode=0o700)
         (partial / "generator.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
-        save_tree(partial / "weights", _arrays(generator.state))
+        save_tree(partial / "weights", _arrays(generator.state), seal)
 
 
-def read_generator(path: Path, image_shape: tuple[int, int, int]) -> StoredGenerator:
+def read_generator(path: Path, image_shape: tuple[int, int, int], seal: Seal | None = None) -> StoredGenerator:
     """Read the folder.
 
     Args:
         path: the folder.
         image_shape: (H, W, C) of its key's images.
+        seal: of its weights, where they may be encrypted.
 
     Raises:
         UserError: it holds no generator, or is damaged.
@@ -77,7 +81,7 @@ def read_generator(path: Path, image_shape: tuple[int, int, int]) -> StoredGener
         raise UserError(f"{file}: cannot be read as a generator ({error!r})") from error
     textures = jax.ShapeDtypeStruct((len(class_names), *image_shape), jnp.float32)
     like = jax.eval_shape(lambda t: parametrise(method).start(jax.random.key(0), t, jnp.zeros(0, jnp.int32)), textures)
-    arrays = restore_tree(path / "weights", _arrays(like))
+    arrays = restore_tree(path / "weights", _arrays(like), seal)
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(arrays)):
         raise UserError(f"{path}: its weights are non-finite; it is damaged")
     return StoredGenerator(method, class_names, fingerprint, GeneratorState(**arrays, opt_state=None))
