@@ -47,9 +47,9 @@ def accuracy_chart(content: Content) -> str:
         for place, group in enumerate(groups):
             colour = COLOURS[group.role]
             axis.plot([group.clean, group.protected], [place, place], color=colour, alpha=0.35, linewidth=1)
-            axis.plot(group.clean, place, "o", markerfacecolor="none", markeredgecolor=colour)
+            axis.plot(group.clean, place, "o", markerfacecolor="none", markeredgecolor=colour, clip_on=False)
             axis.plot([group.low, group.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
-            axis.plot(group.protected, place, "o", color=colour)
+            axis.plot(group.protected, place, "o", color=colour, clip_on=False)
         handles = [
             axis.plot([], [], "o", markerfacecolor="none", markeredgecolor=_INK, label="trained on originals")[0],
             axis.plot([], [], "o", color=_INK, label="on the release, 95 % interval")[0],

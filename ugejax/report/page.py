@@ -34,6 +34,7 @@ td.text {{ text-align: left; white-space: normal; overflow-wrap: anywhere; min-w
 .charts, .images {{
   display: grid; gap: 1.5rem 2rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr));
 }}
+.images {{ align-items: end; }}
 figure {{ margin: 0; min-width: 0; }}
 figure > svg {{ display: block; width: 100%; max-width: 34rem; height: auto; }}
 figcaption {{ font-size: 0.9rem; font-weight: 600; margin-bottom: 0.3rem; overflow-wrap: anywhere; }}
