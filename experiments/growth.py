@@ -1,15 +1,17 @@
-"""Peak memory of `ugejax protect` on image folders of different sizes: constant in the number of images.
+"""What grows with the number of images that `ugejax protect` is given: time in proportion, memory hardly.
 
 Command:
-    python -m experiments.memory --out runs/memory [--sizes 5000,50000]
+    python -m experiments.growth --out runs/growth [--sizes 1000,10000,50000]
 
-Time: some minutes on two CPU cores: the folders are made of random 32x32 images, then each is protected.
+Time: some minutes on two CPU cores: the folders are made of random 32x32 images, then each is protected twice, the
+second time with what the first one compiled.
 
-Expect (figures in BUILD_NOTES.md): the largest peak is less than a tenth above the smallest. results.json holds peak
-resident memory and seconds of each size.
+Expect (figures in BUILD_NOTES.md): the largest peak of memory is less than a tenth above the smallest, and each image
+beyond those of the size before costs the same processor time. results.json holds both and the seconds of each size.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -34,7 +36,7 @@ def make_folder(root: Path, n: int) -> None:
 
 
 def protect(source: Path, out: Path) -> dict[str, float]:
-    """Protect in a process of its own, whose peak memory the system knows."""
+    """Protect in a process of its own, whose peak memory and processor time the system knows."""
     command = [sys.executable, "-m", "ugejax", "protect", str(source), "--seed", "0"]
     command += ["--out", str(out / "release"), "--key", str(out / "key")]
     began = time.perf_counter()
@@ -44,24 +46,34 @@ def protect(source: Path, out: Path) -> dict[str, float]:
     if process.returncode:
         raise SystemExit(process.returncode)
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss in bytes
-    return {"peak_rss_mib": usage.ru_maxrss * unit / 2**20, "seconds": time.perf_counter() - began}
+    return {
+        "peak_rss_mib": usage.ru_maxrss * unit / 2**20, "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "seconds": time.perf_counter() - began,
+    }  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to make; must not exist")
-    parser.add_argument("--sizes", default="5000,50000", help="comma-separated numbers of images")
+    parser.add_argument("--sizes", default="1000,10000,50000", help="comma-separated numbers of images, ascending")
     arguments = parser.parse_args()
     rows = []
     for n in map(int, arguments.sizes.split(",")):
         folder = arguments.out / str(n)
         make_folder(folder / "source", n)
+        protect(folder / "source", folder / "compiling")
         rows.append({"images": n, **protect(folder / "source", folder)})
-        print("{images} images: peak {peak_rss_mib:.0f} MiB, {seconds:.0f} s".format(**rows[-1]), flush=True)
+        row = "{images} images: peak {peak_rss_mib:.0f} MiB, {seconds:.0f} s, of the processor {cpu_seconds:.1f} s"
+        print(row.format(**rows[-1]), flush=True)
+    for less, more in itertools.pairwise(rows):
+        more["cpu_ms_per_further_image"] = (
+            1000 * (more["cpu_seconds"] - less["cpu_seconds"]) / (more["images"] - less["images"])
+        )
+        print("{images} images: {cpu_ms_per_further_image:.2f} ms of the processor for each further one".format(**more))
     peaks = [row["peak_rss_mib"] for row in rows]
-    results = {"schema": 1, "rows": rows, "largest_over_smallest": max(peaks) / min(peaks)}
+    results = {"schema": 2, "rows": rows, "largest_over_smallest": max(peaks) / min(peaks)}
     (arguments.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    print(f"largest over smallest: {results['largest_over_smallest']:.3f}")
+    print(f"peak memory, largest over smallest: {results['largest_over_smallest']:.3f}")
     return 0
 
 
