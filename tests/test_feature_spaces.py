@@ -184,7 +184,7 @@ def test_published_cifar_weights_are_a_feature_space(shared_data):
     if not file.exists():
         pytest.skip(f"{file} is missing")
     space = load_feature_space(file)
-    assert (space.family, space.size((32, 32, 3))) == ("r56", 64)
+    assert (space.family, space.size((32, 32, 3)), space.size((8, 8, 1))) == ("r56", 64, 64)
 
 
 @pytest.mark.parametrize("given", [True, False])

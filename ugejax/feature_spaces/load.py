@@ -189,7 +189,12 @@ def _published_cifar(file: Path) -> FeatureSpace:
 def _of_network(name: str, file: Path) -> FeatureSpace:
     module: Any = build(name, NUM_CLASSES)
     variables = load_pretrained(name, file)
-    return FeatureSpace(name, _sha256(file), lambda x: module.apply(variables, x, train=False, method="features"))
+
+    def encode(x: jax.Array) -> jax.Array:
+        rgb = jnp.broadcast_to(x, (*x.shape[:-1], 3))  # which the weights are for; a grey image has one channel
+        return module.apply(variables, rgb, train=False, method="features")
+
+    return FeatureSpace(name, _sha256(file), encode)
 
 
 def _fill(module: nn.Module, arrays: Arrays, side: int, file: Path) -> Any:
