@@ -16,7 +16,10 @@ from ugejax.baselines import BASELINES
 from ugejax.cli import main
 from ugejax.cli.arguments import build_parser
 from ugejax.countermeasures.registry import COUNTERMEASURES
+from ugejax.networks import NETWORKS
+from ugejax.networks.registry import variable_shapes
 from ugejax.release.secrets import forms_of_secret
+from ugejax.training import default_recipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -88,9 +91,9 @@ def test_the_tutorial_runs_and_shows_nothing_of_the_key(tmp_path, monkeypatch, c
 
 
 def test_what_a_researcher_adds_works(monkeypatch):
-    for registry, name in ((COUNTERMEASURES, "invert"), (BASELINES, "grey-shift")):
+    for registry, name in ((COUNTERMEASURES, "invert"), (BASELINES, "grey-shift"), (NETWORKS, "strided")):
         monkeypatch.setitem(registry, name, None)  # so that what the page adds is taken out again
-    countermeasure, baseline = blocks("researcher.md")
+    countermeasure, baseline, network, loss = blocks("researcher.md")
     exec(countermeasure, namespace := {})
     np.testing.assert_allclose(namespace["invert"](np.array([[[[255]]]], np.uint8)), 0)
     assert COUNTERMEASURES["invert"].prepare is namespace["prepare"]
@@ -98,3 +101,25 @@ def test_what_a_researcher_adds_works(monkeypatch):
     images = np.full((6, 4, 4, 1), 100, np.uint8)
     released = BASELINES["grey-shift"].protect(jax.random.key(0), images, np.arange(6) % 2, 2)
     assert set(np.unique(released)) <= {92, 108}
+    exec(network, {})
+    head = variable_shapes("strided", 3, (8, 8, 1))["params"]["head"]
+    assert head["kernel"].shape == (32, 3) and default_recipe("strided") == default_recipe("cnn")
+    exec(loss, namespace := {})  # asserts itself that the loss falls within the feasible set
+    ramp = np.arange(4.0)[:, None, None] + np.zeros((1, 4, 4, 1))
+    np.testing.assert_allclose(namespace["roughness"](ramp), [1])
+
+
+def test_federated_clients_learn_from_the_release_what_they_learn_from_originals(capsys):
+    (block,) = blocks("federated.md")
+    namespace: dict = {}
+    exec(block.replace("rounds=8", "rounds=2"), namespace)
+    released, originals = capsys.readouterr().out.split()
+    assert released == originals
+    assert (namespace["released"] != namespace["train"].images).any(axis=(1, 2, 3)).all()  # of every client
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_experiment_that_a_page_names_is_there(page):
+    for name in re.findall(r"experiments[./](\w+)", page.read_text()):
+        path = ROOT / "experiments" / name
+        assert path.is_dir() or path.with_suffix(".py").is_file(), name
