@@ -36,7 +36,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 # What a browser needs where there is no screen, and to stay on this machine.
 HEADLESS = (
     "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
-    "--window-size=1440,900 --user-data-dir=browser"
+    "--user-data-dir=../browser --window-size=1440,900 --screenshot=../report.png"
 )
 # What would let a newcomer find things that are there already.
 OURS = ("PYTHONPATH", "VIRTUAL_ENV", "UGEJAX_CACHE", "JAX_COMPILATION_CACHE_DIR")
@@ -71,7 +71,7 @@ class Walk:
         Args:
             who: gives the command.
             folder: where.
-            command: as it is typed, but for wildcards and the like.
+            command: as it is typed; no shell reads it.
             more: further arguments, which nobody has to type.
 
         Returns:
@@ -124,12 +124,11 @@ def measure(out: Path, repository: str, torch: str) -> dict:
     walk.run("newcomer", clone, "make demo")
     walk.run("newcomer", clone, ".venv/bin/ugejax report runs/demo")
     if browser := next(filter(shutil.which, BROWSERS), None):
-        picture = f"{HEADLESS} --screenshot={out / 'report.png'}"
-        walk.run("newcomer", clone, f"{browser} runs/demo/report.html", picture)
+        walk.run("newcomer", clone, f"{browser} runs/demo/report.html", HEADLESS)
     check_report(clone / "runs" / "demo" / "report.html")
 
     partner.mkdir()
-    walk.run("owner", clone, f".venv/bin/ugejax export-key runs/demo/key --out {partner / 'view.safetensors'}")
+    walk.run("owner", clone, ".venv/bin/ugejax export-key runs/demo/key --out ../partner/view.safetensors")
     shutil.copytree(clone / "runs" / "demo" / "release", partner / "release")
     test = load_test(read_release(partner / "release"), None, None)
     np.savez(partner / "test.npz", data=test.images, targets=test.labels)
@@ -143,12 +142,12 @@ def measure(out: Path, repository: str, torch: str) -> dict:
     return {"schema": 1, "cores": os.cpu_count(), "rows": walk.rows, "accuracy": accuracies}
 
 
-def to_markdown(results: dict, out: Path) -> str:
+def to_markdown(results: dict) -> str:
     """Every command with its parts, and the sum of each path, as a table."""
     lines, sums = ["| who | command | seconds | load |", "|---|---|---|---|"], {}
     for row in results["rows"]:
-        who, command = row["who"], row["command"].replace(f"{out}/", "../")
-        lines.append(f"| {who} | `{command}` | {row['seconds']:.1f} | {row['load']:.1f} |")
+        who = row["who"]
+        lines.append(f"| {who} | `{row['command']}` | {row['seconds']:.1f} | {row['load']:.1f} |")
         lines += [f"| | {name} | {seconds:.1f} | |" for name, seconds in row["parts"].items()]
         sums[who] = sums.get(who, 0) + row["seconds"]
     lines += [f"| {who} | in all | {seconds:.0f} | |" for who, seconds in sums.items()]
@@ -161,10 +160,9 @@ def main() -> int:
     parser.add_argument("--repository", default=str(ROOT), help="what is cloned (default: this one)")
     parser.add_argument("--torch", default="torch==2.13.0", help="what the partner installs (default %(default)s)")
     arguments = parser.parse_args()
-    out = arguments.out.absolute()
-    results = measure(out, arguments.repository, arguments.torch)
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    print(f"\n{to_markdown(results, out)}\n")
+    results = measure(arguments.out.absolute(), arguments.repository, arguments.torch)
+    (arguments.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\n{to_markdown(results)}\n")
     for who, accuracy in results["accuracy"].items():
         print(f"{who}, in PyTorch: accuracy {accuracy:.3f} on clean test images")
     return 0
