@@ -51,6 +51,13 @@ def test_sizes_of_changes():
     assert quality.psnr[1] == pytest.approx(20 * np.log10(255))
 
 
+def test_parts_have_the_figures_of_the_whole_and_may_be_empty():
+    images, originals = pair(5, 8, 8, 1)
+    parts = [measure_quality(images, originals, part) for part in (slice(0, 3), slice(3, 3), slice(3, 5))]
+    for name, figures in vars(measure_quality(images, originals)).items():
+        np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]), figures)
+
+
 def test_changes_across_the_whole_range_do_not_wrap():
     quality = measure_quality(np.full((1, 8, 8, 1), 255, np.uint8), np.zeros((1, 8, 8, 1), np.uint8))
     assert quality.linf_levels.tolist() == [255]

@@ -22,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ugejax.errors import UserError
+from ugejax.hosts import exchange, from_leader, leads
 from ugejax.seal import Seal
 from ugejax.whole import replace_text
 
@@ -96,7 +97,11 @@ def sealed(path: Path) -> Path:
 
 
 class StepCheckpoints:
-    """The numbered checkpoints of a run in one folder; a save that was killed half way does not count."""
+    """The numbered checkpoints of a run in one folder; a save that was killed half way does not count.
+
+    Of several processes, which all hold the same values, the one that leads writes them, and all read them. They must
+    make the same calls.
+    """
 
     def __init__(self, path: Path, *, keep: int | None = 1, seal: Seal | None = None):
         """Open or make the folder.
@@ -106,17 +111,20 @@ class StepCheckpoints:
             keep: how many of the last steps to keep; None keeps all.
             seal: encrypts the steps that are saved; those that are there may be encrypted or not.
         """
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=False
-        )
         self.path = path
+        if leads():
+            path.mkdir(parents=True, exist_ok=True)
+        exchange()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=False, cleanup_tmp_directories=leads(), read_only=not leads(),
+            enable_async_checkpointing=False, multiprocessing_options=_own(),
+        )  # fmt: skip
         self._manager = ocp.CheckpointManager(path.absolute(), options=options)
         self._keep, self._seal = keep, seal
 
     def steps(self) -> list[int]:
         """The steps that are there, ascending."""
-        encrypted = self.path.glob("*.sealed") if self._seal else ()
-        return sorted({*self._manager.all_steps(), *(int(file.stem) for file in encrypted)})
+        return from_leader(self._found)
 
     def save(self, step: int, tree: Any) -> None:
         """Write a step; one that exists is left alone, being the same.
@@ -124,19 +132,14 @@ class StepCheckpoints:
         Raises:
             OSError: it cannot be written; the steps before it are still there.
         """
-        if step in self.steps():
-            return
-        if self._seal is not None:
-            save_tree(self.path / str(step), tree, self._seal / str(step))
-            for old in self.steps()[: -self._keep] if self._keep else ():
-                self._remove(old)
-            return
-        try:
-            self._manager.save(step, args=ocp.args.StandardSave(tree))
-            self._manager.wait_until_finished()
-        except ValueError as error:
-            raise _os_error(error, self.path) from error
-        replace_text(self.path / str(step) / _CHECKSUM, _checksum(tree) + "\n")
+        if leads() and step not in self._found():
+            if self._seal is None:
+                self._save(step, tree)
+            else:
+                save_tree(self.path / str(step), tree, self._seal / str(step))
+                for old in self._found()[: -self._keep] if self._keep else ():
+                    self._remove(old)
+        exchange()
 
     def restore(self, step: int, like: Any) -> Any:
         """Read a step into the structure of `like`.
@@ -147,6 +150,8 @@ class StepCheckpoints:
         path = self.path / str(step)
         if self._seal is not None and sealed(path).exists():
             return _unsealed(sealed(path), like, self._seal / str(step))
+        if not leads():
+            self._manager.reload()  # it remembers what was there when it was made
         try:
             tree = self._manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
         except Exception as error:  # Orbax raises plain ones too
@@ -155,6 +160,18 @@ class StepCheckpoints:
                 "from what is left"
             ) from error
         return _checked(tree, like, path, _checksum_beside(path))
+
+    def _found(self) -> list[int]:
+        encrypted = self.path.glob("*.sealed") if self._seal else ()
+        return sorted({*self._manager.all_steps(), *(int(file.stem) for file in encrypted)})
+
+    def _save(self, step: int, tree: Any) -> None:
+        try:
+            self._manager.save(step, args=ocp.args.StandardSave(_on_host(tree)))
+            self._manager.wait_until_finished()
+        except ValueError as error:
+            raise _os_error(error, self.path) from error
+        replace_text(self.path / str(step) / _CHECKSUM, _checksum(tree) + "\n")
 
     def _remove(self, step: int) -> None:
         if step in self._manager.all_steps():

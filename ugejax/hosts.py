@@ -50,7 +50,7 @@ def together(coordinator: str | None, processes: int | None, process: int | None
         process: the number of this one, from 0.
 
     Raises:
-        UserError: no cluster is found.
+        UserError: no cluster is found, or the coordinator's port is taken.
         Elsewhere: the block failed in another process.
     """
     # It would catch SIGTERM, for programs that ask for it; here a process may end at any time.
@@ -62,6 +62,8 @@ def together(coordinator: str | None, processes: int | None, process: int | None
             "--distributed: finds no cluster (SLURM, Open MPI, Kubernetes, Cloud TPU) around this process; name it by "
             "--coordinator, --processes and --process"
         ) from None
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(f"--coordinator: process 0 cannot listen there ({error}); name another port") from None
     all_know = False
     try:
         yield
@@ -75,7 +77,7 @@ def together(coordinator: str | None, processes: int | None, process: int | None
     except BaseException as error:
         said = str(error) if isinstance(error, UserError | OSError) else f"ended by {type(error).__name__}"
         with contextlib.suppress(_Lost):
-            _gather(_FAILED + said.encode(), patience=_FAREWELL_SECONDS)
+            _gather(_FAILED + said.encode(errors="replace"), patience=_FAREWELL_SECONDS)
             all_know = True
         raise
     finally:

@@ -3,6 +3,9 @@
 On one device both do nothing. On several the numbers are those of one, but for the order in which sums are taken:
 bulk work treats every image by itself, and a batch that is spread remains one batch (its batch norm, its mixing of
 images, its random numbers), of which every device computes a part.
+
+Bulk work is of a process's own devices, the mesh is of those of all processes: each reads the same batch, since it is
+small beside the work on it, and holds the same weights, so that any of them can write the checkpoint.
 """
 
 import contextlib
@@ -10,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -31,7 +35,9 @@ def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int)
     devices = jax.local_devices()
     each = -(-batch_size // len(devices))
     mapped = jax.pmap(function, devices=devices)
-    copies = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)(np.arange(len(devices)), shared)
+    # Of several processes jax.pmap cannot return nothing, and there may be nothing to share.
+    copy = jax.pmap(lambda index, tree: (index, tree), in_axes=(0, None), devices=devices)
+    _, copies = copy(np.arange(len(devices)), shared)
 
     def run(*arrays: np.ndarray) -> np.ndarray:
         rows = np.arange(each * len(devices))
@@ -61,8 +67,38 @@ def over_devices() -> contextlib.AbstractContextManager[Any]:
 
 
 def everywhere(tree: Any) -> Any:
-    """Arrays of which every device has a copy; with one device they are left alone."""
-    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec())) if jax.device_count() > 1 else tree
+    """Arrays of which every device has a copy; with one device they are left alone.
+
+    Of several processes each must give the same values.
+    """
+    if jax.device_count() == 1:
+        return tree
+    sharding = NamedSharding(_mesh(), PartitionSpec())
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def copy(leaf):
+        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(copy(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        # jax.device_put would have all processes compare their values, each time.
+        values = np.asarray(leaf)
+        return jax.make_array_from_callback(values.shape, sharding, lambda part: values[part])
+
+    return jax.tree.map(copy, tree)
+
+
+def here(tree: Any) -> Any:
+    """Arrays that `everywhere` or a training has left on all devices, as this process's own."""
+    return jax.tree.map(np.asarray, tree) if jax.process_count() > 1 else tree
+
+
+def whole(tree: Any) -> Any:
+    """For use as `spread`: arrays of which every device has the whole when the traced function ends."""
+    if _AXIS not in jax.sharding.get_abstract_mesh().axis_names:
+        return tree
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, PartitionSpec()), tree)
 
 
 def _mesh() -> Mesh:

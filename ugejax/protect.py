@@ -34,7 +34,7 @@ from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace
 from ugejax.losses import class_prototypes
 from ugejax.networks import build
-from ugejax.parallel import everywhere, in_bulk
+from ugejax.parallel import everywhere, here, in_bulk
 from ugejax.perturbation.feasible import allowed, feasible
 from ugejax.perturbation.noise_files import NoiseFiles
 from ugejax.perturbation.parametrisation import Batch
@@ -246,7 +246,7 @@ class Protection:
             if files:
                 files.advance()
             report("perturbation", epoch + 1, method.epochs, figures)
-        return files or state.noise
+        return files or here(state.noise)
 
     def release(self, images: Images, labels: np.ndarray, noise: Any, *, batch_size: int | None = None) -> np.ndarray:
         """The last stage at once; see `released`."""

@@ -7,7 +7,6 @@ import hashlib
 import json
 import sys
 
-import jax
 import numpy as np
 from rich.console import Console
 
@@ -74,8 +73,6 @@ def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
         raise UserError("--parametrisation generator: is stored with its key; name one --key")
     for name in method.surrogates:
         build(name, 2)
-    if jax.process_count() > 1 and (method.epochs or not all(FORMS[one.form].exact for one in wanted)):
-        raise UserError("--distributed: what is optimised runs in one process; leave it out, or --perturbation-epochs")
     if leads():
         for one in wanted:
             check_folders(arguments.out, one.folder)

@@ -13,6 +13,7 @@ import numpy as np
 from ugejax.checkpoint import sealed
 from ugejax.data.stream import pieces
 from ugejax.errors import UserError
+from ugejax.hosts import leads
 from ugejax.perturbation.update import NoiseState
 from ugejax.seal import HEADER_BYTES, TAG, FileCipher, Seal
 
@@ -21,6 +22,7 @@ class NoiseFiles:
     """Float32 rows [N, H, W, C]; an epoch reads those of the epoch before it and writes a file of its own.
 
     An epoch that was killed can so be begun again. Before the first one the rows are those that the noise starts from.
+    Of several processes, which all have the same rows in hand, the one that leads writes them.
 
     Attributes:
         finite: whether all that the last epoch wrote is finite.
@@ -59,6 +61,9 @@ class NoiseFiles:
     def next_epoch(self) -> Iterator[None]:
         """Within it `take` makes the next epoch's file; rows that it does not get keep their values."""
         self._kept, self.finite = np.ones(len(self._labels), bool), True
+        if not leads():
+            yield
+            return
         path = self._folder / f"{self._epoch + 1}.f32"
         path = path if self._seal is None else sealed(path)
         with open(path, "wb") as file:
@@ -80,7 +85,8 @@ class NoiseFiles:
         rows = np.asarray(state.noise)
         self._kept[index] = False
         self.finite &= bool(np.isfinite(rows).all())
-        self._write(index, rows)
+        if leads():
+            self._write(index, rows)
 
     def _write(self, index: np.ndarray, rows: np.ndarray) -> None:
         for i, row in zip(index.tolist(), rows, strict=True):
@@ -92,6 +98,8 @@ class NoiseFiles:
 
     def _keep(self, epoch: int) -> None:
         self._epoch = epoch
+        if not leads():
+            return
         for file in self._folder.iterdir():
             if file != self._path(epoch):
                 file.unlink()

@@ -1,6 +1,7 @@
 """How far released images are from their originals: largest change, PSNR and SSIM."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def measure_quality(images: Images, originals: Images, part: slice = slice(None)
 
 def _measure(images: np.ndarray, originals: np.ndarray) -> tuple[np.ndarray, ...]:
     x, y = images.astype(np.float64), originals.astype(np.float64)
-    change = np.abs(x - y).reshape(len(x), -1)
+    change = np.abs(x - y).reshape(len(x), math.prod(x.shape[1:]))
     square_sums = (change**2).sum(axis=1)
     with np.errstate(divide="ignore"):
         psnr = 10 * np.log10(255**2 * change.shape[1] / square_sums)

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from ugejax.batches import at_a_time
 from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
-from ugejax.parallel import everywhere, over_devices, spread
+from ugejax.parallel import everywhere, over_devices, spread, whole
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState, decode
 
@@ -39,7 +39,7 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.partial(jax.jit, donate_argnums=1)
     def one_step(step, *arguments):
-        return step(*arguments)
+        return whole(step(*arguments))
 
     def loop(step, state, images, labels, order, key, count):
         losses = []
@@ -50,7 +50,7 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.partial(jax.jit, static_argnames="count", donate_argnums=1)
     def scan(step, state, images, labels, order, key, count):
-        return jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count)
+        return whole(jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count))
 
     chosen: Callable[..., Any] = loop if jax.default_backend() == "cpu" else scan
 
@@ -77,7 +77,7 @@ def stream_steps(
         after: after(state, index), once the step is done.
     """
     step = step if isinstance(step, Partial) else Partial(step)
-    compiled = jax.jit(lambda step, *arguments: step(*arguments), donate_argnums=1)
+    compiled = jax.jit(lambda step, *arguments: whole(step(*arguments)), donate_argnums=1)
 
     def run(state, images, labels, order, key, count):
         order, labels, losses = np.asarray(order), np.asarray(labels), []
