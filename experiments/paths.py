@@ -12,8 +12,8 @@ The newcomer clones the repository, runs what README.md says and opens the repor
 found; the page is read in any case. The partner has the release, the exported view of the key, and an environment of
 his own with PyTorch and without JAX; he trains by what docs/partner.md shows under "With PyTorch alone", taken as it
 stands. A stranger trains the same network on the same images without the view. All begin with empty caches, as on a new
-machine, and with Python, git and make. results.json holds every command with its seconds and the machine's load before
-it, the folder logs what each of them printed.
+machine, and with Python, git and make. results.json holds every command with its seconds, those of a core that it took,
+which other work disturbs less, and the machine's load before it; the folder logs what each of them printed.
 """
 
 import argparse
@@ -92,15 +92,19 @@ class Walk:
             if part := re.match(r"\[\w+\] (.*)", line):
                 names.append(part[1])
                 moments.append(time.perf_counter())
-        code = process.wait()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         moments.append(time.perf_counter())
         parts = {name: round(end - start, 1) for name, start, end in zip(names, moments, moments[1:], strict=False)}
-        row = {"who": who, "command": command, "seconds": round(moments[-1] - began, 1), "load": load, "parts": parts}
+        row = {
+            "who": who, "command": command, "seconds": round(moments[-1] - began, 1),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1), "load": load, "parts": parts,
+        }  # fmt: skip
         self.rows.append(row)
         (self.logs / f"{len(self.rows):02}.txt").write_text(f"$ {command}\n{text}")
         print(f"{row['seconds']:7.1f} s  {who}$ {command}", flush=True)
-        if code:
-            raise SystemExit(f"the command failed with {code}:\n{text}")
+        if process.returncode:
+            raise SystemExit(f"the command failed with {process.returncode}:\n{text}")
         return text
 
 
@@ -144,13 +148,14 @@ def measure(out: Path, repository: str, torch: str) -> dict:
 
 def to_markdown(results: dict) -> str:
     """Every command with its parts, and the sum of each path, as a table."""
-    lines, sums = ["| who | command | seconds | load |", "|---|---|---|---|"], {}
+    lines, sums = ["| who | command | seconds | of a core | load |", "|---|---|---|---|---|"], {}
     for row in results["rows"]:
         who = row["who"]
-        lines.append(f"| {who} | `{row['command']}` | {row['seconds']:.1f} | {row['load']:.1f} |")
-        lines += [f"| | {name} | {seconds:.1f} | |" for name, seconds in row["parts"].items()]
-        sums[who] = sums.get(who, 0) + row["seconds"]
-    lines += [f"| {who} | in all | {seconds:.0f} | |" for who, seconds in sums.items()]
+        figures = row["seconds"], row["cpu_seconds"], row["load"]
+        lines.append(f"| {who} | `{row['command']}` | " + " | ".join(f"{figure:.1f}" for figure in figures) + " |")
+        lines += [f"| | {name} | {seconds:.1f} | | |" for name, seconds in row["parts"].items()]
+        sums[who] = [total + figure for total, figure in zip(sums.get(who, (0, 0)), figures[:2], strict=True)]
+    lines += [f"| {who} | in all | {seconds:.0f} | {cpu:.0f} | |" for who, (seconds, cpu) in sums.items()]
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ def test_a_command_is_timed_in_its_parts_without_what_is_there_already(tmp_path,
     assert said.endswith(f"{tmp_path}\n")
     (row,) = walk.rows
     assert 0.3 <= row["parts"]["making"] <= row["seconds"] and set(row["parts"]) == {"making", "run"}
+    assert row["cpu_seconds"] < 0.3  # who sleeps takes none
     assert (tmp_path / "out" / "logs" / "01.txt").read_text().endswith(said)
     assert "newcomer$ sh -c" in capsys.readouterr().out and "of sh" not in row["command"]
 
@@ -44,15 +45,16 @@ def test_a_report_that_shows_nothing_is_refused(tmp_path):
 
 def test_the_table_has_each_command_and_the_sum_of_each_path():
     rows = [
-        {"who": "newcomer", "command": "make demo", "seconds": 80.25, "load": 1.04, "parts": {"making": 30.0}},
-        {"who": "newcomer", "command": "open", "seconds": 1.5, "load": 1, "parts": {}},
-        {"who": "owner", "command": "export ../view", "seconds": 2.0, "load": 1, "parts": {}},
+        {"command": "make demo", "seconds": 80.25, "cpu_seconds": 100.0, "load": 1.04, "parts": {"making": 30.0}},
+        {"command": "open", "seconds": 1.5, "cpu_seconds": 0.5, "load": 1, "parts": {}},
+        {"command": "export ../view", "seconds": 2.0, "cpu_seconds": 1.0, "load": 1, "parts": {}},
     ]
+    rows = [{"who": who, **row} for who, row in zip(("newcomer", "newcomer", "owner"), rows, strict=True)]
     assert to_markdown({"rows": rows}).splitlines()[2:] == [
-        "| newcomer | `make demo` | 80.2 | 1.0 |",
-        "| | making | 30.0 | |",
-        "| newcomer | `open` | 1.5 | 1.0 |",
-        "| owner | `export ../view` | 2.0 | 1.0 |",
-        "| newcomer | in all | 82 | |",
-        "| owner | in all | 2 | |",
+        "| newcomer | `make demo` | 80.2 | 100.0 | 1.0 |",
+        "| | making | 30.0 | | |",
+        "| newcomer | `open` | 1.5 | 0.5 | 1.0 |",
+        "| owner | `export ../view` | 2.0 | 1.0 | 1.0 |",
+        "| newcomer | in all | 82 | 100 | |",
+        "| owner | in all | 2 | 1 | |",
     ]
