@@ -294,8 +294,7 @@ class Protection:
         # Noise of images' own goes to the devices with the images, everything else once and for all. The secret view is
         # an argument: a constant would be compiled in, and kept on disk with the program.
         run = in_bulk(batch, (None if per_image else noise, view), batch_size=batch_size)
-        for piece in pieces(end - first, batch_size):
-            piece = slice(first + piece.start, first + piece.stop)
+        for piece in pieces(end, batch_size, first):
             own = np.asarray(noise[piece]) if per_image else labels[piece]
             yield run(own, images[piece], np.arange(piece.start, piece.stop))
             report("release", piece.stop, end, {})

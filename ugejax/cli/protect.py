@@ -118,9 +118,9 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     over a network may remember for a while that something was not there, and it alone publishes. Checks, generation and
     figures are shared out by images.
     """
-    fresh = [one for one in wanted if not _is_there(one)] if leads() else []
+    fresh = [one for one in wanted if not _exists(one)] if leads() else []
     passphrase = given_passphrase(arguments.passphrase_file) if fresh else None
-    keys = [_key(one, arguments) for one in wanted] if leads() else []
+    keys = [_read_or_draft(one, arguments) for one in wanted] if leads() else []
     seed = from_leader(lambda: keys[0].public_seed)
     source = source_from(arguments, seed if arguments.subset_seed is None else arguments.subset_seed)
     train = load_stream(source)
@@ -134,7 +134,7 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
             _write_keys(method, wanted, keys, passphrase)
     if from_leader(lambda: there):
         return
-    keys = keys or [_key(one, arguments) for one in wanted]
+    keys = keys or [_read_or_draft(one, arguments) for one in wanted]
     networks = [build_authorized(key, one.folder) for one, key in zip(wanted, keys, strict=True)]
     card = make_card(method, keys, source, train) | _describe_space(space, prototypes)
 
@@ -190,21 +190,21 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         )
 
 
-def _key(wanted: WantedKey, arguments: argparse.Namespace) -> Key:
+def _read_or_draft(wanted: WantedKey, arguments: argparse.Namespace) -> Key:
     """The key that is there, or a draft of a new one."""
-    if _is_there(wanted):
+    if _exists(wanted):
         return existing_key(wanted, arguments.seed, arguments.epochs, arguments.passphrase_file)
     return draft_key(wanted, arguments.seed, arguments.epochs)
 
 
-def _is_there(wanted: WantedKey) -> bool:
+def _exists(wanted: WantedKey) -> bool:
     return (wanted.folder / "key.json").exists()
 
 
 def _fitted(wanted: WantedKey, key: Key, train: Streamed, source: str) -> Key:
     """A new key for these images; one that is there is refused if it was made for others."""
     shape, num_classes = train.images.image_shape, len(train.class_names)
-    if not _is_there(wanted):
+    if not _exists(wanted):
         return dataclasses.replace(key, image_shape=shape, num_classes=num_classes)
     if key.image_shape != shape or key.num_classes != num_classes:
         raise UserError(
@@ -218,7 +218,7 @@ def _write_keys(method: Method, wanted: list[WantedKey], keys: list[Key], passph
     """Write the new ones of the keys, unless something does not go with the method or with the other keys."""
     for name in method.surrogates:
         variable_shapes(name, keys[0].num_classes, keys[0].image_shape)  # refuse what cannot take these images
-    new = [not _is_there(one) for one in wanted]
+    new = [not _exists(one) for one in wanted]
     networks = [
         build_authorized(key, None if fresh else one.folder) for one, key, fresh in zip(wanted, keys, new, strict=True)
     ]

@@ -104,6 +104,6 @@ def open_stream(where: str, read: Callable[[np.ndarray], np.ndarray], indices: n
     return ImageStream(where, read, indices, (height, width, max(shape[3] for shape in shapes)), digest)
 
 
-def pieces(n: int, size: int = 256) -> Iterator[slice]:
-    """Slices of at most `size` that make up 0 ... n - 1; in double precision 256 images of 64 x 64 x 3 take 25 MB."""
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+def pieces(n: int, size: int = 256, first: int = 0) -> Iterator[slice]:
+    """Slices of at most `size` that make up first ... n - 1; in float64 256 images of 64 x 64 x 3 take 25 MB."""
+    return (slice(start, min(start + size, n)) for start in range(first, n, size))

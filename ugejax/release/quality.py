@@ -69,11 +69,9 @@ def measure_quality(images: Images, originals: Images, part: slice = slice(None)
             f"and {originals.dtype} {originals.shape}"
         )
     size = at_a_time(images.shape[1:], most=_CHUNK)
-    start, stop, _ = part.indices(len(images))
-    chunks = [
-        _measure(images[start + piece.start : start + piece.stop], originals[start + piece.start : start + piece.stop])
-        for piece in [*pieces(stop - start, size)] or [slice(0, 0)]
-    ]
+    first, end, _ = part.indices(len(images))
+    each = [*pieces(end, size, first)] or [slice(0)]
+    chunks = [_measure(images[piece], originals[piece]) for piece in each]
     return Quality(*(np.concatenate(figures) for figures in zip(*chunks, strict=True)))
 
 
