@@ -375,6 +375,16 @@ MISTAKES |= {
     "seeds": (["evaluate", "R", "--key", "key-R", "--out", "new", "--seeds", "0"], "--seeds"),
     "originals nowhere": (["verify", "R", "--originals", "no-such"], "originals: no-such"),
     "key to verify": (["verify", "R", "--key", "R"], "--key R"),
+    "batches of nothing": (["train", "R", "--key", "key-R", "--out", "new", "--batch-size", "0"], "--batch-size"),
+    "batches of half an image": (["attack", "R", "--out", "new", "--batch-size", "0.5"], "--batch-size"),
+    "batches of a baseline": (
+        ["protect", "toy.npz", "--out", "new", "--method", "lsp", "--batch-size", "8"],
+        "--batch-size: --method lsp has no use for it",
+    ),
+    "smaller batches of a baseline": (
+        ["protect", "toy.npz", "--out", "new", "--method", "em", "--auto-batch"],
+        "--auto-batch: --method em has no use for it",
+    ),
     "passphrase of no key": (["passphrase", "R"], "--key R: holds no key.json"),
     "passphrase not named": (["passphrase", "key-R"], "--new-passphrase-file: name the file"),
     "passphrase that cannot be read": (

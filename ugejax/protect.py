@@ -11,6 +11,7 @@ Few images of a stream are in memory at a time; up to 1 GiB of them lies on the 
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,13 +27,14 @@ from ugejax.authorized.forms import FORMS
 from ugejax.authorized.key import Key
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.authorized.shared import shared_blind_set
-from ugejax.batches import at_a_time
+from ugejax.batches import at_a_time, in_pieces
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.data import Images
-from ugejax.data.stream import ImageStream, pieces
+from ugejax.data.stream import ImageStream
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace
 from ugejax.losses import class_prototypes
+from ugejax.memory import OutOfMemory
 from ugejax.networks import build
 from ugejax.parallel import everywhere, here, in_bulk
 from ugejax.perturbation.feasible import allowed, feasible
@@ -130,7 +132,7 @@ class Protection:
 
     def learn(
         self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None, *,
-        seal: Seal | None = None,
+        seal: Seal | None = None, first: Partner | None = None,
     ) -> Any:  # fmt: skip
         """The first two stages.
 
@@ -140,20 +142,21 @@ class Protection:
             folder: private folder of the checkpoints.
             report: called with the stage's name, how much of it is done, of how much, and figures.
             seal: encrypts what is written to the folder.
+            first: the authorized network once more, where its trajectory has a folder of its own.
 
         Returns:
             What the perturbation is made from, see `NoiseState`; noise per image of a stream that is too large for the
             devices lies in files.
         """
+        first = first or Partner(self.network, self.recipe, self.training_key, folder, seal)
         networks = [
             (partner.network, self._trajectory(partner, images, labels, name, report))
-            for name, partner in self._partners(folder, seal)
+            for name, partner in self._partners(first)
         ]
         return self._noise(images, labels, networks, folder, seal, report)
 
-    def _partners(self, folder: Path, seal: Seal | None) -> list[tuple[str, Partner]]:
+    def _partners(self, first: Partner) -> list[tuple[str, Partner]]:
         """All authorized networks alike, each with the name of its stage."""
-        first = Partner(self.network, self.recipe, self.training_key, folder, seal)
         further = [(f"trajectory {i}", partner) for i, partner in enumerate(self.others, 2)]
         return [("trajectory", first), *further]
 
@@ -164,17 +167,20 @@ class Protection:
             return None
         optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
         seal = partner.seal and partner.seal / "trajectory"
-        return record_trajectory(
-            make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all"),
-            initial_state(network.variables, optimizer),
-            images if _streams(images) else jnp.asarray(images[:]),
-            jnp.asarray(labels),
-            recipe,
-            partner.training_key,
-            StepCheckpoints(partner.folder / "trajectory", keep=None, seal=seal),
-            snapshots=self.method.snapshots,
-            report=lambda epoch, epochs, loss: report(stage, epoch, epochs, {"loss": loss}),
-        )
+        try:
+            return record_trajectory(
+                make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all"),
+                initial_state(network.variables, optimizer),
+                images if _streams(images) else jnp.asarray(images[:]),
+                jnp.asarray(labels),
+                recipe,
+                partner.training_key,
+                StepCheckpoints(partner.folder / "trajectory", keep=None, seal=seal),
+                snapshots=self.method.snapshots,
+                report=lambda epoch, epochs, loss: report(stage, epoch, epochs, {"loss": loss}),
+            )
+        except OutOfMemory as error:  # with other batches it were not the training that the key describes
+            raise UserError(f"{stage}: {error}; choose a smaller network or smaller images") from error
 
     def _start(self, images: Images, labels: np.ndarray) -> jax.Array:
         """The class-wise noise from which the perturbation starts, float32 [num_classes, H, W, C]."""
@@ -192,8 +198,9 @@ class Protection:
         prototypes, encode = self.prototypes, self.feature_space.encode
         if prototypes is None:
             compiled = jax.jit(lambda x: encode(decode(x)))
-            parts = [compiled(images[part]) for part in pieces(len(images), batch_size)]
-            prototypes = class_prototypes(jnp.concatenate(parts), jnp.asarray(labels), num_classes=self.num_classes)
+            parts = in_pieces(lambda part, _: np.asarray(compiled(images[part])), len(images), batch_size)
+            features = jnp.concatenate([features for _, features in parts])
+            prototypes = class_prototypes(features, jnp.asarray(labels), num_classes=self.num_classes)
         return CommonSpace(encode, jnp.asarray(prototypes))
 
     def _noise(self, images, labels, networks, folder, seal, report) -> Any:
@@ -226,7 +233,7 @@ class Protection:
         )
         begun, files = int(state.step) // count, None
         if not streams:
-            run, (x, y) = run_steps(update), everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
+            run, (x, y) = run_steps(update, size), everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
         elif method.parametrisation != "sample-wise":
             run, x, y = stream_steps(update, size), images, labels
         else:
@@ -293,10 +300,16 @@ class Protection:
 
         # Noise of images' own goes to the devices with the images, everything else once and for all. The secret view is
         # an argument: a constant would be compiled in, and kept on disk with the program.
-        run = in_bulk(batch, (None if per_image else noise, view), batch_size=batch_size)
-        for piece in pieces(end, batch_size, first):
+        @functools.lru_cache(maxsize=1)
+        def bulk(size: int) -> Callable[..., np.ndarray]:
+            return in_bulk(batch, (None if per_image else noise, view), batch_size=size)
+
+        def work(piece: slice, size: int) -> np.ndarray:
             own = np.asarray(noise[piece]) if per_image else labels[piece]
-            yield run(own, images[piece], np.arange(piece.start, piece.stop))
+            return bulk(size)(own, images[piece], np.arange(piece.start, piece.stop))
+
+        for piece, released in in_pieces(work, end, batch_size, start=first):
+            yield released
             report("release", piece.stop, end, {})
 
 

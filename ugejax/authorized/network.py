@@ -11,7 +11,7 @@ import numpy as np
 from ugejax.authorized.forms import FORMS
 from ugejax.authorized.key import Key, read_arrays
 from ugejax.authorized.view import View
-from ugejax.batches import at_a_time
+from ugejax.batches import at_a_time, in_pieces
 from ugejax.errors import UserError
 from ugejax.networks import build
 
@@ -79,4 +79,5 @@ def seen(view: View, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarra
     if not view.blind:
         return images
     size = at_a_time(images.shape[1:], most=batch_size)
-    return np.concatenate([np.asarray(_apply(view, images[i : i + size])) for i in range(0, len(images), size)])
+    pieces = in_pieces(lambda part, _: np.asarray(_apply(view, images[part])), len(images), size)
+    return np.concatenate([piece for _, piece in pieces])

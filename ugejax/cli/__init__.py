@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ugejax.cli.arguments import build_parser
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
         importlib.import_module("ugejax.cli.compiled").keep_compiled()
         with _together(parsed) as leads, _logging(getattr(parsed, "log_json", None) if leads else None):
-            return importlib.import_module(f"ugejax.cli.{module}").run(parsed)
+            return _run(importlib.import_module(f"ugejax.cli.{module}").run, parsed)
     except UserError as error:
         print(f"ugejax {parsed.command}: {error}", file=sys.stderr)
         return 2
@@ -42,6 +42,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _run(command: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
+    """Run a command; with --auto-batch as often as the device's memory runs out, with ever smaller batches."""
+    from ugejax.memory import OutOfMemory, ran_out
+
+    baseline = getattr(parsed, "method", "uge") != "uge"
+    otherwise = f"choose {'a smaller --set batch_size' if baseline else 'a smaller network'} or smaller images"
+    while True:
+        try:
+            return command(parsed)
+        except OutOfMemory as error:
+            smaller = error.fitting
+            if smaller is None or baseline or not hasattr(parsed, "batch_size"):
+                raise UserError(f"{error}; {otherwise}") from error
+            if not parsed.auto_batch:
+                advice = f"give --batch-size {smaller}, which should fit, or --auto-batch"
+                raise UserError(f"{error}; {advice}") from error
+            print(f"{error}; going on with --batch-size {smaller}", file=sys.stderr)
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+            raise UserError(f"the device's memory is full; {otherwise}") from error
+        parsed.batch_size = smaller
+
+
 @contextlib.contextmanager
 def _together(parsed: argparse.Namespace) -> Iterator[bool]:
     """With the other processes of the job, if it has several; whether this one leads."""
@@ -52,6 +76,8 @@ def _together(parsed: argparse.Namespace) -> Iterator[bool]:
     if not named and not getattr(parsed, "distributed", False):
         yield True
         return
+    if getattr(parsed, "auto_batch", False):
+        raise UserError("--auto-batch: is for one process, which cannot know of the others' memory; give --batch-size")
     from ugejax.hosts import leads, together
 
     with together(coordinator, count, process):

@@ -105,6 +105,7 @@ def build_parser() -> Parser:
     )
     protect.add_argument("--seed", type=natural, help="derive the key from this seed: reproducible, hence guessable")
     protect.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
+    _batch(protect, "of the perturbation")
     _log(protect)
     _processes(protect)
     add_method(protect)
@@ -124,6 +125,7 @@ def build_parser() -> Parser:
     train.add_argument("--out", type=Path, required=True, help="folder for the trained network; resumes what is there")
     train.add_argument("--epochs", type=positive, help="default: as the key's recipe says")
     train.add_argument("--augment", action="store_true", help="random crops and flips")
+    _batch(train, "of the training")
     train.add_argument("--test", help="clean test images, as for SOURCE, to report accuracy on")
     train.add_argument("--data-dir", help="folder of prepared TFDS data sets")
     _log(train)
@@ -280,6 +282,19 @@ def _passphrase(parser: argparse.ArgumentParser, more: str = "") -> None:
     )  # fmt: skip
 
 
+def _batch(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--batch-size", type=positive, metavar="N",
+        help=f"at most this many images in a step {what}, where a recipe has more; another number gives another "
+        "result, which says which it was",
+    )  # fmt: skip
+    parser.add_argument(
+        "--auto-batch", action="store_true",
+        help="where a step takes more memory than the device has, do it with --batch-size of a half, a quarter and so "
+        "on; what is finished stays",
+    )  # fmt: skip
+
+
 def _log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-json", type=Path, metavar="FILE", help="append progress to a file, a JSON object a line")
 
@@ -313,6 +328,7 @@ def _evaluation(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--epochs", type=positive, help="epochs without augmentation (default: each network's own)")
     parser.add_argument("--seeds", type=positive, default=1, help="trials of each row (default 1)")
+    _batch(parser, "of a training")
     parser.add_argument("--test", help="clean test images, where the release's source has none")
     parser.add_argument("--originals", help="the originals, where they are not where they were")
     parser.add_argument("--data-dir", help="folder of prepared TFDS data sets")

@@ -74,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         range(arguments.seeds),
         distillations,
         _purifier(arguments.purifier, release.images),
+        arguments.batch_size,
     )
     results = evaluate_into(arguments.out, evaluation, release.card, str(arguments.release), arguments.cache)
     print_table(results, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140))

@@ -34,6 +34,7 @@ from ugejax.perturbation.stored import StoredGenerator, write_generator
 from ugejax.perturbation.update import Method
 from ugejax.protect import Partner, Protection, check_budget, method_of
 from ugejax.release import Quality, measure_quality
+from ugejax.release.read import read_card
 from ugejax.transforms import parse_transforms
 
 # What whoever relies on a release has to know, in its card.
@@ -64,6 +65,8 @@ def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
         raise UserError("--set: for baselines; the settings of uge are options of their own")
     if arguments.key is None:
         raise UserError("--key: name the private folder that shall hold the key")
+    if arguments.auto_batch and (arguments.out / "card.json").is_file():
+        arguments.batch_size = read_card(arguments.out).get("settings", {}).get("batch_size")  # what fitted then
     method = method_from(arguments)
     check_budget(method.eps, method.norm)
     wanted = wanted_keys(
@@ -88,6 +91,8 @@ def method_from(arguments: argparse.Namespace) -> Method:
         if getattr(arguments, field.name, None) is not None
     }
     given.pop("epochs", None)  # --epochs is the authorized network's
+    if arguments.batch_size is not None:
+        given["batch_size"] = min(arguments.batch_size, Method.batch_size)
     if arguments.perturbation_epochs is not None:
         given["epochs"] = arguments.perturbation_epochs
     if arguments.surrogates is not None:
@@ -138,31 +143,33 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     networks = [build_authorized(key, one.folder) for one, key in zip(wanted, keys, strict=True)]
     card = make_card(method, keys, source, train) | _describe_space(space, prototypes)
 
-    settings = json.dumps(card, sort_keys=True) + train.images.digest
-    run = hashlib.sha256(settings.encode()).hexdigest()[:16]
-    works = [one.folder / "runs" / run for one in wanted]
+    run = _run_of(card, train)
+    # The trajectories are the same whatever the batches of the perturbation are.
+    trained = _run_of({**card, "settings": card["settings"] | {"batch_size": Method.batch_size}}, train)
+    work = wanted[0].folder / "runs" / run
     if leads():
-        for work in works:
-            work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    seals = [folder_seal(one.folder, key) for one, key in zip(wanted, keys, strict=True)]
-    others = tuple(
-        Partner(network, key.recipe, key.prng("training"), work, seal and seal / "runs" / run)
-        for key, network, work, seal in zip(keys[1:], networks[1:], works[1:], seals[1:], strict=True)
-    )
+        for folder in (work, *(one.folder / "runs" / trained for one in wanted)):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partners = []
+    for one, key, network in zip(wanted, keys, networks, strict=True):
+        seal = folder_seal(one.folder, key)
+        own = one.folder / "runs" / trained, seal and seal / "runs" / trained
+        partners.append(Partner(network, key.recipe, key.prng("training"), *own))
     job = dataclasses.replace(
-        Protection.by(keys[0], networks[0], method), others=others, feature_space=space, prototypes=prototypes
-    )
-    generator, seal = wanted[0].folder / "generators" / run, seals[0]
-    with alone_in(works[0]) if leads() else contextlib.nullcontext():
+        Protection.by(keys[0], networks[0], method), others=tuple(partners[1:]), feature_space=space,
+        prototypes=prototypes,
+    )  # fmt: skip
+    generator, seal = wanted[0].folder / "generators" / run, folder_seal(wanted[0].folder, keys[0])
+    with alone_in(work) if leads() else contextlib.nullcontext():
         exchange()
         with Reporter(console) as reporter:
             noise = job.learn(
-                train.images, train.labels, works[0], reporter.stage, seal=seal and seal / "runs" / run
+                train.images, train.labels, work, reporter.stage, seal=seal and seal / "runs" / run, first=partners[0]
             )  # fmt: skip
             if isinstance(noise, GeneratorState) and leads():
                 stored = StoredGenerator(method, train.class_names, keys[0].fingerprint, noise)
                 write_generator(generator, stored, seal and seal / "generators" / run)
-            released = ImageShards(works[0] / "released", train.images.shape)
+            released = ImageShards(work / "released", train.images.shape)
             for gap in released.missing(share(len(released))):
                 released.write(gap.start, job.released(train.images, train.labels, noise, reporter.stage, part=gap))
         own = measure_quality(released, train.images, share(len(released)))
@@ -226,6 +233,12 @@ def _write_keys(method: Method, wanted: list[WantedKey], keys: list[Key], passph
     for one, key, network, fresh in zip(wanted, keys, networks, new, strict=True):
         if fresh:
             write_key(one.folder, key, network.arrays, passphrase)
+
+
+def _run_of(card: dict, train: Streamed) -> str:
+    """The name of the folder for what a protection by these settings of these images leaves behind."""
+    settings = json.dumps(card, sort_keys=True) + train.images.digest
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def _feature_space(

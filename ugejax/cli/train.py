@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     network = build_authorized(key, arguments.key)
     augment = ("crop-flip",) if arguments.augment else ()
     epochs = default_recipe(key.network, epochs=arguments.epochs or key.recipe.epochs, augment=augment).epochs
-    recipe = dataclasses.replace(key.recipe, epochs=epochs, augment=augment)
+    recipe = dataclasses.replace(key.recipe, epochs=epochs, augment=augment).at_most(arguments.batch_size)
     settings = json.dumps([dataclasses.asdict(recipe), key.fingerprint, release.card["sha256"]], sort_keys=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     run = hashlib.sha256(settings.encode()).hexdigest()[:16]
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     results = {
         "schema": 1, "release": str(arguments.release), "network": key.network, "form": key.form, "epochs": epochs,
-        "n_train": len(images), "accuracy": figures, "backend": jax.default_backend(),
+        "batch_size": recipe.batch_size, "n_train": len(images), "accuracy": figures, "backend": jax.default_backend(),
     }  # fmt: skip
     write_results(arguments.out / "results.json", results)
     console.print(

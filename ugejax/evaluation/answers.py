@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.batches import at_a_time
+from ugejax.batches import at_a_time, in_pieces
 from ugejax.evaluation.trial import OTHER_CACHE, Trial
 from ugejax.training import decode
 from ugejax.whole import replaced
@@ -44,10 +44,10 @@ def answers_of(
     score, variables = trial.run(report)
     trial.keep(folder, score)
     ask = jax.jit(lambda x: trial.module.apply(variables, decode(x), train=False, method=method))
-    size = at_a_time(queries[0].shape[1:], most=500)
-    answers = [
-        np.concatenate([np.asarray(ask(jnp.asarray(x[i : i + size]))) for i in range(0, len(x), size)]) for x in queries
-    ]
+    size, answers = at_a_time(queries[0].shape[1:], most=500), []
+    for x in queries:
+        pieces = in_pieces(lambda part, _, x=x: np.asarray(ask(jnp.asarray(x[part]))), len(x), size)
+        answers.append(np.concatenate([piece for _, piece in pieces]))
     with replaced(file, shared=True, otherwise=OTHER_CACHE) as whole_file:
         np.savez(whole_file, *answers)
     return answers

@@ -75,29 +75,32 @@ def parse_hackers(names: str) -> tuple[str, ...]:
 
 
 def authorized(
-    key: Key, network: AuthorizedNetwork, *, seed: int, epochs: int | None, augment: tuple[str, ...]
-) -> Candidate:
+    key: Key, network: AuthorizedNetwork, *, seed: int, epochs: int | None, augment: tuple[str, ...],
+    batch_size: int | None = None,
+) -> Candidate:  # fmt: skip
     """The authorized side, which trains by the key's recipe; `epochs` are those without augmentation."""
+    recipe = _recipe(key, epochs, augment).at_most(batch_size)
     return Candidate(
-        "authorized", key.network, _recipe(key, epochs, augment), network.module, network.variables, network.trains,
+        "authorized", key.network, recipe, network.module, network.variables, network.trains,
         jax.random.fold_in(key.prng("training"), seed), network.view,
     )  # fmt: skip
 
 
 def hackers(
     names: tuple[str, ...], key: Key | None, num_classes: int, *, seed: int, epochs: int | None,
-    augment: tuple[str, ...],
+    augment: tuple[str, ...], batch_size: int | None = None,
 ) -> Iterator[Candidate]:  # fmt: skip
     """The hackers of those names; without the key to tell its form, nobody has a wrong one."""
     for name in names:
         if name != "wrong-key":
-            yield hacker(name, num_classes, seed=seed, epochs=epochs, augment=augment)
+            yield hacker(name, num_classes, seed=seed, epochs=epochs, augment=augment, batch_size=batch_size)
         elif key is not None:
             wrong = _wrong_key(key, seed)
             network = build_authorized(wrong)
+            recipe = _recipe(wrong, epochs, augment).at_most(batch_size)
             yield Candidate(
-                "wrong_key", wrong.network, _recipe(wrong, epochs, augment), network.module, network.variables,
-                network.trains, wrong.prng("training"), network.view,
+                "wrong_key", wrong.network, recipe, network.module, network.variables, network.trains,
+                wrong.prng("training"), network.view,
             )  # fmt: skip
 
 
@@ -109,12 +112,15 @@ def with_batch_norm(names: tuple[str, ...], key: Key | None) -> list[str]:
     return [name for name, network in networks.items() if has_batch_norm(network)]
 
 
-def hacker(name: str, num_classes: int, *, seed: int, epochs: int | None, augment: tuple[str, ...]) -> Candidate:
+def hacker(
+    name: str, num_classes: int, *, seed: int, epochs: int | None, augment: tuple[str, ...],
+    batch_size: int | None = None,
+) -> Candidate:  # fmt: skip
     """A network of that name, perhaps of another initialisation, on images as they are."""
     short = name.removesuffix(OTHER_INIT)
     number = _NUMBERS.get(name, zlib.crc32(name.encode()))
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), seed), number)
-    recipe = default_recipe(short, epochs=epochs, augment=augment)
+    recipe = default_recipe(short, epochs=epochs, augment=augment).at_most(batch_size)
     return Candidate("hacker", name, recipe, build(short, num_classes), None, "all", key)
 
 

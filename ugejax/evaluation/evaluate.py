@@ -48,6 +48,7 @@ class Evaluation:
         seeds: one trial of each row for each of them.
         distillations: names in `DISTILLATIONS`; the students are the hackers of another architecture than the key's.
         purifier: what the counter-measure of that name does, see `ugejax.countermeasures.purifier`.
+        batch_size: images a step at most, where a recipe has more; None leaves the recipes alone.
 
     Raises:
         UserError: a counter-measure lacks its function, or one of the hackers cannot apply it.
@@ -64,6 +65,12 @@ class Evaluation:
     seeds: Sequence[int] = (0,)
     distillations: tuple[str, ...] = ()
     purifier: Callable[[np.ndarray], Any] | None = None
+    batch_size: int | None = None
+
+    @property
+    def recipes(self) -> dict[str, Any]:
+        """What changes the recipes of all candidates."""
+        return {"epochs": self.epochs, "batch_size": self.batch_size}
 
     def __post_init__(self):
         """Refuse at once what would fail after hours of training."""
@@ -138,6 +145,7 @@ def evaluate(
                 "protected_peak_accuracy": protected.peak,
                 "retention": protected.last / clean.last if clean.last else None,
                 "epochs": len(protected.by_epoch),
+                "batch_size": row.candidate.recipe.batch_size,
                 "seconds": round(clean.seconds + protected.seconds, 2),
                 "seed": row.seed,
             }
@@ -161,7 +169,7 @@ def _rows(evaluation: Evaluation) -> Iterator[_Row]:
     for seed in evaluation.seeds:
         for name in evaluation.countermeasures:
             countermeasure = COUNTERMEASURES[name]
-            settings: Any = {"seed": seed, "epochs": evaluation.epochs, "augment": countermeasure.augment}
+            settings: Any = {"seed": seed, "augment": countermeasure.augment} | evaluation.recipes
             if evaluation.key is not None and evaluation.network is not None and name in AUTHORIZED_COUNTERMEASURES:
                 candidate = authorized(evaluation.key, evaluation.network, **settings)
                 plain = replace(candidate, view=None)
@@ -186,7 +194,7 @@ def plain_trials(evaluation: Evaluation) -> Iterator[tuple[str, Candidate, Trial
     if "none" not in evaluation.countermeasures:
         return
     originals, test, seed = evaluation.originals, evaluation.test, evaluation.seeds[0]
-    settings: Any = {"seed": seed, "epochs": evaluation.epochs, "augment": ()}
+    settings: Any = {"seed": seed, "augment": ()} | evaluation.recipes
     kinds = {"release": evaluation.released, "originals": originals.images}
     named = [name for name in evaluation.hackers if name != "wrong-key"][:1]
     chosen = [
@@ -255,7 +263,7 @@ def _distilled_rows(
     own, unseen = test.images[::2], Dataset(test.images[1::2], test.labels[1::2], test.class_names)
     rows = []
     for seed in evaluation.seeds:
-        teacher = authorized(key, network, seed=seed, epochs=evaluation.epochs, augment=())
+        teacher = authorized(key, network, seed=seed, augment=(), **evaluation.recipes)
         trials: dict[tuple[str, str], list[Callable[[], Trial]]] = {}
         for kind, images in (("originals", evaluation.originals.images), ("release", evaluation.released)):
             trial = _trial(teacher, images, evaluation.originals.labels, test.images, test.labels)
@@ -280,4 +288,4 @@ def _distilled_rows(
 
 def _student(name: str, evaluation: Evaluation, seed: int) -> Candidate:
     num_classes = len(evaluation.originals.class_names)
-    return replace(hacker(name, num_classes, seed=seed, epochs=evaluation.epochs, augment=()), role="distilled")
+    return replace(hacker(name, num_classes, seed=seed, augment=(), **evaluation.recipes), role="distilled")

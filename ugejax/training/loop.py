@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from ugejax.batches import at_a_time
+from ugejax.batches import at_a_time, in_pieces
 from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
+from ugejax.memory import whole_batches
 from ugejax.parallel import everywhere, over_devices, spread, whole
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState, decode
@@ -26,14 +27,14 @@ class History:
     accuracy: list[float]
 
 
-def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
+def run_steps(step: Callable[..., Any], batch_size: int | None = None) -> Callable[..., Any]:
     """Many consecutive steps as one call: run(state, images, labels, order, key, count) -> (state, losses stacked).
 
     On an accelerator `lax.scan` saves a dispatch a step. On a CPU a scan over convolutions is several times slower than
     a Python loop over the compiled step (jax issue 12868), so the loop is chosen by backend; both give the same
     numbers. The state's buffers are donated. Of a `jax.tree_util.Partial` the bound arrays are given to the compiled
     program; those that a function closes over would be constants in it. With several devices each batch is spread over
-    them.
+    them. Of a batch size that is named `OutOfMemory` is raised where the device's memory runs out.
     """
     step = step if isinstance(step, Partial) else Partial(step)
 
@@ -56,9 +57,16 @@ def run_steps(step: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(state, images, labels, order, key, count):
         with over_devices():
-            return chosen(*everywhere((step, state, images, labels, order, key)), count)
+            arguments = everywhere((step, state, images, labels, order, key))
+            with whole_batches(batch_size, lambda: scan.lower(*_shapes(arguments), count=count).compile()):
+                return jax.block_until_ready(chosen(*arguments, count))
 
     return run
+
+
+def _shapes(tree: Any) -> Any:
+    """What a program is compiled for; of arrays that were donated no more is left."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
 
 def stream_steps(
@@ -80,16 +88,17 @@ def stream_steps(
     compiled = jax.jit(lambda step, *arguments: whole(step(*arguments)), donate_argnums=1)
 
     def run(state, images, labels, order, key, count):
-        order, labels, losses = np.asarray(order), np.asarray(labels), []
-        for index in order[: count * batch_size].reshape(count, -1):
-            ascending = np.sort(index)
-            x = images[ascending][np.searchsorted(ascending, index)]
-            with over_devices():
+        order, labels, losses, arguments = np.asarray(order), np.asarray(labels), [], ()
+        # All at once: waiting for each step would leave the devices idle while the next batch is read.
+        with over_devices(), whole_batches(batch_size, lambda: compiled.lower(*_shapes(arguments)).compile()):
+            for index in order[: count * batch_size].reshape(count, -1):
+                ascending = np.sort(index)
+                x = images[ascending][np.searchsorted(ascending, index)]
                 arguments = everywhere((step, before(state, index), x, labels[index], np.arange(len(index)), key))
                 state, loss = compiled(*arguments)
-            after(state, index)
-            losses.append(loss)
-        return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
+                after(state, index)
+                losses.append(loss)
+            return jax.block_until_ready((state, jax.tree.map(lambda *values: jnp.stack(values), *losses)))
 
     return run
 
@@ -141,6 +150,7 @@ def fit(
 
     Raises:
         UserError: the loss was not finite in a step; `after_epoch` is not called for its epoch.
+        OutOfMemory: the device's memory does not hold a step.
     """
     count = recipe.steps_per_epoch(len(images))
     order_key, step_key = jax.random.split(key)
@@ -148,7 +158,7 @@ def fit(
     if isinstance(images, ImageStream):
         run = stream_steps(step, recipe.batch_size)
     else:
-        run, (images, labels) = run_steps(step), everywhere((images, labels))
+        run, (images, labels) = run_steps(step, min(recipe.batch_size, len(images))), everywhere((images, labels))
     for epoch in range(int(state.step) // count, recipe.epochs):
         order = epoch_order(order_key, epoch, len(images))
         state, losses = run(state, images, labels, order, step_key, count)
@@ -164,12 +174,14 @@ def _predictor(module: Any) -> Callable[..., jax.Array]:
 
 def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_size: int = 500) -> float:
     """Fraction of images [N, H, W, C] (uint8 or float in [0, 1]) that the network gives their label, in eval mode."""
-    predict, correct, batch_size = _predictor(module), 0, at_a_time(images.shape[1:], most=batch_size)
-    variables = everywhere(variables)
-    for start in range(0, len(images), batch_size):
-        x, y = images[start : start + batch_size], np.asarray(labels[start : start + batch_size])
-        if len(x) < batch_size and start:  # one compiled shape: fill the last batch up, count its own images only
-            x = jnp.concatenate([x, jnp.zeros((batch_size - len(x), *x.shape[1:]), x.dtype)])
+    predict, variables = _predictor(module), everywhere(variables)
+
+    def correct(part: slice, size: int) -> int:
+        x, y = images[part], np.asarray(labels[part])
+        if len(x) < size and part.start:  # one compiled shape: fill the last batch up, count its own images only
+            x = jnp.concatenate([x, jnp.zeros((size - len(x), *x.shape[1:]), x.dtype)])
         with over_devices():
-            correct += int((np.asarray(predict(variables, everywhere(x)))[: len(y)] == y).sum())
-    return correct / len(images)
+            return int((np.asarray(predict(variables, everywhere(x)))[: len(y)] == y).sum())
+
+    pieces = in_pieces(correct, len(images), at_a_time(images.shape[1:], most=batch_size))
+    return sum(piece for _, piece in pieces) / len(images)

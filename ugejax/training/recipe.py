@@ -28,6 +28,10 @@ class Recipe:
     batch_size: int = 32
     augment: tuple[str, ...] = ()
 
+    def at_most(self, batch_size: int | None) -> "Recipe":
+        """The recipe with no more images a step than this, if it is a number: another training."""
+        return self if batch_size is None else replace(self, batch_size=min(self.batch_size, batch_size))
+
     def steps_per_epoch(self, n: int) -> int:
         """Steps in one epoch over n images; at least one."""
         return max(1, n // self.batch_size)

@@ -1,0 +1,235 @@
+"""A device whose memory runs out: told from other errors, said with what would fit, and worked around where wanted.
+
+No device here is full: what raises for batches above a size stands for one.
+"""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_cli import TINY, tree, write_toy
+
+from ugejax.authorized import seen
+from ugejax.authorized.dither import dither_view
+from ugejax.batches import in_pieces
+from ugejax.cli import main
+from ugejax.memory import OutOfMemory, fitting, ran_out, whole_batches
+from ugejax.parallel import in_bulk
+from ugejax.release import read_release
+from ugejax.training import step as training_step
+
+FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+
+def test_what_the_runtime_itself_raises_is_told_from_the_rest():
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        jnp.zeros(2**46, jnp.float32).block_until_ready()  # 256 TiB
+    assert ran_out(caught.value)
+    assert ran_out(FULL)
+    assert not ran_out(jax.errors.JaxRuntimeError("INTERNAL: RESOURCE"))
+    assert not ran_out(RuntimeError("RESOURCE_EXHAUSTED"))
+
+
+def test_pieces_become_smaller_where_memory_runs_out_and_nothing_is_left_out():
+    sizes = []
+
+    def work(part, size):
+        sizes.append(size)
+        if size > 3:
+            raise FULL
+        return list(range(part.start, part.stop))
+
+    done = list(in_pieces(work, 11, 13, start=2))
+    assert [number for _, piece in done for number in piece] == list(range(2, 11))
+    assert [part for part, _ in done] == [slice(2, 5), slice(5, 8), slice(8, 11)]
+    assert sizes == [13, 6, 3, 3, 3]
+
+
+def test_an_image_that_does_not_fit_and_another_error_are_raised():
+    def raise_(error):
+        raise error
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        list(in_pieces(lambda *_: raise_(FULL), 5, 2))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        list(in_pieces(lambda *_: raise_(jax.errors.JaxRuntimeError("INTERNAL: no")), 5, 2))
+    for size, error in ((None, FULL), (8, jax.errors.JaxRuntimeError("INTERNAL: no"))):
+        with pytest.raises(jax.errors.JaxRuntimeError), whole_batches(size, lambda: None):
+            raise error
+
+
+def test_what_the_network_sees_does_not_depend_on_the_pieces(monkeypatch):
+    from ugejax.authorized import network
+
+    images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), np.uint8)
+    view = dither_view(jax.random.key(0), (4, 4, 1), anchors=2)
+    expected, apply = seen(view, images), network._apply
+
+    def small(view, x):
+        if len(x) > 4:
+            raise FULL
+        return apply(view, x)
+
+    monkeypatch.setattr(network, "_apply", small)
+    np.testing.assert_array_equal(seen(view, images), expected)
+
+
+@pytest.mark.parametrize(
+    ("limit", "temporary", "fits"),
+    [(None, 0, 32), (1000, 640, 32), (1000, 3200, 8), (1000, 64_000, 1), (500, 640, 1), (100, 1, 1), (10**9, 0, 32)],
+)
+def test_what_would_fit_follows_from_what_the_compiler_says(limit, temporary, fits, monkeypatch):
+    """Of the limit 100 + 450 - 50 bytes are for arguments and results; the rest is for the temporary ones."""
+    device = SimpleNamespace(memory_stats=lambda: limit and {"bytes_limit": limit})
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    taken = SimpleNamespace(
+        argument_size_in_bytes=100, output_size_in_bytes=450, alias_size_in_bytes=50, temp_size_in_bytes=temporary
+    )
+    assert fitting(64, lambda: SimpleNamespace(memory_analysis=lambda: taken)) == fits
+    if limit is None:
+        assert [fitting(size, lambda: pytest.fail("compiled")) for size in (3, 2, 1)] == [1, 1, None]
+
+
+def test_a_step_that_cannot_be_compiled_again_is_halved(monkeypatch):
+    monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(memory_stats=lambda: {"bytes_limit": 9})])
+
+    def full():
+        raise FULL
+
+    with pytest.raises(OutOfMemory) as caught, whole_batches(10, full):
+        raise FULL
+    assert (caught.value.batch_size, caught.value.fitting) == (10, 5)
+    assert "10 images" in str(caught.value)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """The working folder, with toy.npz."""
+    monkeypatch.chdir(tmp_path)
+    write_toy(tmp_path / "toy.npz")
+    return tmp_path
+
+
+def hold(monkeypatch, size: int) -> None:
+    """Let steps of more images than this find the device's memory full."""
+    from ugejax.perturbation import update
+
+    for module in (training_step, update):
+        spread = module.spread
+
+        def held(batch, spread=spread):
+            if len(jax.tree.leaves(batch)[0]) > size:
+                raise FULL
+            return spread(batch)
+
+        monkeypatch.setattr(module, "spread", held)
+
+
+PROTECT = ["protect", "toy.npz", "--out", "R", "--key", "K", *TINY, "--seed", "0"]
+
+
+def test_a_training_that_does_not_fit_is_one_line_or_goes_on_with_smaller_batches(place, monkeypatch, capsys):
+    assert main(PROTECT) == 0
+    hold(monkeypatch, 8)
+    capsys.readouterr()
+    train = ["train", "R", "--key", "K", "--out", "T", "--epochs", "1"]
+    assert main(train) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("ugejax train: the device's memory does not hold the 32 images of a batch")
+    assert "give --batch-size 16, which should fit, or --auto-batch" in error
+    assert main([*train, "--auto-batch"]) == 0
+    said = capsys.readouterr().err
+    assert "going on with --batch-size 16" in said and "going on with --batch-size 8" in said
+    results = json.loads(Path("T/results.json").read_text())
+    assert results["batch_size"] == 8
+    # It is the training with that batch size, and found again as such.
+    assert len([*Path("T").glob("checkpoints-*/1")]) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("ugejax.cli.train.fit", lambda step, state, *_, **__: state)
+        assert main([*train, "--batch-size", "8"]) == 0
+    assert json.loads(Path("T/results.json").read_text()) == results
+
+    attack = ["attack", "R", "--out", "A", "--hackers", "mlp", "--epochs", "1"]
+    assert main(attack) == 2
+    assert "--batch-size 16, which" in capsys.readouterr().err
+    assert main([*attack, "--auto-batch"]) == 0
+    assert {row["batch_size"] for row in json.loads(Path("A/results.json").read_text())["rows"]} == {8}
+
+    hold(monkeypatch, 0)
+    assert main([*train, "--auto-batch", "--out", "T0"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("choose a smaller network or smaller images")
+
+
+def test_a_protection_that_does_not_fit_halves_what_changes_the_result_only_if_told(place, monkeypatch, capsys):
+    asked = []
+
+    def small(function, shared, *, batch_size):
+        asked.append(batch_size)
+        if batch_size > 20:
+            return lambda *_: (_ for _ in ()).throw(FULL)
+        return in_bulk(function, shared, batch_size=batch_size)
+
+    assert main(PROTECT) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("ugejax.protect.in_bulk", small)
+        assert main([*PROTECT, "--out", "R2"]) == 0  # in bulk nothing depends on it
+    assert asked == [48, 24, 12]
+    assert tree(Path("R2")) == tree(Path("R"))
+
+    hold(monkeypatch, 24)
+    optimised = [*PROTECT, "--perturbation-epochs", "1", "--out", "R3"]
+    capsys.readouterr()
+    assert main(optimised) == 2
+    assert "48 images of a batch" in capsys.readouterr().err
+    assert not Path("R3").exists()
+    assert main([*optimised, "--auto-batch"]) == 0
+    card = read_release(Path("R3")).card
+    assert card["settings"]["batch_size"] == 24
+    before = tree(place)
+    capsys.readouterr()
+    assert main([*optimised, "--auto-batch"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert main([*optimised, "--batch-size", "24"]) == 0
+    assert main(optimised) == 2  # another release: one of whole batches
+    assert "holds another release" in capsys.readouterr().err
+    assert tree(place) == before
+
+
+def test_what_was_trained_before_is_kept_when_the_perturbation_does_not_fit(place, monkeypatch, capsys):
+    matched = [*PROTECT, "--authorized", "plain", "--perturbation-epochs", "1", "--snapshots", "2"]
+    hold(monkeypatch, 40)  # of the training's 32 images, and not of the 48 of the perturbation
+    stages = []
+    for more, code in (([], 2), (["--auto-batch"], 0)):
+        assert main([*matched, *more, "--log-json", f"log{code}"]) == code
+        stages.append({json.loads(line)["stage"] for line in Path(f"log{code}").read_text().splitlines()})
+    assert stages == [{"trajectory"}, {"perturbation", "release"}]
+    assert read_release(Path("R")).card["settings"]["batch_size"] == 24
+
+    hold(monkeypatch, 30)
+    capsys.readouterr()
+    assert main(["K2" if argument == "K" else argument for argument in [*matched, "--auto-batch", "--out", "R2"]]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "trajectory: the device's memory does not hold the 32 images" in error
+
+
+def test_memory_that_is_full_of_something_else_is_one_line(monkeypatch, capsys):
+    def run(_):
+        raise FULL
+
+    monkeypatch.setattr("ugejax.cli.list.run", run)
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err == (
+        "ugejax list: the device's memory is full; choose a smaller network or smaller images\n"
+    )
+
+    def broken(_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: no")
+
+    monkeypatch.setattr("ugejax.cli.list.run", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        main(["list"])
