@@ -39,21 +39,40 @@ def command(folder: Path, name: str, *more: str, source: str = "set.npz") -> lis
     ]  # fmt: skip
 
 
-def start(*commands: list[str], killed: int | None = None) -> list[subprocess.Popen]:
-    """A job of as many processes, with two devices each; one of them is killed in the middle of its work."""
+def start(*commands: list[str], killed: int | None = None, slurm: bool = False) -> list[subprocess.Popen]:
+    """A job of as many processes, with two devices each.
+
+    Args:
+        commands: of each process, without what names the others.
+        killed: which of them is killed in the middle of its work.
+        slurm: whether the scheduler names the others.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+        port = f"{free.getsockname()[1]}"
     # Machine code need not be quick here: compiling it is much of the time.
     flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     job = []
     for process, arguments in enumerate(commands):
-        joining = ["--coordinator", address, "--processes", f"{len(commands)}", "--process", f"{process}"]
+        own = {"KILLED": "yes" if process == killed else ""}
+        if slurm:
+            joining = ["--distributed"]
+            own |= {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": f"{len(commands)}"}
+            own |= {"SLURM_PROCID": f"{process}", "SLURM_LOCALID": f"{process}", "JAX_COORDINATOR_PORT": port}
+        else:
+            joining = [
+                "--coordinator",
+                f"127.0.0.1:{port}",
+                "--processes",
+                f"{len(commands)}",
+                "--process",
+                f"{process}",
+            ]
         job.append(
             subprocess.Popen(
                 [sys.executable, __file__, *arguments, *joining], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                text=True, env=environment | {"KILLED": "yes" if process == killed else ""},
+                text=True, env=environment | own,
             )
         )  # fmt: skip
     return job
@@ -118,7 +137,8 @@ def test_an_optimised_perturbation_goes_on_from_the_one_checkpoint_of_all(tmp_pa
 
 def test_what_one_process_cannot_read_ends_all_with_a_line(tmp_path):
     write_source(tmp_path)
-    job = start(command(tmp_path, "release"), command(tmp_path, "release", source="unmounted.npz"))
+    commands = [command(tmp_path, "release", source=name) for name in ("set.npz", "unmounted.npz")]
+    job = start(*commands, slurm=True)
     (leader, said), (other, complaint) = ends(job)
     assert (leader, other) == (2, 2)
     line = f"{tmp_path}/unmounted.npz: no such file or folder"

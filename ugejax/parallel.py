@@ -78,8 +78,8 @@ def everywhere(tree: Any) -> Any:
         return jax.device_put(tree, sharding)
 
     def copy(leaf):
-        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
-            return leaf
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return leaf  # on all devices already
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(copy(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         # jax.device_put would have all processes compare their values, each time.
