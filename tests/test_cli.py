@@ -358,6 +358,11 @@ MISTAKES |= {
     "transforms": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--transforms", "flop"], "--transforms"),
     "log in a folder": (["protect", "toy.npz", "--out", "new", "--key", "new-key", *TINY, "--log-json", "R"], "R: "),
     "log nowhere": (["train", "R", "--key", "key-R", "--out", "new", "--log-json", "no/log"], "no/log: "),
+    "scalars in a file": (["attack", "R", "--out", "new", "--tensorboard", "toy.npz"], "toy.npz: cannot be written"),
+    "scalars nowhere": (
+        ["protect", "toy.npz", "--out", "new", "--key", "new-key", "--tensorboard", "no/S"],
+        "--tensorboard no/S: cannot be written (No such file",
+    ),
     "release in a file": (
         ["protect", "toy.npz", "--out", "toy.npz/R", "--method", "lsp", "--set", "block=2"],
         "toy.npz/R",

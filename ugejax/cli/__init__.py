@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from ugejax.cli.arguments import build_parser
 from ugejax.errors import UserError
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
         importlib.import_module("ugejax.cli.compiled").keep_compiled()
-        with _together(parsed) as leads, _logging(getattr(parsed, "log_json", None) if leads else None):
+        with _together(parsed) as leads, _logging(parsed) if leads else contextlib.nullcontext():
             return _run(importlib.import_module(f"ugejax.cli.{module}").run, parsed)
     except UserError as error:
         print(f"ugejax {parsed.command}: {error}", file=sys.stderr)
@@ -85,15 +84,16 @@ def _together(parsed: argparse.Namespace) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _logging(file: Path | None) -> Iterator[None]:
-    """Progress as lines of JSON in a file, if there is one."""
-    if file is None:
-        yield
-        return
-    from ugejax.cli.progress import log_to, stop_logging
+def _logging(parsed: argparse.Namespace) -> Iterator[None]:
+    """Progress as lines of JSON in a file and as scalars in a folder, where they are named."""
+    file, folder = getattr(parsed, "log_json", None), getattr(parsed, "tensorboard", None)
+    with contextlib.ExitStack() as logs:
+        if file is not None:
+            from ugejax.cli.progress import log_to, stop_logging
 
-    handler = log_to(file)
-    try:
+            logs.callback(stop_logging, log_to(file))
+        if folder is not None:
+            from ugejax.cli.tensorboard import scalars_in
+
+            logs.enter_context(scalars_in(folder))
         yield
-    finally:
-        stop_logging(handler)

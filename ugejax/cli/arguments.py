@@ -297,6 +297,10 @@ def _batch(parser: argparse.ArgumentParser, what: str) -> None:
 
 def _log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-json", type=Path, metavar="FILE", help="append progress to a file, a JSON object a line")
+    parser.add_argument(
+        "--tensorboard", type=Path, metavar="FOLDER",
+        help="write losses and accuracies by epoch to a folder, as TensorBoard's scalars (extra: tensorboard)",
+    )  # fmt: skip
 
 
 def _processes(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from ugejax.protect import check_budget
 # serves all methods, but none is made.
 SHARED = {
     "command", "source", "out", "key", "method", "set", "eps", "seed", "data_dir", "n_train", "n_test", "image_size",
-    "subset_seed", "save_images", "log_json", "passphrase_file",
+    "subset_seed", "save_images", "log_json", "tensorboard", "passphrase_file",
 }  # fmt: skip
 
 

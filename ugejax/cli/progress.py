@@ -36,19 +36,29 @@ def log_to(file: Path) -> logging.FileHandler:
     whole) and figures; what is not known yet is null.
     """
     handler = _File(file, encoding="utf-8")
-    _LOG.addHandler(handler)
-    _LOG.setLevel(logging.INFO)
+    follow(handler)
     return handler
 
 
 def stop_logging(handler: logging.FileHandler) -> None:
     """End what `log_to` began; a file without a line is taken away."""
-    _LOG.removeHandler(handler)
-    with contextlib.suppress(OSError):  # what could not be written was said when it was
-        handler.close()
+    stop_following(handler)
     file = Path(handler.baseFilename)
     if file.is_file() and not file.stat().st_size:
         file.unlink()
+
+
+def follow(handler: logging.Handler) -> None:
+    """Have each report handled from now on: as text, and as what the text says in the record's attribute `report`."""
+    _LOG.addHandler(handler)
+    _LOG.setLevel(logging.INFO)
+
+
+def stop_following(handler: logging.Handler) -> None:
+    """End what `follow` began."""
+    _LOG.removeHandler(handler)
+    with contextlib.suppress(OSError):  # what could not be written was said when it was
+        handler.close()
 
 
 class Reporter:
@@ -105,7 +115,7 @@ class Reporter:
                 "of": of, "share": round(share, 4), "elapsed_seconds": round(elapsed, 2), "per_second": pace,
                 "remaining_seconds": rest, "figures": figures or {},
             }  # fmt: skip
-            _LOG.info("%s", json.dumps(line))
+            _LOG.info("%s", json.dumps(line), extra={"report": line})
         if stage is not None and pace:
             text += f", {pace:.1f} a second" if pace >= 1 else f", {1 / pace:.1f} s each"
         if self._live:

@@ -124,10 +124,20 @@ def evaluate(
     def score(row: _Row, kind: str, trial: Trial) -> Score:
         nonlocal done
         title = f"{row.candidate.role} {row.candidate.network} {row.countermeasure} on {kind}"
+        trained = False
+
+        def after_epoch(epoch: int, epochs: int, accuracy: float) -> None:
+            nonlocal trained
+            trained = True
+            report(done, total, title, epoch, epochs, accuracy)
+
         try:
-            result = trial.run_cached(cache, lambda e, n, accuracy: report(done, total, title, e, n, accuracy))
+            result = trial.run_cached(cache, after_epoch)
         except UserError as error:
             raise UserError(f"{title}: {error}") from error
+        if not trained:  # a log has the curve of every training, those from the cache among them
+            for epoch, accuracy in enumerate(result.by_epoch, 1):
+                after_epoch(epoch, len(result.by_epoch), accuracy)
         done += 1
         return result
 
