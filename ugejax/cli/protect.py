@@ -144,6 +144,8 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     card = make_card(method, keys, source, train) | _describe_space(space, prototypes)
 
     run = _run_of(card, train)
+    if from_leader(lambda: run) != run:
+        raise UserError("this process has other settings or other images than process 0; give all the same command")
     # The trajectories are the same whatever the batches of the perturbation are.
     trained = _run_of({**card, "settings": card["settings"] | {"batch_size": Method.batch_size}}, train)
     work = wanted[0].folder / "runs" / run
