@@ -7,8 +7,9 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import build_authorized
-from ugejax.cli.keys import check_folders, open_key
-from ugejax.cli.protect import make_card
+from ugejax.cli.card import make_card
+from ugejax.cli.keys import check_folders
+from ugejax.cli.opening import open_key
 from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import Streamed, load_stream
 from ugejax.errors import UserError

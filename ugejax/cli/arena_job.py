@@ -16,7 +16,7 @@ from ugejax.arena.rows import Row, make_row
 from ugejax.authorized import build_authorized
 from ugejax.cli import protect
 from ugejax.cli.arguments import build_parser
-from ugejax.cli.keys import open_key
+from ugejax.cli.opening import open_key
 from ugejax.cli.originals import check_originals
 from ugejax.data import load
 from ugejax.evaluation import Evaluation, evaluate

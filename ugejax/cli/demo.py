@@ -9,7 +9,7 @@ from ugejax.authorized import build_authorized
 from ugejax.cli import protect
 from ugejax.cli.arguments import build_parser
 from ugejax.cli.evaluate import evaluate_into
-from ugejax.cli.keys import open_key
+from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_originals, load_test
 from ugejax.evaluation import Evaluation
 from ugejax.release import read_release

@@ -13,8 +13,8 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import build_authorized
-from ugejax.cli.keys import open_key
 from ugejax.cli.lock import alone_in
+from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_originals, load_test
 from ugejax.cli.progress import Reporter
 from ugejax.countermeasures import parse_countermeasures

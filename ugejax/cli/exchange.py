@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import build_authorized
-from ugejax.cli.keys import open_key
+from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_originals
 from ugejax.cli.releasing import describe_psnr, is_there, source_from
 from ugejax.data import load

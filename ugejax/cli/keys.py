@@ -1,18 +1,25 @@
 """The keys that `ugejax protect` names: which are there already, and what new ones are made from."""
 
-import getpass
-import os
-import sys
-from dataclasses import dataclass
+import argparse
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ugejax.authorized import FORMS, Key, default_step, draw_master, has_passphrase, new_key, read_key
+from ugejax.authorized import (
+    FORMS,
+    Key,
+    build_authorized,
+    default_step,
+    draw_master,
+    new_key,
+    shared_blind_set,
+    write_key,
+)
+from ugejax.cli.opening import open_key
+from ugejax.data import Streamed
 from ugejax.errors import UserError
-from ugejax.networks import build
+from ugejax.networks import build, variable_shapes
+from ugejax.perturbation.update import Method
 from ugejax.training import default_recipe
-
-# Characters of a passphrase: more is another file than was meant.
-_LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,11 @@ class WantedKey:
     form: str
     network: str
     step: int | None
+
+    @property
+    def exists(self) -> bool:
+        """Whether the key is there already."""
+        return (self.folder / "key.json").exists()
 
 
 def wanted_keys(folders: list[Path], authorized: str, network: str, *, step: int | None, eps: float) -> list[WantedKey]:
@@ -120,60 +132,35 @@ def check_folders(out: Path, key: Path) -> None:
         raise UserError(f"--key {key}: exists and is no key folder; name a new one")
 
 
-def open_key(folder: Path, passphrase_file: Path | None = None) -> Key:
-    """The key of a folder.
+def read_or_draft(wanted: WantedKey, arguments: argparse.Namespace) -> Key:
+    """The key that is there, or a draft of a new one."""
+    if wanted.exists:
+        return existing_key(wanted, arguments.seed, arguments.epochs, arguments.passphrase_file)
+    return draft_key(wanted, arguments.seed, arguments.epochs)
 
-    Its passphrase, where it has one, is in the file, in $UGEJAX_PASSPHRASE, or typed in a terminal.
 
-    Raises:
-        UserError: it is no key or damaged, or the passphrase is missing, wrong, or for a key that has none.
-    """
-    if passphrase_file is not None and not has_passphrase(folder):
+def fitted(wanted: WantedKey, key: Key, train: Streamed, source: str) -> Key:
+    """A new key for these images; one that is there is refused if it was made for others."""
+    shape, num_classes = train.images.image_shape, len(train.class_names)
+    if not wanted.exists:
+        return replace(key, image_shape=shape, num_classes=num_classes)
+    if key.image_shape != shape or key.num_classes != num_classes:
         raise UserError(
-            f"--passphrase-file: key {folder} has no passphrase; give it one by `ugejax passphrase {folder}`"
+            f"--key {wanted.folder}: made for {key.num_classes} classes of images {key.image_shape}, "
+            f"{source} has {num_classes} of {shape}; name a new key folder"
         )
-    return read_key(folder, lambda: given_passphrase(passphrase_file) or _typed(folder))
+    return key
 
 
-def given_passphrase(file: Path | None) -> str | None:
-    """The passphrase in a file, else that in $UGEJAX_PASSPHRASE, else none.
-
-    Raises:
-        UserError: the file cannot be read, or holds none.
-    """
-    return os.environ.get("UGEJAX_PASSPHRASE") or None if file is None else read_passphrase(file, "--passphrase-file")
-
-
-def read_passphrase(file: Path, option: str) -> str:
-    """The one line of a file.
-
-    Raises:
-        UserError: it cannot be read, or is no line of text.
-    """
-    try:
-        with open(file, encoding="utf-8") as lines:
-            text = lines.read(_LONGEST + 1).removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{option} {file}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    if not text or "\n" in text or len(text) > _LONGEST:
-        raise UserError(f"{option} {file}: holds no passphrase; write it as the file's one line")
-    return text
-
-
-def ask_passphrase(question: str, otherwise: str) -> str:
-    """What somebody types, unseen.
-
-    Raises:
-        UserError: there is no terminal, with what to do then; or nothing was typed.
-    """
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise UserError(otherwise)
-    typed = getpass.getpass(f"{question}: ")
-    if not typed:
-        raise UserError("no passphrase was typed")
-    return typed
-
-
-def _typed(folder: Path) -> str:
-    otherwise = f"--key {folder}: has a passphrase; give --passphrase-file FILE or set UGEJAX_PASSPHRASE"
-    return ask_passphrase(f"Passphrase of {folder}", otherwise)
+def write_new_keys(method: Method, wanted: list[WantedKey], keys: list[Key], passphrase: str | None) -> None:
+    """Write the new ones of the keys, unless something does not go with the method or with the other keys."""
+    for name in method.surrogates:
+        variable_shapes(name, keys[0].num_classes, keys[0].image_shape)  # refuse what cannot take these images
+    new = [not one.exists for one in wanted]
+    networks = [
+        build_authorized(key, None if fresh else one.folder) for one, key, fresh in zip(wanted, keys, new, strict=True)
+    ]
+    shared_blind_set([network.view for network in networks])  # refuse forms that share none
+    for one, key, network, fresh in zip(wanted, keys, networks, new, strict=True):
+        if fresh:
+            write_key(one.folder, key, network.arrays, passphrase)

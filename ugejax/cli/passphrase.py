@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ugejax.authorized import Key, build_authorized, has_passphrase, set_passphrase
 from ugejax.checkpoint import StepCheckpoints, seal_tree
-from ugejax.cli.keys import ask_passphrase, open_key, read_passphrase
 from ugejax.cli.lock import alone_in
+from ugejax.cli.opening import ask_passphrase, open_key, read_passphrase
 from ugejax.errors import UserError
 from ugejax.perturbation.noise_files import seal_rows
 

@@ -10,25 +10,26 @@ import sys
 import numpy as np
 from rich.console import Console
 
-from ugejax.authorized import (
-    FORMS,
-    Key,
-    build_authorized,
-    folder_seal,
-    share_of_budget,
-    shared_blind_set,
-    write_key,
-)
+from ugejax.authorized import build_authorized, folder_seal, share_of_budget
 from ugejax.cli import baseline
-from ugejax.cli.keys import WantedKey, check_folders, draft_key, existing_key, given_passphrase, wanted_keys
+from ugejax.cli.card import describe_space, make_card
+from ugejax.cli.keys import (
+    WantedKey,
+    check_folders,
+    fitted,
+    read_or_draft,
+    wanted_keys,
+    write_new_keys,
+)
 from ugejax.cli.lock import alone_in
+from ugejax.cli.opening import given_passphrase
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
-from ugejax.data import ImageShards, Source, Streamed, load_stream
+from ugejax.data import ImageShards, Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototypes
 from ugejax.hosts import exchange, from_leader, gathered, leads, share
-from ugejax.networks import build, variable_shapes
+from ugejax.networks import build
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.stored import StoredGenerator, write_generator
 from ugejax.perturbation.update import Method
@@ -36,24 +37,6 @@ from ugejax.protect import Partner, Protection, check_budget, method_of
 from ugejax.release import Quality, measure_quality
 from ugejax.release.read import read_card
 from ugejax.transforms import parse_transforms
-
-# What whoever relies on a release has to know, in its card.
-CLASS_WISE_LIMITS = [
-    "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
-    "release and subtracts it, learns nearly as well as from the originals (counter-measure class-means). It keeps out "
-    "who does not know that; it does not keep out who does.",
-    "JPEG and other filters undo a part of it.",
-]
-GENERATOR_LIMITS = [
-    "The perturbation comes from a generator that is stored with the key and is as private: it holds the texture of "
-    "every class, and tells of any image where the key is blind.",
-    "It starts from one texture per class, which a hacker who knows the method estimates and subtracts "
-    "(counter-measure class-means); JPEG and other filters undo a part of it.",
-]
-STRIPES_LIMIT = (
-    "A low-pass filter that takes waves of the period of the stripes and shorter away undoes all of it for a small "
-    "network."
-)
 
 
 def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
@@ -123,25 +106,25 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     over a network may remember for a while that something was not there, and it alone publishes. Checks, generation and
     figures are shared out by images.
     """
-    fresh = [one for one in wanted if not _exists(one)] if leads() else []
+    fresh = [one for one in wanted if not one.exists] if leads() else []
     passphrase = given_passphrase(arguments.passphrase_file) if fresh else None
-    keys = [_read_or_draft(one, arguments) for one in wanted] if leads() else []
+    keys = [read_or_draft(one, arguments) for one in wanted] if leads() else []
     seed = from_leader(lambda: keys[0].public_seed)
     source = source_from(arguments, seed if arguments.subset_seed is None else arguments.subset_seed)
     train = load_stream(source)
     space, prototypes = _feature_space(arguments, len(train.class_names), train.images.image_shape)
     there = False
     if leads():
-        keys = [_fitted(one, key, train, arguments.source) for one, key in zip(wanted, keys, strict=True)]
-        card = make_card(method, keys, source, train) | _describe_space(space, prototypes)
+        keys = [fitted(one, key, train, arguments.source) for one, key in zip(wanted, keys, strict=True)]
+        card = make_card(method, keys, source, train) | describe_space(space, prototypes)
         there = is_there(arguments, card, console)
         if not there:
-            _write_keys(method, wanted, keys, passphrase)
+            write_new_keys(method, wanted, keys, passphrase)
     if from_leader(lambda: there):
         return
-    keys = keys or [_read_or_draft(one, arguments) for one in wanted]
+    keys = keys or [read_or_draft(one, arguments) for one in wanted]
     networks = [build_authorized(key, one.folder) for one, key in zip(wanted, keys, strict=True)]
-    card = make_card(method, keys, source, train) | _describe_space(space, prototypes)
+    card = make_card(method, keys, source, train) | describe_space(space, prototypes)
 
     run = _run_of(card, train)
     if from_leader(lambda: run) != run:
@@ -199,44 +182,6 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         )
 
 
-def _read_or_draft(wanted: WantedKey, arguments: argparse.Namespace) -> Key:
-    """The key that is there, or a draft of a new one."""
-    if _exists(wanted):
-        return existing_key(wanted, arguments.seed, arguments.epochs, arguments.passphrase_file)
-    return draft_key(wanted, arguments.seed, arguments.epochs)
-
-
-def _exists(wanted: WantedKey) -> bool:
-    return (wanted.folder / "key.json").exists()
-
-
-def _fitted(wanted: WantedKey, key: Key, train: Streamed, source: str) -> Key:
-    """A new key for these images; one that is there is refused if it was made for others."""
-    shape, num_classes = train.images.image_shape, len(train.class_names)
-    if not _exists(wanted):
-        return dataclasses.replace(key, image_shape=shape, num_classes=num_classes)
-    if key.image_shape != shape or key.num_classes != num_classes:
-        raise UserError(
-            f"--key {wanted.folder}: made for {key.num_classes} classes of images {key.image_shape}, "
-            f"{source} has {num_classes} of {shape}; name a new key folder"
-        )
-    return key
-
-
-def _write_keys(method: Method, wanted: list[WantedKey], keys: list[Key], passphrase: str | None) -> None:
-    """Write the new ones of the keys, unless something does not go with the method or with the other keys."""
-    for name in method.surrogates:
-        variable_shapes(name, keys[0].num_classes, keys[0].image_shape)  # refuse what cannot take these images
-    new = [not _exists(one) for one in wanted]
-    networks = [
-        build_authorized(key, None if fresh else one.folder) for one, key, fresh in zip(wanted, keys, new, strict=True)
-    ]
-    shared_blind_set([network.view for network in networks])  # refuse forms that share none
-    for one, key, network, fresh in zip(wanted, keys, networks, new, strict=True):
-        if fresh:
-            write_key(one.folder, key, network.arrays, passphrase)
-
-
 def _run_of(card: dict, train: Streamed) -> str:
     """The name of the folder for what a protection by these settings of these images leaves behind."""
     settings = json.dumps(card, sort_keys=True) + train.images.digest
@@ -253,51 +198,3 @@ def _feature_space(
     if arguments.prototypes is None:
         return space, None
     return space, read_prototypes(arguments.prototypes, num_classes=num_classes, size=space.size(shape))
-
-
-def _describe_space(space: FeatureSpace | None, prototypes: np.ndarray | None) -> dict:
-    """What the card says of the feature space."""
-    if space is None:
-        return {}
-    digest = None if prototypes is None else hashlib.sha256(prototypes.tobytes()).hexdigest()
-    return {"feature_space": {"family": space.family, "sha256": space.sha256, "prototypes_sha256": digest}}
-
-
-def make_card(method: Method, keys: list[Key], source: Source, train: Streamed) -> dict:
-    """What the card of a release for these keys says beside what is measured; the first key decides what is random."""
-    first, *further = keys
-    card = {
-        "schema": 1,
-        "method": "uge",
-        "settings": json.loads(json.dumps(dataclasses.asdict(method))),
-        "eps": method.eps,
-        "norm": method.norm,
-        "seed": first.public_seed,
-        "limits": _limits(method),
-        **_describe(first),
-        "source": source.to_json(),
-        "n_train": len(train.images),
-        "n_test": train.n_test,
-    }
-    return card | ({"further_keys": [_describe(key) for key in further]} if further else {})
-
-
-def _describe(key: Key) -> dict:
-    """What everybody may know of a key."""
-    return {
-        "authorized": {
-            "form": key.form,
-            "network": key.network,
-            "step": key.step,
-            "exact_blind_set": FORMS[key.form].exact,
-        },
-        "key_fingerprint": key.fingerprint,
-        "key_from_seed": key.from_seed,
-    }
-
-
-def _limits(method: Method) -> list[str]:
-    if method.parametrisation == "sample-wise":
-        return []
-    limits = CLASS_WISE_LIMITS if method.parametrisation == "class-wise" else GENERATOR_LIMITS
-    return [*limits, STRIPES_LIMIT] if method.start == "stripes" else limits

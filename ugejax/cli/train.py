@@ -12,8 +12,8 @@ from rich.console import Console
 
 from ugejax.authorized import build_authorized, seen
 from ugejax.checkpoint import StepCheckpoints
-from ugejax.cli.keys import open_key
 from ugejax.cli.lock import alone_in
+from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_test
 from ugejax.cli.progress import Reporter
 from ugejax.errors import UserError

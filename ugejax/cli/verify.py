@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ugejax.authorized import build_authorized, seen
-from ugejax.cli.keys import open_key
+from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_originals
 from ugejax.evaluation import write_results
 from ugejax.release import Check, read_release, verify_release

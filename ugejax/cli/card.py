@@ -1,0 +1,78 @@
+"""What the card of a release says of settings, keys and limits; what is measured is added where it is written."""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+
+from ugejax.authorized import FORMS, Key
+from ugejax.data import Source, Streamed
+from ugejax.feature_spaces import FeatureSpace
+from ugejax.perturbation.update import Method
+
+# What whoever relies on a release has to know, in its card.
+CLASS_WISE_LIMITS = [
+    "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
+    "release and subtracts it, learns nearly as well as from the originals (counter-measure class-means). It keeps out "
+    "who does not know that; it does not keep out who does.",
+    "JPEG and other filters undo a part of it.",
+]
+GENERATOR_LIMITS = [
+    "The perturbation comes from a generator that is stored with the key and is as private: it holds the texture of "
+    "every class, and tells of any image where the key is blind.",
+    "It starts from one texture per class, which a hacker who knows the method estimates and subtracts "
+    "(counter-measure class-means); JPEG and other filters undo a part of it.",
+]
+STRIPES_LIMIT = (
+    "A low-pass filter that takes waves of the period of the stripes and shorter away undoes all of it for a small "
+    "network."
+)
+
+
+def make_card(method: Method, keys: list[Key], source: Source, train: Streamed) -> dict:
+    """What the card of a release for these keys says beside what is measured; the first key decides what is random."""
+    first, *further = keys
+    card = {
+        "schema": 1,
+        "method": "uge",
+        "settings": json.loads(json.dumps(dataclasses.asdict(method))),
+        "eps": method.eps,
+        "norm": method.norm,
+        "seed": first.public_seed,
+        "limits": _limits(method),
+        **_describe(first),
+        "source": source.to_json(),
+        "n_train": len(train.images),
+        "n_test": train.n_test,
+    }
+    return card | ({"further_keys": [_describe(key) for key in further]} if further else {})
+
+
+def describe_space(space: FeatureSpace | None, prototypes: np.ndarray | None) -> dict:
+    """What the card says of the feature space."""
+    if space is None:
+        return {}
+    digest = None if prototypes is None else hashlib.sha256(prototypes.tobytes()).hexdigest()
+    return {"feature_space": {"family": space.family, "sha256": space.sha256, "prototypes_sha256": digest}}
+
+
+def _describe(key: Key) -> dict:
+    """What everybody may know of a key."""
+    return {
+        "authorized": {
+            "form": key.form,
+            "network": key.network,
+            "step": key.step,
+            "exact_blind_set": FORMS[key.form].exact,
+        },
+        "key_fingerprint": key.fingerprint,
+        "key_from_seed": key.from_seed,
+    }
+
+
+def _limits(method: Method) -> list[str]:
+    if method.parametrisation == "sample-wise":
+        return []
+    limits = CLASS_WISE_LIMITS if method.parametrisation == "class-wise" else GENERATOR_LIMITS
+    return [*limits, STRIPES_LIMIT] if method.start == "stripes" else limits
