@@ -1,9 +1,9 @@
 """What grows with the number of images that `ugejax protect` is given: time in proportion, memory hardly.
 
 Command:
-    python -m experiments.growth --out runs/growth [--sizes 1000,10000,50000]
+    python -m experiments.growth --out runs/growth [--sizes 1000,10000,50000] [--side 32]
 
-Time: some minutes on two CPU cores: the folders are made of random 32x32 images, then each is protected twice, the
+Time: some minutes on two CPU cores: the folders are made of random images, then each is protected twice, the
 second time with what the first one compiled.
 
 Expect (figures in BUILD_NOTES.md): the largest peak of memory is less than a tenth above the smallest, and each image
@@ -25,13 +25,13 @@ from PIL import Image
 CLASSES = 10
 
 
-def make_folder(root: Path, n: int) -> None:
-    """Random images in ten classes."""
+def make_folder(root: Path, n: int, side: int) -> None:
+    """Random square images in ten classes."""
     rng = np.random.default_rng(0)
     for label in range(CLASSES):
         (root / str(label)).mkdir(parents=True)
     for index in range(n):
-        pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+        pixels = rng.integers(0, 256, (side, side, 3), np.uint8)
         Image.fromarray(pixels).save(root / str(index % CLASSES) / f"{index:06d}.png", compress_level=0)
 
 
@@ -56,11 +56,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to make; must not exist")
     parser.add_argument("--sizes", default="1000,10000,50000", help="comma-separated numbers of images, ascending")
+    parser.add_argument("--side", type=int, default=32, help="of the images, in pixels (default %(default)s)")
     arguments = parser.parse_args()
     rows = []
     for n in map(int, arguments.sizes.split(",")):
         folder = arguments.out / str(n)
-        make_folder(folder / "source", n)
+        make_folder(folder / "source", n, arguments.side)
         protect(folder / "source", folder / "compiling")
         rows.append({"images": n, **protect(folder / "source", folder)})
         row = "{images} images: peak {peak_rss_mib:.0f} MiB, {seconds:.0f} s, of the processor {cpu_seconds:.1f} s"
