@@ -3,10 +3,11 @@
 Command:
     python -m experiments.paths --out runs/paths [--repository FOLDER_OR_URL] [--torch torch==2.13.0]
 
-Time: a quarter of an hour on two CPU cores shared with others (load 4 to 14), downloads included.
+Time: fifteen minutes on two CPU cores shared with others (load 9 to 16), downloads included; six and a half minutes of
+one core.
 
-Expect (table in BUILD_NOTES.md): the newcomer has the report open after one command, `make demo`; the partner's network
-gets 0.975 of the clean test digits, the stranger's 0.201.
+Expect (table in BUILD_NOTES.md): the newcomer has his report after one command, `make demo`. In three walks the
+partner's network got 0.975 to 0.978 of the clean test digits, the stranger's 0.20 to 0.30; neither is seeded.
 
 The newcomer clones the repository, runs what README.md says and opens the report, in Chromium or Chrome where one is
 found; the page is read in any case. The partner has the release, the exported view of the key, and an environment of
