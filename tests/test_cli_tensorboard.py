@@ -70,7 +70,7 @@ def test_commands_write_losses_and_accuracies_by_epoch(tmp_path, monkeypatch):
     losses = [(line["done"], pytest.approx(line["figures"]["loss"])) for line in lines]
     assert [epoch for epoch, _ in losses] == [1, 2]
     assert scalars(Path("S")) == {("epoch", "loss"): losses}
-    evaluate = ["evaluate", "R", "--key", "K", "--out", "E", "--hackers", "mlp", "--epochs", "2", "--tensorboard", "S2"]
+    evaluate = ["evaluate", "R", "--key", "K", "--out", "E", "--hackers", "mlp", "--epochs", "1", "--tensorboard", "S2"]
     assert main(evaluate) == 0
     rows = json.loads(Path("E/results.json").read_text())["rows"]
     found = scalars(Path("S2"))

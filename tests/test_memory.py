@@ -3,6 +3,7 @@
 No device here is full: what raises for batches above a size stands for one.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +15,12 @@ import pytest
 from test_cli import TINY, tree, write_toy
 
 from ugejax.authorized import seen
-from ugejax.authorized.dither import dither_view
 from ugejax.batches import in_pieces
 from ugejax.cli import main
 from ugejax.memory import OutOfMemory, fitting, ran_out, whole_batches
 from ugejax.parallel import in_bulk
 from ugejax.release import read_release
+from ugejax.training import loop
 from ugejax.training import step as training_step
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
@@ -63,19 +64,14 @@ def test_an_image_that_does_not_fit_and_another_error_are_raised():
 
 
 def test_what_the_network_sees_does_not_depend_on_the_pieces(monkeypatch):
-    from ugejax.authorized import network
-
-    images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), np.uint8)
-    view = dither_view(jax.random.key(0), (4, 4, 1), anchors=2)
-    expected, apply = seen(view, images), network._apply
-
     def small(view, x):
         if len(x) > 4:
             raise FULL
-        return apply(view, x)
+        return 2 * x
 
-    monkeypatch.setattr(network, "_apply", small)
-    np.testing.assert_array_equal(seen(view, images), expected)
+    monkeypatch.setattr("ugejax.authorized.network._apply", small)
+    images = np.arange(10 * 4, dtype=np.uint8).reshape(10, 2, 2, 1)
+    np.testing.assert_array_equal(seen(SimpleNamespace(blind=True), images), 2 * images)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +100,29 @@ def test_a_step_that_cannot_be_compiled_again_is_halved(monkeypatch):
         raise FULL
     assert (caught.value.batch_size, caught.value.fitting) == (10, 5)
     assert "10 images" in str(caught.value)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_of_every_step_it_can_be_asked_what_it_takes(streams, monkeypatch):
+    asked = []
+
+    @contextlib.contextmanager
+    def whole(batch_size, program):
+        yield
+        asked.append((batch_size, program))
+
+    monkeypatch.setattr(loop, "whole_batches", whole)
+
+    def step(state, images, labels, order, key):
+        x = images[order[:4]] + jax.random.normal(key, (4, 3))
+        return state + 1, (jnp.sort(x @ x.T, axis=0)[0] * labels[0]).sum()
+
+    run = loop.stream_steps(step, 4) if streams else loop.run_steps(step, 4)
+    state, losses = run(jnp.zeros(()), np.ones((8, 3)), np.ones(8), np.arange(8), jax.random.key(0), 2)
+    assert (int(state), losses.shape) == (2, (2,))
+    for batch_size, program in asked:
+        assert batch_size == 4
+        assert program().memory_analysis().argument_size_in_bytes > 0  # of a state that the step was given for good
 
 
 @pytest.fixture
@@ -144,7 +163,7 @@ def test_a_training_that_does_not_fit_is_one_line_or_goes_on_with_smaller_batche
     assert "give --batch-size 16, which should fit, or --auto-batch" in error
     assert main([*train, "--auto-batch"]) == 0
     said = capsys.readouterr().err
-    assert "going on with --batch-size 16" in said and "going on with --batch-size 8" in said
+    assert "; again with --batch-size 16\n" in said and "; again with --batch-size 8\n" in said
     results = json.loads(Path("T/results.json").read_text())
     assert results["batch_size"] == 8
     # It is the training with that batch size, and found again as such.
@@ -165,7 +184,7 @@ def test_a_training_that_does_not_fit_is_one_line_or_goes_on_with_smaller_batche
     assert capsys.readouterr().err.splitlines()[-1].endswith("choose a smaller network or smaller images")
 
 
-def test_a_protection_that_does_not_fit_halves_what_changes_the_result_only_if_told(place, monkeypatch, capsys):
+def test_a_release_that_does_not_fit_is_made_in_smaller_pieces_and_the_same(place, monkeypatch):
     asked = []
 
     def small(function, shared, *, batch_size):
@@ -175,29 +194,10 @@ def test_a_protection_that_does_not_fit_halves_what_changes_the_result_only_if_t
         return in_bulk(function, shared, batch_size=batch_size)
 
     assert main(PROTECT) == 0
-    with monkeypatch.context() as patch:
-        patch.setattr("ugejax.protect.in_bulk", small)
-        assert main([*PROTECT, "--out", "R2"]) == 0  # in bulk nothing depends on it
+    monkeypatch.setattr("ugejax.protect.in_bulk", small)
+    assert main([*PROTECT, "--out", "R2"]) == 0
     assert asked == [48, 24, 12]
     assert tree(Path("R2")) == tree(Path("R"))
-
-    hold(monkeypatch, 24)
-    optimised = [*PROTECT, "--perturbation-epochs", "1", "--out", "R3"]
-    capsys.readouterr()
-    assert main(optimised) == 2
-    assert "48 images of a batch" in capsys.readouterr().err
-    assert not Path("R3").exists()
-    assert main([*optimised, "--auto-batch"]) == 0
-    card = read_release(Path("R3")).card
-    assert card["settings"]["batch_size"] == 24
-    before = tree(place)
-    capsys.readouterr()
-    assert main([*optimised, "--auto-batch"]) == 0
-    assert "nothing to do" in capsys.readouterr().out
-    assert main([*optimised, "--batch-size", "24"]) == 0
-    assert main(optimised) == 2  # another release: one of whole batches
-    assert "holds another release" in capsys.readouterr().err
-    assert tree(place) == before
 
 
 def test_what_was_trained_before_is_kept_when_the_perturbation_does_not_fit(place, monkeypatch, capsys):
@@ -209,6 +209,14 @@ def test_what_was_trained_before_is_kept_when_the_perturbation_does_not_fit(plac
         stages.append({json.loads(line)["stage"] for line in Path(f"log{code}").read_text().splitlines()})
     assert stages == [{"trajectory"}, {"perturbation", "release"}]
     assert read_release(Path("R")).card["settings"]["batch_size"] == 24
+    before = tree(place)
+    capsys.readouterr()
+    assert main([*matched, "--auto-batch"]) == 0
+    assert main([*matched, "--batch-size", "24"]) == 0
+    assert capsys.readouterr().out.count("nothing to do") == 2
+    assert main(matched) == 2  # another release: one of whole batches
+    assert "holds another release" in capsys.readouterr().err
+    assert tree(place) == before
 
     hold(monkeypatch, 30)
     capsys.readouterr()

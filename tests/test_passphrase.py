@@ -378,6 +378,15 @@ def test_a_passphrase_is_the_same_on_every_keyboard_and_no_other_text_unlocks():
     assert unlock(locked, PASSPHRASE, "other") is None
 
 
+def test_a_passphrase_that_is_no_text_is_not_shown(place, monkeypatch, capsys):
+    monkeypatch.setenv("UGEJAX_PASSPHRASE", "no\udcfftext")
+    assert main(["verify", "R-locked", "--key", "key-locked"]) == 2
+    error = capsys.readouterr().err
+    assert "the passphrase is wrong" in error and "text" not in error
+    locked = lock(b"secret", "no\udcfftext", "f")
+    assert unlock(locked, "no\udcfftext", "f") == b"secret"
+
+
 def test_a_seal_is_neither_printed_nor_pickled():
     assert str(SEAL.secret) not in repr(SEAL)
     with pytest.raises(TypeError, match="never pickled"):

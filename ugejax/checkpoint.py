@@ -207,7 +207,7 @@ def _archive(tree: Any, checksum: str | None = None) -> io.BytesIO:
     if checksum is not None:
         arrays[_CHECKSUM] = np.array(checksum)
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
+    np.savez(content, **arrays)
     return content
 
 

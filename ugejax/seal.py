@@ -175,4 +175,6 @@ def _by_passphrase(passphrase: str, salt: bytes) -> "AESGCM":
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
     n, r, p = _SCRYPT
-    return AESGCM(Scrypt(salt, 32, n=n, r=r, p=p).derive(unicodedata.normalize("NFC", passphrase).encode()))
+    # A byte that is no text in the user's encoding stays the byte: an error would show what was typed.
+    text = unicodedata.normalize("NFC", passphrase).encode(errors="surrogateescape")
+    return AESGCM(Scrypt(salt, 32, n=n, r=r, p=p).derive(text))

@@ -162,7 +162,7 @@ def read_key(path: Path, passphrase: Callable[[], str] | None = None) -> Key:
             raise UserError(f"--key {path}: has a passphrase, without which it cannot be read")
         else:
             secret = unlock(content["locked_secret"], passphrase(), content["fingerprint"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--key {file}: cannot be read as a key ({error!r})") from error
     if secret is None:
         raise UserError(f"--key {path}: the passphrase is wrong, or key.json was changed")

@@ -57,7 +57,7 @@ def _run(command: Callable[[argparse.Namespace], int], parsed: argparse.Namespac
             if not parsed.auto_batch:
                 advice = f"give --batch-size {smaller}, which should fit, or --auto-batch"
                 raise UserError(f"{error}; {advice}") from error
-            print(f"{error}; going on with --batch-size {smaller}", file=sys.stderr)
+            print(f"{error}; again with --batch-size {smaller}", file=sys.stderr)
         except RuntimeError as error:
             if not ran_out(error):
                 raise

@@ -71,12 +71,12 @@ class _Scalars(logging.Handler):
         """Close the file of the last stage."""
         if self._writer is not None:
             self._writer.close()
-            self._writer = None
         super().close()
 
     def _writer_of(self, stage: str) -> Any:
         if self._writer is None or stage != self._stage:
-            self.close()
+            if self._writer is not None:
+                self._writer.close()
             run = self._folder / re.sub(r"[^\w.-]+", "-", stage)
             run.mkdir(exist_ok=True)
             self._files += 1  # those of one second would have one name
