@@ -42,7 +42,7 @@ types: $(INSTALLED)
 
 docs: $(TOOLS)
 	@echo "[docs] Building the site into build/site"
-	@$(VENV)-tools/bin/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(VENV)-tools/bin/mkdocs build --quiet
 
 bench: $(BENCH_VENV)/.ugejax-bench-installed
 	@echo "[bench] Timing the compiled steps beside the same steps in PyTorch"
