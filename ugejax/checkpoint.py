@@ -203,7 +203,8 @@ def _checked(tree: Any, like: Any, path: Path, checksum: str | None) -> Any:
 
 def _archive(tree: Any, checksum: str | None = None) -> io.BytesIO:
     """The arrays of a tree by their names, and the checksum that lay beside them; none, and a seal tells of damage."""
-    arrays = {_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    arrays: dict[str, Any] = {_name(path): np.asarray(leaf) for path, leaf in leaves}
     if checksum is not None:
         arrays[_CHECKSUM] = np.array(checksum)
     content = io.BytesIO()
