@@ -42,6 +42,20 @@ def test_agrees_with_optax_on_the_logits_without_the_label(temperature):
     )
 
 
+@pytest.mark.parametrize("difference", [1e-3, 1e-1, 0.9, 1.1, 30.0])
+def test_nearly_equal_answers_lose_nothing_in_float32(difference):
+    """Against the sum of p log(p / q) in float64, whose own rounding is below the tolerance."""
+    logits_x, towards = np.random.default_rng(1).normal(size=(2, 64, 10)).astype(np.float32)
+    logits_u = (logits_x + np.float32(difference) * towards).astype(np.float32)
+    labels = np.arange(64) % 10
+    others = np.arange(10) != labels[:, None]
+    exact = [z[others].reshape(64, 9).astype(np.float64) for z in (logits_x, logits_u)]
+    log_p, log_q = (z - np.log(np.exp(z).sum(axis=1, keepdims=True)) for z in exact)
+    expected = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    value = undistillation(jnp.asarray(logits_x), jnp.asarray(logits_u), jnp.asarray(labels), temperature=1.0)
+    np.testing.assert_allclose(value, expected, rtol=2e-3 if difference == 1e-3 else 1e-4)
+
+
 def test_the_labels_own_logit_does_not_count():
     logits_x, logits_u = logits_pair()
     moved = logits_u.at[jnp.arange(3), LABELS].add(50.0)

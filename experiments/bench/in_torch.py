@@ -26,7 +26,8 @@ def undistillation(logits_x, logits_u, y):
         functional.log_softmax((logits / TEMPERATURE).masked_fill(~beyond, -torch.inf), dim=1).masked_fill(~beyond, 0)
         for logits in (logits_x, logits_u)
     )
-    return (beyond * q_x.exp() * (q_x - q_u)).sum(dim=1).mean()
+    d = q_x - q_u
+    return (beyond * q_x.exp() * (torch.expm1(-d) + d)).sum(dim=1).mean()
 
 
 def optimizer_of(case: Case, parameters, steps: int):

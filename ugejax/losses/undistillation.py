@@ -32,7 +32,19 @@ def undistillation(logits_x: jax.Array, logits_u: jax.Array, labels: jax.Array, 
     beyond = labels == 0 if labels.ndim == logits_x.ndim else jnp.arange(logits_x.shape[-1]) != labels[..., None]
     log_q_x = _log_softmax_where(logits_x / temperature, beyond)
     log_q_u = _log_softmax_where(logits_u / temperature, beyond)
-    return jnp.sum(jnp.where(beyond, jnp.exp(log_q_x) * (log_q_x - log_q_u), 0.0), axis=-1)
+    return jnp.sum(jnp.where(beyond, _divergence_terms(log_q_x, log_q_u), 0.0), axis=-1)
+
+
+def _divergence_terms(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """``p d + q - p`` with ``d = log(p / q)``: the terms of KL(p || q), and what cancels in their sum.
+
+    Alone, terms ``p d`` of nearly equal p and q are much larger than their sum, which float32 then gets wrong by
+    percents. Where d is small these are ``p (exp(-d) - 1 + d)``, about ``p d^2 / 2``.
+    """
+    p, d = jnp.exp(log_p), log_p - log_q
+    near = jnp.abs(d) < 1
+    small = jnp.where(near, d, 0.0)  # so that no infinity reaches a gradient
+    return jnp.where(near, p * (jnp.expm1(-small) + small), p * d + jnp.exp(log_q) - p)
 
 
 def _log_softmax_where(logits: jax.Array, where: jax.Array) -> jax.Array:
