@@ -132,8 +132,9 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     # The trajectories are the same whatever the batches of the perturbation are.
     trained = _run_of({**card, "settings": card["settings"] | {"batch_size": Method.batch_size}}, train)
     work = wanted[0].folder / "runs" / run
+    folders = dict.fromkeys([work, *(one.folder / "runs" / trained for one in wanted)])
     if leads():
-        for folder in (work, *(one.folder / "runs" / trained for one in wanted)):
+        for folder in folders:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     partners = []
     for one, key, network in zip(wanted, keys, networks, strict=True):
@@ -145,7 +146,9 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         prototypes=prototypes,
     )  # fmt: skip
     generator, seal = wanted[0].folder / "generators" / run, folder_seal(wanted[0].folder, keys[0])
-    with alone_in(work) if leads() else contextlib.nullcontext():
+    with contextlib.ExitStack() as alone:
+        for folder in folders if leads() else ():
+            alone.enter_context(alone_in(folder))
         exchange()
         with Reporter(console) as reporter:
             noise = job.learn(
