@@ -75,4 +75,5 @@ def print_rows(name: str, rows: dict[str, list[dict]]) -> None:
     for variant, group in rows.items():
         for row in group:
             cells = [variant, row["role"].replace("_", " "), row["network"], row["countermeasure"]]
-            print("| " + " | ".join(cells + [f"{row[column]:.3f}" for column in COLUMNS]) + " |")
+            figures = ["" if row[column] is None else f"{row[column]:.3f}" for column in COLUMNS]
+            print("| " + " | ".join(cells + figures) + " |")
