@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 # Seconds of compilation from which on a program is kept: looking one up takes some milliseconds.
-WORTH_KEEPING = 0.05
+WORTH_KEEPING = 0.01
 
 
 def keep_compiled() -> None:
