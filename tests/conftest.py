@@ -1,6 +1,7 @@
 """Fixtures shared by the whole suite."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -31,3 +32,26 @@ def shared_data() -> Path:
 def _cache(tmp_path, monkeypatch):
     """What commands keep for their next start is kept out of the user's own cache."""
     monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Path:
+    """A folder with toy.npz, a release R, its key key-R, and the release other of another key."""
+    # Late, since they import jax, which reads the environment.
+    from cli_examples import protect, run, write_toy
+
+    from ugejax.cli import main
+
+    folder = tmp_path_factory.mktemp("made")
+    write_toy(folder / "toy.npz")
+    done = run(*protect(folder, "R", "--seed", "0"), cache=folder / "cache")
+    assert done.returncode == 0, done.stderr
+    assert "PSNR" in done.stdout
+    assert main(protect(folder, "other", "--seed", "1")) == 0
+    return folder
+
+
+@pytest.fixture
+def place(made, tmp_path) -> Path:
+    """A copy of `made` to be changed; the card remembers the original place of toy.npz, which is still there."""
+    return Path(shutil.copytree(made, tmp_path / "place"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import PNG, TINY, tree, write_toy
+from cli_examples import PNG, TINY, tree, write_toy
 
 from ugejax.cli import main
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_examples import TINY, tree, write_toy
 from rich.console import Console
-from test_cli import TINY, tree, write_toy
 
 from ugejax.cli import main
 from ugejax.cli.progress import Reporter

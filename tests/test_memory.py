@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_cli import TINY, tree, write_toy
+from cli_examples import TINY, tree, write_toy
 
 from ugejax.authorized import seen
 from ugejax.batches import in_pieces

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cli_examples import TINY, cut_off, tree, write_toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import TINY, cut_off, tree, write_toy
 
 from ugejax import seal as module
 from ugejax.authorized import build_authorized, folder_seal, has_passphrase, read_key

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_examples import protect, tree, write_toy
 from exchange_examples import live_pickles, make_splits, watched
-from test_cli import protect, tree, write_toy
 
 from ugejax.authorized import build_authorized, read_key
 from ugejax.cli import main

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cli_examples import TINY as TINY_COMMAND
+from cli_examples import tree, write_toy
 from flax import linen as nn
-from test_cli import TINY as TINY_COMMAND
-from test_cli import tree, write_toy
 
 from ugejax.authorized import build_authorized, read_key, seen, share_of_budget, shared_blind_set
 from ugejax.authorized.content import content_view
