@@ -11,8 +11,10 @@ whatever the split.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,19 +37,20 @@ def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--clients", type=int, default=10)
     arguments = arguments.parse_args()
-    rows = run(load_job(arguments, form="keyed-dither"), arguments.out, arguments.clients, ROUNDS[arguments.scale])
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     print("| split | clients' sizes | who | on originals | on the release | peak |")
     print("|---|---|---|---|---|---|")
-    for row in rows:
+    rows = []
+    for row in run(load_job(arguments, form="keyed-dither"), arguments.out, arguments.clients, ROUNDS[arguments.scale]):
+        rows.append(row)
         last = [f"{row[kind][-1]:.3f}" for kind in ("originals", "release")]
         cells = [row["split"], f"{min(row['sizes'])} to {max(row['sizes'])}", row["who"], *last]
-        print("| " + " | ".join([*cells, f"{max(row['release']):.3f}"]) + " |")
+        print("| " + " | ".join([*cells, f"{max(row['release']):.3f}"]) + " |", flush=True)
+    (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     return 0
 
 
-def run(job: Job, out: Path, clients: int, rounds: int) -> list[dict]:
+def run(job: Job, out: Path, clients: int, rounds: int) -> Iterator[dict]:
     """Rows of who trained, with accuracy on clean test images after every round, on originals and on the release."""
     images, labels = job.train.images, job.train.labels
     key = jax.random.key(job.key.public_seed)
@@ -62,15 +65,14 @@ def run(job: Job, out: Path, clients: int, rounds: int) -> list[dict]:
         "wrong key": build_authorized(new_key(b"hacker", **architecture)),
         "without a key": replace(job.network, view=IdentityView(), variables=job.network.module.init(key, blank)),
     }
-    rows = []
     for split, shards in splits.items():
         folder = out / "checkpoints" / split.replace(" ", "-")
         released = protect_shards(job.protection(Method()), images, labels, shards, folder)
         for who, network in networks.items():
-            rows.append({"split": split, "sizes": shards.sizes.tolist(), "who": who})
+            row: dict[str, Any] = {"split": split, "sizes": shards.sizes.tolist(), "who": who}
             for kind, data in (("originals", images), ("release", released)):
-                rows[-1][kind] = _accuracies(job, network, data, shards, jax.random.fold_in(key, 1), rounds)
-    return rows
+                row[kind] = _accuracies(job, network, data, shards, jax.random.fold_in(key, 1), rounds)
+            yield row
 
 
 def _accuracies(

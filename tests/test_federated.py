@@ -63,7 +63,11 @@ def test_one_client_is_ordinary_training(network):
         np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
-def test_a_round_is_the_average_of_what_the_clients_make_alone_however_many_images_they_have(network):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])  # one client after the other, and all side by side
+def test_a_round_is_the_average_of_what_the_clients_make_alone_however_many_images_they_have(
+    network, backend, monkeypatch
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     data, key = toy(60, 0), jax.random.key(4)
     members = [list(range(0, 24)), list(range(24, 51)), [], [*range(51, 60)]]
     rounds = []
@@ -156,7 +160,7 @@ def test_smoke_of_the_experiment(tmp_path, monkeypatch):
         recipe=RECIPE, from_seed=True,
     )  # fmt: skip
     job = Job(toy(60, 0), toy(12, 1), key, build_authorized(key), None)
-    rows = experiment.run(job, tmp_path, clients=2, rounds=2)
+    rows = list(experiment.run(job, tmp_path, clients=2, rounds=2))
     assert [(row["split"], row["who"]) for row in rows[:3]] == [
         ("iid", "authorized"), ("iid", "wrong key"), ("iid", "without a key"),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Federated averaging in pure JAX: clients train side by side under vmap, and their weights are averaged.
+"""Federated averaging in pure JAX: clients train by themselves, and their weights are averaged.
 
 McMahan et al., Communication-Efficient Learning of Deep Networks from Decentralized Data, AISTATS 2017 (arXiv
 1602.05629), algorithm 1 with every client in every round (C = 1).
@@ -65,45 +65,77 @@ def federate(
     Returns:
         The shared variables after the last round.
     """
-    sizes, indices = jnp.asarray(shards.sizes), jnp.asarray(shards.indices)
-    clients = jnp.arange(len(sizes))
-    run = _runner(module, optimizer, recipe)
-    steps = recipe.steps_per_epoch(int(sizes.max()))
-    shuffle = jax.jit(jax.vmap(_shuffled, in_axes=(0, 0, 0, None)))
+    sizes, clients = jnp.asarray(shards.sizes), jnp.arange(len(shards.sizes))
+    # With weights of their own the clients' convolutions are grouped ones under vmap, which XLA does slowly on a CPU.
+    train = _one_by_one if jax.default_backend() == "cpu" else _side_by_side
+    trained = train(module, optimizer, recipe, shards)
     for done in range(rounds):
         round_key = jax.random.fold_in(key, done)
         keys = jax.vmap(lambda client, k=round_key: jax.random.split(jax.random.fold_in(k, client)))(clients)
-        start = initial_state(variables, optimizer)
-        states = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], len(clients), axis=0), start)
-        for epoch in range(recipe.epochs):
-            orders = shuffle(keys[:, 0], indices, sizes, epoch)
-            turn = jnp.zeros((), jnp.int32)
-            (states, _), _ = run((states, turn), images, labels, (orders, sizes), keys[:, 1], steps)
-        variables = average(states.variables, sizes)
+        variables = average(trained(initial_state(variables, optimizer), images, labels, keys), sizes)
         after_round(done + 1, variables)
     return variables
 
 
+# Both: (start, images, labels, keys [K, 2]) -> the clients' variables after a round, stacked [K, ...].
+
+
+def _side_by_side(module, optimizer, recipe: Recipe, shards: Shards) -> Callable[..., Any]:
+    """All clients in one program; one that has come to the end of its epoch waits for the others."""
+    run, count = _runner(module, optimizer, recipe, together=True), len(shards.sizes)
+    sizes, indices = jnp.asarray(shards.sizes), jnp.asarray(shards.indices)
+
+    def of_all(start, images, labels, keys):
+        states = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], count, axis=0), start)
+        for epoch in range(recipe.epochs):
+            orders = jax.vmap(_shuffled, in_axes=(0, 0, 0, None))(keys[:, 0], indices, sizes, epoch)
+            first = (states, jnp.zeros(count, jnp.int32))
+            steps = recipe.steps_per_epoch(int(sizes.max()))
+            (states, _), _ = run(first, images, labels, (orders, sizes), keys[:, 1], steps)
+        return states.variables
+
+    return of_all
+
+
+def _one_by_one(module, optimizer, recipe: Recipe, shards: Shards) -> Callable[..., Any]:
+    """One client after the other, each for as many steps as its own images take."""
+    run = _runner(module, optimizer, recipe, together=False)
+
+    def of_one(client, state, images, labels, keys):
+        size = int(shards.sizes[client])
+        for epoch in range(recipe.epochs if size else 0):
+            order = _shuffled(keys[0], jnp.asarray(shards.indices[client]), size, epoch)
+            first = (state, jnp.zeros((), jnp.int32))
+            (state, _), _ = run(first, images, labels, (order, size), keys[1], recipe.steps_per_epoch(size))
+        return state.variables
+
+    def of_all(start, images, labels, keys):
+        # `run` donates the state, and every client starts from the same.
+        each = [of_one(client, jax.tree.map(jnp.copy, start), images, labels, own) for client, own in enumerate(keys)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+
+    return of_all
+
+
 @functools.cache
-def _runner(module: Any, optimizer: optax.GradientTransformation, recipe: Recipe) -> Callable[..., Any]:
-    """`run_steps` over steps of all clients at once; one that has come to the end of its epoch waits."""
+def _runner(
+    module: Any, optimizer: optax.GradientTransformation, recipe: Recipe, *, together: bool
+) -> Callable[..., Any]:
+    """`run_steps` over the steps of one client, or of all at once; state and number of the step are its state."""
     step, batch_size = make_train_step(module, optimizer, recipe), recipe.batch_size
 
-    def turn_of_all(state, images, labels, orders, keys):
-        (states, turn), (indices, sizes) = state, orders
+    def turn(state, images, labels, own, key):
+        (client, number), (order, size) = state, own
+        batch = order[(number * batch_size + jnp.arange(batch_size)) % jnp.maximum(size, 1)]
+        moved, loss = step(client, images, labels, batch, key)
+        active = (number < jnp.maximum(size // batch_size, 1)) & (size > 0)
+        client = jax.tree.map(lambda new, old: jnp.where(active, new, old), moved, client)
+        return (client, number + 1), jnp.where(active, loss, 0)
 
-        def one(client, order, size, key):
-            batch = order[(turn * batch_size + jnp.arange(batch_size)) % jnp.maximum(size, 1)]
-            moved, loss = step(client, images, labels, batch, key)
-            active = (turn < jnp.maximum(size // batch_size, 1)) & (size > 0)
-            return jax.tree.map(lambda new, old: jnp.where(active, new, old), moved, client), jnp.where(active, loss, 0)
-
-        states, losses = jax.vmap(one)(states, indices, sizes, keys)
-        return (states, turn + 1), losses
-
-    return run_steps(turn_of_all)
+    return run_steps(jax.vmap(turn, in_axes=(0, None, None, 0, 0)) if together else turn)
 
 
+@jax.jit
 def _shuffled(key: jax.Array, indices: jax.Array, size: jax.Array, epoch: jax.Array) -> jax.Array:
     """A client's images in the order of an epoch, int32 [M]; the fillers come last."""
     order = jax.random.permutation(jax.random.fold_in(key, epoch), indices.shape[0])
