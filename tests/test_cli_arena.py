@@ -161,6 +161,19 @@ def test_jobs_side_by_side_find_the_same_as_one_after_the_other(undisturbed, tmp
     assert results(tmp_path / "arena") == results(undisturbed)
 
 
+def test_jobs_end_when_the_arena_is_killed(tmp_path):
+    command = arena(tmp_path / "arena", "--jobs", "2", "--epochs", "1000000")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ugejax", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "now control" in line:
+            break
+    process.kill()
+    process.communicate(timeout=20)  # the jobs write there too
+
+
 def test_a_job_that_fails_beside_others_is_named(tmp_path, capsys):
     command = ["arena", "digits", "--out", str(tmp_path / "A"), "--methods", "lsp", "--jobs", "2", *SIZE]
     assert main(command) == 2

@@ -4,6 +4,7 @@ import concurrent.futures as futures
 import io
 import multiprocessing
 import os
+import threading
 from collections.abc import Collection, Iterator
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -56,7 +57,7 @@ def run_side_by_side(
     for share in np.array_split(_cores(), jobs):
         shares.put(share.tolist())
     waiting, running, failed = list(left), {}, None
-    with futures.ProcessPoolExecutor(jobs, context, _keep_to, (shares,)) as pool:
+    with futures.ProcessPoolExecutor(jobs, context, _begin, (shares,)) as pool:
         while running or (waiting and failed is None):
             undone = {*waiting, *running.values()}
             ready = [job for job in waiting if undone.isdisjoint(job.needs)] if failed is None else []
@@ -81,9 +82,18 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def _keep_to(shares: "SimpleQueue[list[int]]") -> None:
+def _begin(shares: "SimpleQueue[list[int]]") -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, shares.get())
+
+
+def _end_with_the_parent() -> None:
+    """A parent that was killed asks for nothing more, and a training that nobody waits for would hold its cores."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "the pool's processes have one"
+    parent.join()
+    os._exit(1)  # at any moment: what a job writes appears whole or not at all
 
 
 def _work(grid: Grid, folder: Folder, cache: Path, job: Job) -> float | Row:
