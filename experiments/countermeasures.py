@@ -3,8 +3,8 @@
 Command:
     python -m experiments.countermeasures --data-dir TFDS_FOLDER --out runs/countermeasures [--scale small]
 
-Time: at the small scale (5,000 training and 2,000 test images, budget 8/255, hacker cnn, one seed) about an hour on two
-CPU cores; what is finished is not done again.
+Time: at the small scale (5,000 training and 2,000 test images, budget 8/255, hacker cnn, one seed) about an hour on one
+CPU core; what is finished is not done again.
 
 Expect (table in BUILD_NOTES.md): augmentation and filters that need no knowledge of the method leave a hacker with half
 of what the same counter-measure leaves him of originals, JPEG with more, and a hacker who knows the method and

@@ -60,6 +60,22 @@ def two_waves(key: jax.Array, data: Dataset) -> np.ndarray:
     return noise
 
 
+def yellow_blue(key: jax.Array, data: Dataset) -> np.ndarray:
+    """Yellow stripes against blue ones, whose luminance JPEG keeps: one of two directions and five periods a class.
+
+    The periods are 9 to 27 pixels, which a low-pass filter keeps, and no class is another's at another phase.
+    """
+    h, w, _ = data.images.shape[1:]
+    cycles = (1.2, 1.8, 2.4, 3.0, 3.6)  # in 32 pixels
+    down, across = (
+        np.where(np.cos(2 * np.pi * np.outer(cycles, np.arange(side) - (side - 1) / 2) / 32) > -1e-9, 1, -1)
+        for side in (h, w)
+    )
+    waves = [np.broadcast_to(wave, (len(cycles), h, w)) for wave in (down[:, :, None], across[:, None])]
+    bank = np.concatenate(waves)[..., None] * np.array([1, 1, -1], np.float32)
+    return bank[np.asarray(jax.random.permutation(key, len(bank)))[: len(data.class_names)][data.labels]]
+
+
 def signed_stripes(key: jax.Array, data: Dataset) -> np.ndarray:
     """Stripes of a random sign in every image: no class has a mean."""
     signs = jax.random.rademacher(jax.random.fold_in(key, 1), (len(data.labels), 1, 1, 1))
@@ -105,6 +121,7 @@ KINDS: dict[str, Noise] = {
     **{f"stripes-{period}": functools.partial(stripes, period=period) for period in (8, 12, 16)},
     "two-periods": two_periods,
     "two-waves": two_waves,
+    "yellow-blue": yellow_blue,
     "signed-stripes": signed_stripes,
     "shifted-stripes": shifted_stripes,
     "ar": autoregressive,
