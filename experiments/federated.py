@@ -3,11 +3,12 @@
 Command:
     python -m experiments.federated --data-dir TFDS_FOLDER --out runs/federated [--scale small] [--clients 10]
 
-Time: not measured yet at any scale. Splits are iid and Dirichlet 0.1; every round trains every client for one epoch.
+Time: about 13 minutes at the tiny scale (2,000 images) on one CPU core that others share. Splits are iid and Dirichlet
+0.1; every round trains every client for one epoch.
 
-Expect: there are no figures yet. To be tested: with the authorized network the
-average learns from released images what it learns from originals; without it, and with another key, it does not,
-whatever the split.
+Expect (table in BUILD_NOTES.md, at the tiny scale): with the authorized network the average learns the same from
+released images as from originals. On the iid split it learns 0.12 to 0.19 less from the release without the right key.
+On the uneven one the average learns too little within 30 rounds, from originals as well, to tell who is kept out.
 """
 
 import json
