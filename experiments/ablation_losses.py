@@ -3,12 +3,12 @@
 Command:
     python -m experiments.ablation_losses --data-dir TFDS_FOLDER --out runs/ablation-losses [--scale small]
 
-Time: at the tiny scale (2,000 images) with --hackers cnn a few minutes a row of one CPU core that others share; what is
-finished is not done again.
+Time: at the tiny scale (2,000 images) with --hackers cnn a minute or two a variant, of one CPU core that others
+share; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): without the feature distance a hacker gets 0.02 more at the end and
-0.09 more at the peak. Gradient matching and undistillation make no difference above the noise there, where a head on
-random features learns little in the first place.
+Expect (table in BUILD_NOTES.md, at the tiny scale): without the feature distance a hacker's peak is 0.09 higher.
+Gradient matching and undistillation show nothing there, where a head on random features learns little in the first
+place.
 """
 
 from experiments.variants import ablate

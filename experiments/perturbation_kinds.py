@@ -13,7 +13,7 @@ relations of neighbouring pixels do not survive the cells.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,12 @@ def two_periods(key: jax.Array, data: Dataset) -> np.ndarray:
     return (stripes(key, data) + stripes(jax.random.fold_in(key, 1), data, 16)) / 2
 
 
+def _square_waves(cycles: Sequence[float], side: int) -> np.ndarray:
+    """Signs of cosines about the middle of `side` pixels, int [len(cycles), side], of so many cycles in 32 pixels."""
+    phase = 2 * np.pi * np.outer(cycles, np.arange(side) - (side - 1) / 2) / 32
+    return np.where(np.cos(phase) > -1e-9, 1, -1)
+
+
 def two_waves(key: jax.Array, data: Dataset) -> np.ndarray:
     """A short wave in red and green, which JPEG keeps, and a long one in blue, which a low-pass filter keeps.
 
@@ -49,10 +55,7 @@ def two_waves(key: jax.Array, data: Dataset) -> np.ndarray:
     """
     noise = np.empty(data.images.shape, np.float32)
     for number, (cycles, channels) in enumerate((((0, 3, 4, 5), (0, 1)), ((0, 1, 2, 3), (2,)))):
-        rows, columns = (
-            np.where(np.cos(2 * np.pi * np.outer(cycles, np.arange(side) - (side - 1) / 2) / 32) > -1e-9, 1, -1)
-            for side in data.images.shape[1:3]
-        )
+        rows, columns = (_square_waves(cycles, side) for side in data.images.shape[1:3])
         bank = (rows[:, None, :, None] * columns[None, :, None, :]).reshape(-1, *data.images.shape[1:3])[1:]
         dealt = np.asarray(jax.random.permutation(jax.random.fold_in(key, number), len(bank)))
         for channel in channels:
@@ -63,14 +66,12 @@ def two_waves(key: jax.Array, data: Dataset) -> np.ndarray:
 def yellow_blue(key: jax.Array, data: Dataset) -> np.ndarray:
     """Yellow stripes against blue ones, whose luminance JPEG keeps: one of two directions and five periods a class.
 
-    The periods are 9 to 27 pixels, which a low-pass filter keeps, and no class is another's at another phase.
+    The periods are 9 to 27 pixels; the low-pass filter keeps all but the shortest. No class is another's at
+    another phase.
     """
     h, w, _ = data.images.shape[1:]
-    cycles = (1.2, 1.8, 2.4, 3.0, 3.6)  # in 32 pixels
-    down, across = (
-        np.where(np.cos(2 * np.pi * np.outer(cycles, np.arange(side) - (side - 1) / 2) / 32) > -1e-9, 1, -1)
-        for side in (h, w)
-    )
+    cycles = (1.2, 1.8, 2.4, 3.0, 3.6)
+    down, across = _square_waves(cycles, h), _square_waves(cycles, w)
     waves = [np.broadcast_to(wave, (len(cycles), h, w)) for wave in (down[:, :, None], across[:, None])]
     bank = np.concatenate(waves)[..., None] * np.array([1, 1, -1], np.float32)
     return bank[np.asarray(jax.random.permutation(key, len(bank)))[: len(data.class_names)][data.labels]]
