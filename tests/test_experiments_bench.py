@@ -47,8 +47,9 @@ class Side:
     asked: list[tuple[str, str]] = []
     loss = 2.0
 
-    def __init__(self, module: str, case: Case, folder: str):
-        self.module, self.seconds = module, iter({"ours": (1, 2, 4), "in_torch": (3, 3, 8)}[module])
+    def __init__(self, module: str, case: Case, folder: str, checkout: Path = bench.HERE):
+        self.module = module if checkout == bench.HERE else "before"
+        self.seconds = iter({"ours": (1, 2, 4), "in_torch": (3, 3, 8), "before": (2, 2, 2)}[self.module])
         np.savez(Path(folder, "before.npz"), **BEFORE)
         np.savez(Path(folder, "ours.npz" if module == "ours" else "torch.npz"), **AFTER)
         if module == "ours":
@@ -75,20 +76,21 @@ def sides(monkeypatch):
 
 
 def test_a_row_follows_from_the_times(sides):
-    row = bench.measure(CASE, with_torch=True, clock=1)
+    row = bench.measure(CASE, with_torch=True, before=Path("elsewhere"), clock=1)
     assert {name: row[name] for name in ("name", "network", "batch", "backend")} == {
         "name": "perturbation_update", "network": "cnn", "batch": 32, "backend": "cpu",
     }  # fmt: skip
     assert row["images_per_second"] == 32.0  # 2 steps on 32 images in 2 s
     assert row["torch_images_per_second"] == pytest.approx(64 / 3)
     assert row["ratio_to_torch"] == 2.0  # of 3, 1.5 and 2: each pair is one of neighbours
+    assert (row["before_images_per_second"], row["ratio_to_before"]) == (32.0, 1.0)  # of 2, 1 and 0.5
     assert row["utilisation"] == 0.75  # 3e9 of 4e9 operations a second
     assert row["peak_rss_mib"] == row["torch_peak_rss_mib"] == 100.0
     assert row["compile_seconds"] == 7
     timed = [module for module, question in Side.asked if question == "seconds"]
-    assert timed == ["ours", "in_torch"] * 3
+    assert timed == ["ours", "in_torch", "before"] * 3
     assert f"| {row['images_per_second']:.0f} (" in bench.line(row)
-    alone = bench.measure(CASE, with_torch=False, clock=1)
+    alone = bench.measure(CASE, with_torch=False, before=None, clock=1)
     assert alone["torch_images_per_second"] is alone["ratio_to_torch"] is alone["torch_peak_rss_mib"] is None
     assert alone["images_per_second"] == 32.0
 
@@ -97,7 +99,7 @@ def test_a_row_follows_from_the_times(sides):
 def test_what_does_not_agree_is_not_timed(sides, loss, monkeypatch):
     monkeypatch.setattr(Side, "loss", loss)
     with pytest.raises(bench.Disagreement, match="PyTorch's loss and ours differ"):
-        bench.measure(CASE, with_torch=True, clock=1)
+        bench.measure(CASE, with_torch=True, before=None, clock=1)
     assert "seconds" not in dict(map(reversed, Side.asked))
     assert {module for module, question in Side.asked if question == "exit"} == {"ours", "in_torch"}
 

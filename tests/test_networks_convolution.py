@@ -75,6 +75,22 @@ def test_rule_picks_the_lowering(monkeypatch):
     assert choice(3, 2, 32, 3) == choice(1, 1, 32, 64) == choice(3, 2, 32, 64, (1, 64)) == "xla"
 
 
+@pytest.mark.parametrize(("batch", "parts"), [(127, 1), (130, 2), (600, 4)])
+def test_large_batches_are_convolved_in_parts(batch, parts, monkeypatch):
+    monkeypatch.setattr(convolution, "MAX_GATHERED_VALUES", 0)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    x, kernel = operands(3, 4, 5, (3, 4))
+    x = x[jnp.arange(batch) % 2] * (1 + jnp.arange(batch)[:, None, None, None])
+
+    def gradients(lowering):
+        return jax.grad(lambda *operands: jnp.sin(lowering(*operands, 2)).sum(), argnums=(0, 1))
+
+    assert str(jax.make_jaxpr(lambda x: convolve(x, kernel, 2))(x)).count("conv_general_dilated[") == parts
+    np.testing.assert_allclose(convolve(x, kernel, 2), convolve_by_xla(x, kernel, 2), atol=1e-5 * batch)
+    for ours, theirs in zip(gradients(convolve)(x, kernel), gradients(convolve_by_xla)(x, kernel), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * batch)
+
+
 def test_bias_is_added_per_feature():
     x = jnp.ones((1, 4, 4, 3))
     layer = Conv(5, use_bias=True)

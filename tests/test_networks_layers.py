@@ -1,13 +1,17 @@
 """The layers that the field's architectures are made of, each against what it stands for."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.densenet import DenseLayer
+from ugejax.networks.group_norm import GroupNorm
 from ugejax.networks.mobile import InvertedResidual, ShuffleBlock
 from ugejax.networks.preactivation import PreActivationBlock
 from ugejax.networks.tokens import FeedForward
@@ -184,3 +188,23 @@ def test_transformers_drop_out_in_training_and_say_the_same_of_an_image_in_evalu
     np.testing.assert_array_equal(evaluate(np.stack([x[0], 0 * x[1]]))[0], logits[0])
     moved = np.roll(x, 4, axis=1)  # the same patches in other places
     assert np.abs(np.asarray(evaluate(moved) - logits)).max() > 1e-4
+
+
+@pytest.mark.parametrize(("dtype", "apart"), [(jnp.float32, 2e-5), (jnp.bfloat16, 0.1)])
+def test_group_norm_is_that_of_flax(dtype, apart):
+    x, direction = jnp.asarray(3 + 2 * normal(3, 5, 4, 8), dtype), normal(3, 5, 4, 8, seed=2)
+    params = {"scale": jnp.asarray(normal(8)), "bias": jnp.asarray(normal(8, seed=3))}
+
+    def value_and_gradients(layer):
+        def loss(params, x):
+            y = layer.apply({"params": params}, x)
+            assert y.dtype == dtype
+            return (direction * y).sum(), y
+
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+
+    ours, theirs = value_and_gradients(GroupNorm(4)), value_and_gradients(nn.GroupNorm(4, dtype=dtype))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=apart, rtol=apart), ours, theirs)
+    jax.tree.map(np.testing.assert_array_equal, GroupNorm(4).init(KEY, x), nn.GroupNorm(4).init(KEY, x))
+    grey = GroupNorm(2).apply({"params": {"scale": jnp.ones(4), "bias": jnp.zeros(4)}}, jnp.full((1, 2, 2, 4), 7.0))
+    np.testing.assert_array_equal(grey, 0)

@@ -1,5 +1,8 @@
 """Published weights give their published accuracy, and bad files are refused in one line."""
 
+import io
+import zipfile
+
 import jax
 import numpy as np
 import pytest
@@ -100,7 +103,7 @@ class Exploit:
 def test_pickled_objects_are_refused_and_never_loaded(tmp_path):
     path, trace = tmp_path / "pickled.npz", tmp_path / "trace"
     np.savez(path, **{"conv1.weight": np.array([Exploit(trace)], dtype=object)})
-    with pytest.raises(UserError, match="pickled.npz: not a readable"):
+    with pytest.raises(UserError, match="pickled.npz: holds Python objects"):
         load_pretrained("r20", path)
     assert not trace.exists()
 
@@ -119,6 +122,20 @@ def test_unreadable_files_are_refused(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="absent.npz: no such file"):
         load_pretrained("r20", tmp_path / "absent.npz")
+
+
+def test_what_unpacks_to_more_than_a_network_is_refused_before_it_is_unpacked(tmp_path):
+    large, lying = tmp_path / "large.npz", tmp_path / "lying.npz"
+    np.savez_compressed(large, **{"conv1.weight": np.zeros(2**24 + 1, np.float32)})
+    assert large.stat().st_size < 2**17
+    with pytest.raises(UserError, match="large.npz: unpacks to more than any of these networks"):
+        load_pretrained("r20", large)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**50,)})
+    with zipfile.ZipFile(lying, "w") as archive:
+        archive.writestr("conv1.weight.npy", header.getvalue())
+    with pytest.raises(UserError, match="more is declared than there is"):
+        load_pretrained("r20", lying)
 
 
 def test_networks_without_published_weights_are_refused(tmp_path):

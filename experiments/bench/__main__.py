@@ -2,17 +2,18 @@
 
 Command:
     make bench [SCALE=accelerator]                                        which sets itself up, PyTorch included, or
-    python -m experiments.bench [--out runs/bench] [--scale accelerator]
+    python -m experiments.bench [--out runs/bench] [--scale accelerator] [--networks cnn] [--before CHECKOUT]
 
 Time: minutes on two CPU cores, most of them compilation and `r18`; not measured on an idle machine yet.
 
 Expect: on one core (--one-core) `cnn` trains at 1.14 times PyTorch's rate at batch 32 and 0.65 at batch 128; its
 gradient-matching update runs at 1.38 at batch 32 and 0.90 at batch 128. No figures of `r18` or an accelerator yet.
 
-Every row has two processes, ours and PyTorch's, which start from the same weights and images, have to agree on their
-first step, and are then timed in turn, one step each, beside a product of two large matrices. Utilisation is the
-compiled program's arithmetic over the rate of that product. Without PyTorch (the extra `bench`) its columns stay empty.
-The device is that of either library's default.
+Every row has a process for each side: ours, PyTorch's, and with --before that of another checkout of this project, such
+as the last release. They start from the same weights and images, have to agree on their first step, and are then timed
+in turn, one step each, beside a product of two large matrices. Utilisation is the compiled program's arithmetic over the
+rate of that product. Without PyTorch (the extra `bench`) its columns stay empty. The device is that of either library's
+default. Whole commands are timed by `experiments.bench.whole`.
 """
 
 import argparse
@@ -37,15 +38,18 @@ LOSS_TOLERANCE, TOLERANCE = 1e-4, 1e-2
 TF32_TOLERANCE = 1e-1  # elsewhere than on a CPU products have 10 bits
 
 
+HERE = Path(__file__).parent.parent.parent
+
+
 class Side:
     """A process that answers questions about a case."""
 
-    def __init__(self, module: str, case: Case, folder: str):
-        """Start it; it is ready at its first answer."""
+    def __init__(self, module: str, case: Case, folder: str, checkout: Path = HERE):
+        """Start it, from the code of a checkout of this project; it is ready at its first answer."""
         self.name = f"{case.title}: {module}"
         self.process = subprocess.Popen(
             [sys.executable, "-m", f"experiments.bench.{module}", json.dumps(dataclasses.asdict(case)), folder],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent.parent,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout,
             env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # two processes share the device
         )  # fmt: skip
 
@@ -74,44 +78,49 @@ class Side:
 
 
 class Disagreement(Exception):
-    """A row that is not timed, since PyTorch's step and ours differ."""
+    """A row that is not timed, since another side's step and ours differ."""
 
 
-def measure(case: Case, *, with_torch: bool, clock: int) -> dict[str, Any]:
+def measure(case: Case, *, with_torch: bool, before: Path | None, clock: int) -> dict[str, Any]:
     """The row of a case.
 
     Args:
         case: what to measure.
         with_torch: whether PyTorch is there.
+        before: another checkout of this project to compare with, if any.
         clock: which of the times of `clocked` counts.
 
     Raises:
-        Disagreement: the two sides do not do the same.
+        Disagreement: the sides do not do the same.
         SystemExit: one failed.
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        ours, theirs, apart = stack.enter_context(Side("ours", case, folder)), None, None
-        facts = ours("facts")
-        if with_torch:
-            theirs = stack.enter_context(Side("in_torch", case, folder))
-            theirs("facts")
-            apart = disagreement(*(dict(np.load(Path(folder, f"{n}.npz"))) for n in ("before", "ours", "torch")))
-            for kind, share in apart.items():
+        sides, apart = {"ours": stack.enter_context(Side("ours", case, folder))}, {}
+        facts = sides["ours"]("facts")
+        on_cpu = facts["backend"] == "cpu"
+        others = {"torch": ("in_torch", folder, HERE)} if with_torch else {}
+        if before is not None:
+            others["before"] = ("ours", stack.enter_context(tempfile.TemporaryDirectory()), before)
+        for name, (module, place, checkout) in others.items():
+            sides[name] = stack.enter_context(Side(module, case, place, checkout))
+            sides[name]("facts")
+            theirs = Path(place, "torch.npz" if module == "in_torch" else "ours.npz")
+            ends = (Path(folder, "before.npz"), Path(folder, "ours.npz"), theirs)
+            apart[name] = disagreement(*(dict(np.load(path)) for path in ends))
+            for kind, share in apart[name].items():
                 exact = LOSS_TOLERANCE if kind == "loss" else TOLERANCE
-                if not share <= (exact if facts["backend"] == "cpu" else TF32_TOLERANCE):
-                    raise Disagreement(
-                        f"{case.title}: PyTorch's {kind} and ours differ by {share:.1e}: not the same step"
-                    )
-        times: dict[str, list[float]] = {"product": [], "ours": [], "torch": []}
+                if not share <= (exact if on_cpu else TF32_TOLERANCE):
+                    who = "PyTorch's" if name == "torch" else f"{before}'s"
+                    raise Disagreement(f"{case.title}: {who} {kind} and ours differ by {share:.1e}: not the same step")
+        times: dict[str, list[float]] = {name: [] for name in ("product", *sides)}
         for _ in range(case.repeats):
-            times["product"].append(ours("product_seconds")[clock])
-            times["ours"].append(ours("seconds")[clock])
-            if theirs is not None:
-                times["torch"].append(theirs("seconds")[clock])
-        peaks = [None if side is None else side("peak_rss_mib") for side in (ours, theirs)]
-    product, seconds, torch_seconds = (np.array(times[name]) for name in ("product", "ours", "torch"))
-    rates = facts["product_flops"] / product
+            times["product"].append(sides["ours"]("product_seconds")[clock])
+            for name, side in sides.items():
+                times[name].append(side("seconds")[clock])
+        peaks = {name: side("peak_rss_mib") for name, side in sides.items()}
+    seconds = {name: np.array(values) for name, values in times.items()}
+    rates = facts["product_flops"] / seconds["product"]
     row = {
         "name": case.name,
         "loss": case.loss,
@@ -121,22 +130,21 @@ def measure(case: Case, *, with_torch: bool, clock: int) -> dict[str, Any]:
         "backend": facts["backend"],
         "device": facts["device"],
         "repeats": case.repeats,
-        **_median("images_per_second", case.images / seconds),
-        "torch_images_per_second": None,
-        "ratio_to_torch": None,
+        **_median("images_per_second", case.images / seconds["ours"]),
         # Of pairs of neighbouring times, so that what else the machine does cancels.
-        **_median("utilisation", facts["flops"] / seconds / rates),
+        **_median("utilisation", facts["flops"] / seconds["ours"] / rates),
         **_median("flops_per_second", rates),
         "flops": facts["flops"],
         "bytes_accessed": facts["bytes_accessed"],
-        "peak_rss_mib": peaks[0],
-        "torch_peak_rss_mib": peaks[1],
+        "peak_rss_mib": peaks["ours"],
         "compile_seconds": facts["compile_seconds"],
         "disagreement": apart,
     }
-    if with_torch:
-        row |= _median("torch_images_per_second", case.images / torch_seconds)
-        row |= _median("ratio_to_torch", torch_seconds / seconds)
+    for name in ("torch", "before"):
+        row |= {f"{name}_images_per_second": None, f"ratio_to_{name}": None, f"{name}_peak_rss_mib": peaks.get(name)}
+        if name in seconds:
+            row |= _median(f"{name}_images_per_second", case.images / seconds[name])
+            row |= _median(f"ratio_to_{name}", seconds[name] / seconds["ours"])
     return row
 
 
@@ -146,8 +154,8 @@ def _median(name: str, values: np.ndarray) -> dict[str, Any]:
 
 
 COLUMNS = (
-    "name", "loss", "network", "batch", "steps", "images/s", "PyTorch", "ratio", "utilisation", "GFLOP", "GB moved",
-    "MiB", "PyTorch MiB", "compile s",
+    "name", "loss", "network", "batch", "steps", "images/s", "PyTorch", "ratio", "before", "ratio", "utilisation",
+    "GFLOP", "GB moved", "MiB", "PyTorch MiB", "compile s",
 )  # fmt: skip
 HEADER = "| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|"
 
@@ -163,7 +171,8 @@ def line(row: dict[str, Any]) -> str:
 
     cells = [
         row["name"], row["loss"], row["network"], row["batch"], row["steps"], cell("images_per_second", ".0f"),
-        cell("torch_images_per_second", ".0f"), cell("ratio_to_torch", ".2f"), cell("utilisation", ".2f"),
+        cell("torch_images_per_second", ".0f"), cell("ratio_to_torch", ".2f"),
+        cell("before_images_per_second", ".0f"), cell("ratio_to_before", ".2f"), cell("utilisation", ".2f"),
         f"{row['flops'] / 1e9:.1f}", f"{row['bytes_accessed'] / 1e9:.1f}", f"{row['peak_rss_mib']:.0f}",
         "" if row["torch_peak_rss_mib"] is None else f"{row['torch_peak_rss_mib']:.0f}", row["compile_seconds"],
     ]  # fmt: skip
@@ -178,15 +187,21 @@ def main() -> int:
         "--one-core", action="store_true",
         help="both sides on one core and by CPU time, which other work on the machine hardly disturbs (Linux)",
     )  # fmt: skip
+    parser.add_argument("--networks", help="comma-separated; those of the scale unless told")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another checkout of this project, timed as well")
     arguments = parser.parse_args()
+    chosen = None if arguments.networks is None else arguments.networks.split(",")
     with_torch = importlib.util.find_spec("torch") is not None
     if arguments.one_core:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # what is started inherits it
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for case in SCALES[arguments.scale]:
+        if chosen is not None and case.network not in chosen:
+            continue
         try:
-            rows.append(measure(case, with_torch=with_torch, clock=int(arguments.one_core)))
+            clock = int(arguments.one_core)
+            rows.append(measure(case, with_torch=with_torch, before=arguments.before, clock=clock))
         except Disagreement as error:
             print(error)
             continue

@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 
 from experiments.bench.cases import NUM_CLASSES, Case, start
 from experiments.bench.worker import Answers, clocked, serve
+from ugejax.allocator import keep_freed_memory
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.authorized.view import IdentityView
 from ugejax.networks import build
@@ -67,6 +68,7 @@ def outcome(state: Any, loss: Any) -> dict[str, Any]:
 
 def prepare(case: Case, folder: Path) -> Answers:
     """Compile the step as `run_steps` does on a CPU, leave its start and where it ends in the folder, and be ready."""
+    keep_freed_memory()  # as the command line does
     jax.config.update("jax_enable_compilation_cache", False)
     arrays, key = start(case), jax.random.key(0)
     variables = build(case.network, NUM_CLASSES).init(key, jnp.zeros((1, case.size, case.size, 3)))

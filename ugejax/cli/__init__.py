@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+from ugejax.allocator import keep_freed_memory
 from ugejax.cli.arguments import build_parser
 from ugejax.errors import UserError
 
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    keep_freed_memory()
     shared = {"attack": "evaluate", **dict.fromkeys(("import", "export", "export-key"), "exchange")}
     module = shared.get(parsed.command, parsed.command)
     try:

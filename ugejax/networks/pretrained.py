@@ -7,11 +7,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from ugejax.data.numpy_file import read_header, read_values
 from ugejax.errors import UserError
 from ugejax.networks.registry import variable_shapes
 
 PRETRAINED = ("r20", "r56")
 NUM_CLASSES = 10
+MOST_UNPACKED = 2**26  # bytes, some twenty times what the larger of the two takes
 
 
 def load_pretrained(name: str, path: str | Path) -> dict:
@@ -26,8 +28,8 @@ def load_pretrained(name: str, path: str | Path) -> dict:
         {"params", "batch_stats"} of float32 arrays, kernels HWIO.
 
     Raises:
-        UserError: the name has no published weights, the file cannot be read, or an array is missing, unexpected, of
-            the wrong shape, not floating point or not finite.
+        UserError: the name has no published weights, the file cannot be read or unpacks to more than 64 MiB, or an
+            array is missing, unexpected, of the wrong shape, not floating point or not finite.
     """
     if name not in PRETRAINED:
         raise UserError(f"there are no pretrained weights of {name!r}: choose one of {', '.join(PRETRAINED)}")
@@ -45,8 +47,18 @@ def load_pretrained(name: str, path: str | Path) -> dict:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > MOST_UNPACKED:
+                raise UserError(f"{path}: unpacks to more than any of these networks: is this the right file?")
+            arrays = {}
+            for member in members:
+                with archive.open(member) as file:
+                    header = read_header(file, str(path))
+                    if header.nbytes > member.file_size:
+                        raise ValueError("more is declared than there is")
+                    arrays[member.filename.removesuffix(".npy")] = read_values(file, header)
+            return arrays
     except FileNotFoundError:
         raise UserError(f"{path}: no such file: give the .npz of the pretrained weights") from None
     except (OSError, ValueError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:

@@ -5,6 +5,7 @@ from flax import linen as nn
 
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
+from ugejax.networks.group_norm import GroupNorm
 
 GROUPS = 8
 
@@ -62,7 +63,7 @@ class ConvolutionalBody(nn.Module):
     def _layer(self, x: jax.Array, width: int, stride: int) -> jax.Array:
         x = Conv(width, stride=stride, use_bias=not self.norm)(x)
         if self.norm:
-            x = nn.GroupNorm(GROUPS)(x)
+            x = GroupNorm(GROUPS)(x)
         return nn.relu(x)
 
 
@@ -72,12 +73,12 @@ class ResidualBody(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Features [B, D] of normalised images x [B, H, W, C]; `train` changes nothing."""
-        x = nn.relu(nn.GroupNorm(GROUPS)(Conv(32, stride=stride_of(x, stem=True))(x)))
+        x = nn.relu(GroupNorm(GROUPS)(Conv(32, stride=stride_of(x, stem=True))(x)))
         for width in (64, 128):
             stride = stride_of(x)
-            residual = nn.relu(nn.GroupNorm(GROUPS)(Conv(width, stride=stride)(x)))
-            residual = nn.GroupNorm(GROUPS)(Conv(width)(residual))
-            shortcut = nn.GroupNorm(GROUPS)(Conv(width, kernel_size=1, stride=stride)(x))
+            residual = nn.relu(GroupNorm(GROUPS)(Conv(width, stride=stride)(x)))
+            residual = GroupNorm(GROUPS)(Conv(width)(residual))
+            shortcut = GroupNorm(GROUPS)(Conv(width, kernel_size=1, stride=stride)(x))
             x = nn.relu(shortcut + residual)
         return x.mean(axis=(1, 2))
 
