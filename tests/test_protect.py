@@ -239,35 +239,48 @@ def test_misalignment_pushes_every_class_towards_its_wrong_class():
         assert np.linalg.norm(pushed[k] - means[wrong[k]]) < np.linalg.norm(means[k] - means[wrong[k]]) - 0.05
 
 
-@pytest.mark.parametrize(("size", "period"), [((20, 37), 8), ((32, 32), 8), ((9, 8), 4), ((28, 28), 5)])
+@pytest.mark.parametrize(("size", "period"), [((20, 37), 8), ((32, 32), 14), ((24, 19), 4), ((224, 160), 14)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_stripes_are_periodic_mirror_symmetric_and_of_opponent_colours(size, period, channels):
+def test_stripes_are_waves_of_five_periods_along_an_axis_and_mirror_symmetric(size, period, channels):
     h, w = size
-    codes = {1: 4, 3: 12}[channels]
-    stripes = np.asarray(class_stripes(jax.random.key(0), codes, (h, w, channels), amplitude=0.03, period=period))
-    assert stripes.shape == (codes, h, w, channels)
+    stripes = np.asarray(class_stripes(jax.random.key(0), 10, (h, w, channels), amplitude=0.03, period=period))
+    assert stripes.shape == (10, h, w, channels)
     np.testing.assert_allclose(np.abs(stripes), 0.03)
     np.testing.assert_array_equal(stripes, stripes[:, :, ::-1])
-    np.testing.assert_array_equal(stripes[:, period:], stripes[:, :-period])
-    np.testing.assert_array_equal(stripes[:, :, period:], stripes[:, :, :-period])
-    along_rows = (stripes == stripes[:, :, :1]).all(axis=(1, 2, 3))
-    assert along_rows.sum() == codes // 2
-    np.testing.assert_array_equal(~along_rows, (stripes == stripes[:, :1]).all(axis=(1, 2, 3)))
-    if channels == 3:
-        assert not (abs(stripes.sum(axis=-1)) > 0.06).any()  # never black and white
-    assert len({one.tobytes() for one in stripes}) == codes
+    np.testing.assert_array_equal(stripes, stripes[:, ::-1])
+    down = (stripes == stripes[:, :, :1]).all(axis=(1, 2, 3))
+    assert down.sum() == 5
+    np.testing.assert_array_equal(~down, (stripes == stripes[:, :1]).all(axis=(1, 2, 3)))
+    assert len({one.tobytes() for one in stripes}) == 10
+    colour = {1: [1], 3: [1, 1, -1]}[channels]
+    np.testing.assert_array_equal(stripes, stripes[..., :1] * colour)
+    for wave in stripes[:, :, 0, 0][down]:  # half a period between changes of sign, rounded mirror-symmetrically
+        assert np.ptp(np.diff(np.flatnonzero(np.diff(wave)))) <= 2
+
+
+@pytest.mark.parametrize(("width", "period"), [(320, 12), (24, 10.5)])
+def test_the_middle_wave_has_the_period_and_the_others_its_ratios(width, period):
+    """12 is more than 7/16 of 24 pixels."""
+    stripes = np.asarray(class_stripes(jax.random.key(0), 10, (480, width, 3), amplitude=1.0, period=12))[:, :, 0, 0]
+    changes = sorted(np.count_nonzero(np.diff(wave)) for wave in stripes if np.ptp(wave))
+    assert changes == pytest.approx([ratio * 2 * 480 / period for ratio in (0.5, 0.75, 1, 1.25, 1.5)], abs=2)
 
 
 @pytest.mark.parametrize(
-    ("classes", "channels", "bands"), [(2, 3, 1), (13, 3, 2), (144, 3, 2), (5, 1, 2), (1000, 3, 3)]
+    ("classes", "channels", "bands"), [(2, 3, 1), (11, 3, 2), (100, 3, 2), (11, 1, 2), (1000, 3, 3)]
 )
 def test_more_classes_than_codes_get_words_of_codes_in_bands(classes, channels, bands):
-    stripes = np.asarray(class_stripes(jax.random.key(1), classes, (24, 16, channels), amplitude=1.0, period=8))
+    stripes = np.asarray(class_stripes(jax.random.key(1), classes, (48, 32, channels), amplitude=1.0, period=8))
     assert len({one.tobytes() for one in stripes}) == classes
-    height = 24 // bands
+    height = 48 // bands
     for band in range(bands):  # within a band, rows are alike or pixels of a row are
         part = stripes[:, band * height : (band + 1) * height]
         assert ((part == part[:, :, :1]).all(axis=(1, 2, 3)) | (part == part[:, :1]).all(axis=(1, 2, 3))).all()
+
+
+def test_images_too_small_for_so_many_classes_are_refused():
+    with pytest.raises(UserError, match="images of 2x2 are too small for 17 classes"):
+        class_stripes(jax.random.key(0), 17, (2, 2, 3), amplitude=1.0, period=8)
 
 
 def test_stripes_are_dealt_by_the_key():

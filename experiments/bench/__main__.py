@@ -11,9 +11,9 @@ gradient-matching update runs at 1.38 at batch 32 and 0.90 at batch 128. No figu
 
 Every row has a process for each side: ours, PyTorch's, and with --before that of another checkout of this project, such
 as the last release. They start from the same weights and images, have to agree on their first step, and are then timed
-in turn, one step each, beside a product of two large matrices. Utilisation is the compiled program's arithmetic over the
-rate of that product. Without PyTorch (the extra `bench`) its columns stay empty. The device is that of either library's
-default. Whole commands are timed by `experiments.bench.whole`.
+in turn, one step each, beside a product of two large matrices. Utilisation is the compiled program's arithmetic over
+the rate of that product. Without PyTorch (the extra `bench`) its columns stay empty. The device is that of either
+library's default. Whole commands are timed by `experiments.bench.whole`.
 """
 
 import argparse
@@ -188,7 +188,9 @@ def main() -> int:
         help="both sides on one core and by CPU time, which other work on the machine hardly disturbs (Linux)",
     )  # fmt: skip
     parser.add_argument("--networks", help="comma-separated; those of the scale unless told")
-    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another checkout of this project, timed as well")
+    parser.add_argument(
+        "--before", type=Path, metavar="CHECKOUT", help="another checkout of this project, timed as well"
+    )
     arguments = parser.parse_args()
     chosen = None if arguments.networks is None else arguments.networks.split(",")
     with_torch = importlib.util.find_spec("torch") is not None

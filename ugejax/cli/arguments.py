@@ -247,7 +247,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--norm", choices=["linf", "l2"], help="norm of the budget (default linf)")
     group.add_argument("--parametrisation", choices=["class-wise", "sample-wise", "generator"])
     group.add_argument("--start", choices=["stripes", "misaligned"], help="what the perturbation starts from")
-    group.add_argument("--period", type=positive, help="of the stripes in pixels")
+    group.add_argument("--period", type=positive, help="of the stripes in pixels, the middle one of five")
     group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the start")
     group.add_argument("--step-size", type=weight, help="signed-gradient step as a share of eps")
     group.add_argument("--gradient-matching", type=weight, help="weight of L_gm")

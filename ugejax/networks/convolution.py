@@ -14,8 +14,8 @@ from jax import lax
 # this many values (measured forward and backward at batch 32); beyond it, writing them out costs more than it saves.
 MAX_GATHERED_VALUES = 2**14
 
-# On CPU the derivative of XLA's convolution by its kernel works at half its rate on 128 images at a time (measured at 8x8
-# and 16x16); every part is compiled for itself, which bounds their number.
+# On CPU the derivative of XLA's convolution by its kernel works at half its rate on 128 images at a time (measured at
+# 8x8 and 16x16); every part is compiled for itself, which bounds their number.
 IMAGES_OF_A_PART, MOST_PARTS = 64, 4
 
 

@@ -1,6 +1,6 @@
 """Where the perturbation starts: class-wise tensors that are learned before anything else, before any optimisation."""
 
-import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,52 +9,65 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from ugejax.data.stream import Images, pieces
+from ugejax.errors import UserError
+
+# Frequencies of the stripes as parts of the middle one, and the longest middle period as a part of an image's side.
+FREQUENCIES = (1 / 2, 3 / 4, 1, 5 / 4, 3 / 2)
+LONGEST = 7 / 16
 
 
 def class_stripes(
     key: jax.Array, num_classes: int, shape: tuple[int, int, int], *, amplitude: float, period: int
 ) -> jax.Array:
-    """Stripes for each class: a square wave along the rows or the columns, of one direction of colour.
+    """Stripes for each class: a square wave along the rows or the columns, yellow against blue.
 
     Class-wise noise that is linearly separable is learned first (Yu et al., "Availability attacks create shortcuts",
     KDD 2022, LSP). This kind, our choice, stays so under random crops and flips, and harms perceptrons as well as
-    convolutions: a wave is its own mirror image, a shift changes its phase alone, and it is made of opponent colours,
-    in which natural images vary little: every sum of signs of red, green and blue but black and white. That gives
-    12 codes (2 of orientation, 6 of colour; of a grey image's one channel 4, by its sign). With more classes than
-    codes the image is divided into bands of rows, and a class has a word of codes.
+    convolutions: a wave is its own mirror image, and no class is another at another phase. Blue moves against red and
+    green, as it seldom does in natural images, and their luminance moves all the same, of which JPEG keeps most.
+    That gives 10 codes (2 directions, 5 periods). With more classes than codes the image is divided into bands of
+    rows, and a class has a word of codes.
 
     Args:
         key: PRNG key; deals the words to the classes.
         num_classes: K.
-        shape: (H, W, C).
+        shape: (H, W, C); with other than three channels all of them move together.
         amplitude: absolute value of every element, in units of [0, 1].
-        period: of the wave in pixels.
+        period: in pixels, of the wave in the middle; the others have 1/2, 3/4, 5/4 and 3/2 of its frequency. On images
+            of which it is more than 7/16 of a side, that is the period.
 
     Returns:
         float32 [num_classes, H, W, C].
+
+    Raises:
+        UserError: the image is too small for so many classes to differ.
     """
     h, w, channels = shape
+    colour = np.array([1, 1, -1] if channels == 3 else [1] * channels, np.int8)
+    frequencies = np.array(FREQUENCIES) / min(period, LONGEST * h, LONGEST * w)
+    down, across = _square_waves(h, frequencies)[:, :, None], _square_waves(w, frequencies)[:, None, :]
     # One byte a sign: a code for each of a thousand classes of photographs is large enough in float32.
-    signs = np.array(list(itertools.product((1, -1), repeat=channels)), np.int8)
-    colours = signs if channels == 1 else signs[abs(signs.sum(axis=1)) < channels]
-    codes = 2 * len(colours)
-    bands = next(bands for bands in itertools.count(1) if codes**bands >= num_classes)
-    words = np.asarray(jax.random.permutation(key, codes**bands)[:num_classes])
-    digits = words[:, None] // codes ** np.arange(bands) % codes
-    horizontal = _square_wave(h, period)[:, None, None] * colours[:, None, None, :]
-    vertical = _square_wave(w, period)[None, :, None] * colours[:, None, None, :]
-    bank = np.concatenate(
-        [np.broadcast_to(stripes, (len(colours), h, w, channels)) for stripes in (horizontal, vertical)]
-    )
-    rows = np.arange(h)
-    band = rows * bands // h
-    return jnp.asarray(np.float32(amplitude) * bank[digits[:, band], rows])
+    bank = np.concatenate([np.broadcast_to(waves, (len(frequencies), h, w)) for waves in (down, across)])
+    for bands in range(1, h + 1):
+        # In a band of few rows two waves may be one.
+        alphabets = [np.unique(part, axis=0) for part in np.array_split(bank, bands, axis=1)]
+        words = math.prod(map(len, alphabets))
+        if words >= num_classes:
+            break
+    else:
+        raise UserError(
+            f"--start stripes: images of {h}x{w} are too small for {num_classes} classes to differ; "
+            "give larger ones or --start misaligned"
+        )
+    dealt = np.unravel_index(np.asarray(jax.random.permutation(key, words))[:num_classes], [len(a) for a in alphabets])
+    signs = np.concatenate([alphabet[codes] for alphabet, codes in zip(alphabets, dealt, strict=True)], axis=1)
+    return jnp.asarray(np.float32(amplitude) * (signs[..., None] * colour))
 
 
-def _square_wave(size: int, period: int) -> np.ndarray:
-    """Signs of a cosine about the middle of `size` pixels, hence mirror-symmetric."""
-    phase = 2 * np.pi * (np.arange(size) - (size - 1) / 2) / period
-    return np.where(np.cos(phase) > -1e-9, 1, -1).astype(np.int8)
+def _square_waves(size: int, frequencies: np.ndarray) -> np.ndarray:
+    """Signs of cosines about the middle of `size` pixels, hence mirror-symmetric; frequencies in cycles a pixel."""
+    phases = 2 * np.pi * np.outer(frequencies, np.arange(size) - (size - 1) / 2)
+    return np.where(np.cos(phases) > -1e-9, 1, -1).astype(np.int8)
 
 
 def class_means(images: Images, labels: np.ndarray, num_classes: int) -> np.ndarray:

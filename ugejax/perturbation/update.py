@@ -51,7 +51,7 @@ class Method:
         parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image),
             "sample-wise" (one per image) or "generator" (a network that takes the image and its class's texture).
         start: "stripes" (class-wise waves) or "misaligned" (class means pushed towards a wrong class).
-        period: of the stripes in pixels.
+        period: of the stripes' middle wave in pixels, see `class_stripes`.
         amplitude: of the start, as a multiple of eps.
         epochs: passes of the update over the images; 0 keeps the start.
         step_size: signed-gradient step as a share of eps; a generator has none.
@@ -76,7 +76,7 @@ class Method:
     norm: str = "linf"
     parametrisation: str = "class-wise"
     start: str = "stripes"
-    period: int = 12
+    period: int = 14
     amplitude: float = 1.0
     epochs: int = 0
     step_size: float = 0.1
