@@ -13,14 +13,12 @@ beyond those of the size before costs the same processor time. results.json hold
 import argparse
 import itertools
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from experiments.measured import measured
 
 CLASSES = 10
 
@@ -36,20 +34,19 @@ def make_folder(root: Path, n: int, side: int) -> None:
 
 
 def protect(source: Path, out: Path) -> dict[str, float]:
-    """Protect in a process of its own, whose peak memory and processor time the system knows."""
-    command = [sys.executable, "-m", "ugejax", "protect", str(source), "--seed", "0"]
-    command += ["--out", str(out / "release"), "--key", str(out / "key")]
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(process.returncode)
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss in bytes
-    return {
-        "peak_rss_mib": usage.ru_maxrss * unit / 2**20, "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "seconds": time.perf_counter() - began,
-    }  # fmt: skip
+    """What protecting a folder takes."""
+    command = [
+        "ugejax",
+        "protect",
+        str(source),
+        "--seed",
+        "0",
+        "--out",
+        str(out / "release"),
+        "--key",
+        str(out / "key"),
+    ]
+    return measured(command)
 
 
 def main() -> int:

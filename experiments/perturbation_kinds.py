@@ -38,7 +38,7 @@ def default(key: jax.Array, data: Dataset) -> np.ndarray:
 
 
 def stripes(key: jax.Array, data: Dataset, period: int = 8) -> np.ndarray:
-    """One period for all classes, which differ in direction and in colour: any signs of red, green and blue but grey."""
+    """One period for all classes, which differ in direction and colour: signs of red, green and blue but grey."""
     side = data.images.shape[1]
     signs = np.array(list(itertools.product((1, -1), repeat=3)), np.float32)
     colours = signs[abs(signs.sum(axis=1)) < 3]

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from experiments.bench import __main__ as bench
+from experiments.bench import whole
 from experiments.bench.cases import SCALES, Case, disagreement
+from experiments.measured import measured
 
 CASE = Case("perturbation_update", "gradient_matching", "cnn", 32, repeats=3, steps=2)
 BEFORE = {
@@ -138,6 +140,37 @@ def test_smoke_scale(tmp_path):
     weights = 192 * 512 + 512 * 256 + 256 * 10
     products = 2 * 4 * (3 * weights - 192 * 512)
     assert products < rows[1]["flops"] < products + 20 * weights
+
+
+def test_whole_commands_are_compared_in_turn(monkeypatch, tmp_path, capsys):
+    """Processor times of 1, 2, 3, ... seconds in the order of the runs."""
+    ran = []
+
+    def measure(command, *, cwd, UGEJAX_CACHE):
+        ran.append((command[1], cwd, UGEJAX_CACHE))
+        return {"seconds": 9.0, "cpu_seconds": float(len(ran)), "peak_rss_mib": 100.0}
+
+    monkeypatch.setattr(whole, "measured", measure)
+    options = ["--data-dir", "data", "--before", str(tmp_path), "--repeats", "2", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["whole", "--commands", "protect,evaluate", *options])
+    assert whole.main() == 0
+    assert [(command, cwd) for command, cwd, _ in ran] == [
+        (command, cwd) for command in ("protect", "evaluate") for cwd in (bench.HERE, tmp_path)
+    ] * 2
+    assert len({cache for *_, cache in ran}) == len(ran)
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row["cpu_seconds"] for row in rows] == [3.0, 5.0]  # of 1 and 5, of 3 and 7
+    assert [row["ratio_to_before"] for row in rows] == [(2 / 1 + 6 / 5) / 2, (4 / 3 + 8 / 7) / 2]
+    assert "| protect | 2 | 9.0 | 3.0 | 100.0 | 9.0 | 4.0 | 100.0 | 1.60 |" in capsys.readouterr().out
+
+
+def test_what_a_command_takes_is_measured():
+    command = ["timeit", "-n", "1", "-r", "1", "x = bytearray(300_000_000); import time; time.sleep(0.2)"]
+    took = measured(command)
+    assert took["seconds"] > 0.2
+    assert took["peak_rss_mib"] > 300e6 / 2**20
+    with pytest.raises(SystemExit):
+        measured(["timeit", "raise ValueError"])
 
 
 def test_a_failed_side_is_named(tmp_path):
