@@ -32,9 +32,10 @@ import numpy as np
 
 from experiments.bench.cases import SCALES, Case, disagreement
 
-# What two right sides may differ by. Sums in another order round otherwise; the sign of a small gradient may then flip,
-# as may a unit at zero, of which a deep network with batch norm has many.
-LOSS_TOLERANCE, TOLERANCE = 1e-4, 1e-2
+# What two right sides may differ by. Sums in another order round otherwise: the loss of gradient matching on `r18` is
+# 1.2e-4 from that in 64 bits here, and 7.8e-4 from PyTorch's. The sign of a small gradient may flip, which a first step
+# of Adam goes by, as may a unit at zero, of which a deep network with batch norm has many.
+LOSS_TOLERANCE, TOLERANCE = 1e-3, 3e-2
 TF32_TOLERANCE = 1e-1  # elsewhere than on a CPU products have 10 bits
 
 

@@ -61,9 +61,7 @@ def main() -> int:
                     cache = {"UGEJAX_CACHE": str(folder / "cache" / name)}
                     taken.setdefault((name, side), []).append(measured(command, cwd=checkout, **cache))
     rows = []
-    print(
-        "| command | repeats | seconds | processor | MiB | before: seconds | processor | MiB | ratio of processor time |"
-    )
+    print("| command | repeats | seconds | processor | MiB | before: seconds | processor | MiB | ratio |")
     print("|---" * 9 + "|")
     for name in arguments.commands.split(","):
         ours, before = taken[name, "ours"], taken.get((name, "before"), [])
