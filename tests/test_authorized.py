@@ -2,7 +2,10 @@
 
 import dataclasses
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -177,6 +180,22 @@ def test_key_refuses_what_is_damaged_or_already_there(tmp_path):
         read_key(tmp_path)
     with pytest.raises(UserError, match="another network"):
         build_authorized(dataclasses.replace(key, num_classes=5), tmp_path / "key")
+
+
+def test_what_a_killed_run_left_of_a_key_does_not_stay(tmp_path):
+    write = f"""
+import os, signal
+from pathlib import Path
+from ugejax.authorized import key
+key.save_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+key._described = lambda *_: "a secret"
+key.write_key(Path({str(tmp_path / "key")!r}), None, None)
+"""
+    assert subprocess.run([sys.executable, "-c", write], check=False).returncode == -signal.SIGKILL
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.read_text() == "a secret"]
+    key = make_key("plain")
+    write_key(tmp_path / "key", key, build_authorized(key).arrays)
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 def test_secrets_decide_the_key_and_its_fingerprint():

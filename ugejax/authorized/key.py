@@ -105,7 +105,7 @@ def write_key(path: Path, key: Key, arrays: Any, passphrase: str | None = None) 
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):  # a rename replaces an empty folder
         raise UserError(f"--key {path}: already exists")
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.partial")  # of one name, so that what a kill leaves there is replaced
     old_mask = os.umask(0o077)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
