@@ -1,4 +1,4 @@
-"""Ablation of the perturbation's frequency: the period of the stripes in pixels.
+"""Ablation of the perturbation's frequency: the middle period of the stripes in pixels.
 
 Command:
     python -m experiments.ablation_period --data-dir TFDS_FOLDER --out runs/ablation-period [--scale small]
@@ -10,7 +10,7 @@ Expect (table in BUILD_NOTES.md): convolutional hackers are harmed most by short
 
 from experiments.variants import ablate
 
-VARIANTS = {str(period): ["--period", str(period)] for period in (2, 4, 8, 12, 16)}
+VARIANTS = {str(period): ["--period", str(period)] for period in (4, 7, 10, 14, 20)}
 
 if __name__ == "__main__":
     raise SystemExit(ablate(__doc__, "period", VARIANTS))

@@ -68,7 +68,9 @@ class Side:
         facts = {"backend": "cpu", "device": "x", "compile_seconds": 7, "flops": 6e9, "bytes_accessed": 5}
         if question == "seconds":
             return 0.0, next(self.seconds)
-        return {"facts": facts | {"product_flops": 8e9}, "peak_rss_mib": 100.0, "product_seconds": (0.0, 2.0)}[question]
+        facts |= {"product_flops": 8e9, "convolution_flops": 4e9}
+        floors = {"product_seconds": (0.0, 2.0), "convolution_seconds": (0.0, 2.0)}
+        return {"facts": facts, "peak_rss_mib": 100.0, **floors}[question]
 
 
 @pytest.fixture
@@ -87,6 +89,7 @@ def test_a_row_follows_from_the_times(sides):
     assert row["ratio_to_torch"] == 2.0  # of 3, 1.5 and 2: each pair is one of neighbours
     assert (row["before_images_per_second"], row["ratio_to_before"]) == (32.0, 1.0)  # of 2, 1 and 0.5
     assert row["utilisation"] == 0.75  # 3e9 of 4e9 operations a second
+    assert row["utilisation_of_convolution"] == 1.5
     assert row["peak_rss_mib"] == row["torch_peak_rss_mib"] == 100.0
     assert row["compile_seconds"] == 7
     timed = [module for module, question in Side.asked if question == "seconds"]

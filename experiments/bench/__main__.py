@@ -11,9 +11,10 @@ gradient-matching update runs at 1.38 at batch 32 and 0.90 at batch 128. No figu
 
 Every row has a process for each side: ours, PyTorch's, and with --before that of another checkout of this project, such
 as the last release. They start from the same weights and images, have to agree on their first step, and are then timed
-in turn, one step each, beside a product of two large matrices. Utilisation is the compiled program's arithmetic over
-the rate of that product. Without PyTorch (the extra `bench`) its columns stay empty. The device is that of either
-library's default. Whole commands are timed by `experiments.bench.whole`.
+in turn, one step each, beside a product of two large matrices and a wide convolution. Utilisation is the compiled
+program's arithmetic over the rate of that product; results.json has it over that of the convolution too. Without
+PyTorch (the extra `bench`) its columns stay empty. The device is that of either library's default. Whole commands are
+timed by `experiments.bench.whole`.
 """
 
 import argparse
@@ -114,14 +115,15 @@ def measure(case: Case, *, with_torch: bool, before: Path | None, clock: int) ->
                 if not share <= (exact if on_cpu else TF32_TOLERANCE):
                     who = "PyTorch's" if name == "torch" else f"{before}'s"
                     raise Disagreement(f"{case.title}: {who} {kind} and ours differ by {share:.1e}: not the same step")
-        times: dict[str, list[float]] = {name: [] for name in ("product", *sides)}
+        times: dict[str, list[float]] = {name: [] for name in ("product", "convolution", *sides)}
         for _ in range(case.repeats):
-            times["product"].append(sides["ours"]("product_seconds")[clock])
+            for floor in ("product", "convolution"):
+                times[floor].append(sides["ours"](f"{floor}_seconds")[clock])
             for name, side in sides.items():
                 times[name].append(side("seconds")[clock])
         peaks = {name: side("peak_rss_mib") for name, side in sides.items()}
     seconds = {name: np.array(values) for name, values in times.items()}
-    rates = facts["product_flops"] / seconds["product"]
+    rates = {floor: facts[f"{floor}_flops"] / seconds[floor] for floor in ("product", "convolution")}
     row = {
         "name": case.name,
         "loss": case.loss,
@@ -133,8 +135,10 @@ def measure(case: Case, *, with_torch: bool, before: Path | None, clock: int) ->
         "repeats": case.repeats,
         **_median("images_per_second", case.images / seconds["ours"]),
         # Of pairs of neighbouring times, so that what else the machine does cancels.
-        **_median("utilisation", facts["flops"] / seconds["ours"] / rates),
-        **_median("flops_per_second", rates),
+        **_median("utilisation", facts["flops"] / seconds["ours"] / rates["product"]),
+        **_median("utilisation_of_convolution", facts["flops"] / seconds["ours"] / rates["convolution"]),
+        **_median("product_flops_per_second", rates["product"]),
+        **_median("convolution_flops_per_second", rates["convolution"]),
         "flops": facts["flops"],
         "bytes_accessed": facts["bytes_accessed"],
         "peak_rss_mib": peaks["ours"],
@@ -210,8 +214,9 @@ def main() -> int:
             continue
         print(line(rows[-1]) if len(rows) > 1 else f"{HEADER}\n{line(rows[-1])}", flush=True)
         (arguments.out / "results.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    rates = [row["flops_per_second"] / 1e9 for row in rows]
-    print(f"matrix products: {np.median(rates):.0f} GFLOP/s ({min(rates):.0f}-{max(rates):.0f} from row to row)")
+    for floor in ("product", "convolution"):
+        rates = [row[f"{floor}_flops_per_second"] / 1e9 for row in rows]
+        print(f"{floor}s: {np.median(rates):.0f} GFLOP/s ({min(rates):.0f}-{max(rates):.0f} from row to row)")
     return 0
 
 

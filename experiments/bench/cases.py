@@ -58,7 +58,11 @@ SCALES = {
         Case("perturbation_update", "gradient_matching", "mlp", 4, 2, size=8),
         Case("train_step", "", "mlp", 4, 2, size=8),
     ],
-    "cpu": [*_cases("cnn", {32: 20, 128: 10, 512: 3}, 128), *_cases("r18", {32: 3}, 32)],
+    "cpu": [
+        *_cases("cnn", {32: 20, 128: 10, 512: 3}, 128),
+        Case("perturbation_update", "gradient_matching", "cnn", 32, 10, steps=4),
+        *_cases("r18", {32: 3}, 32),
+    ],
     "accelerator": [*_cases("cnn", {128: 50, 512: 50}, 128), *_cases("r18", {128: 50, 512: 20}, 128)],
 }
 

@@ -18,6 +18,7 @@ from ugejax.allocator import keep_freed_memory
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.authorized.view import IdentityView
 from ugejax.networks import build
+from ugejax.networks.convolution import convolve_by_xla
 from ugejax.perturbation.update import Method, NoiseState, make_update
 from ugejax.training import default_recipe, initial_state, make_train_step
 from ugejax.training.recipe import Recipe
@@ -25,6 +26,8 @@ from ugejax.training.recipe import Recipe
 # Side of the square matrices by which the floor is measured, large enough to fill the machine.
 SIDE = {"cpu": 2048}
 LARGE_SIDE = 8192
+# What is convolved by 3x3 as the other floor: a layer in the middle of `r18`.
+MAPS = (32, 16, 16, 256)
 
 
 def method(case: Case) -> Method:
@@ -96,6 +99,9 @@ def prepare(case: Case, folder: Path) -> Answers:
     square = jax.random.normal(key, (side, side))
     product = jax.jit(jnp.matmul).lower(square, square).compile()
     product(square, square).block_until_ready()
+    maps, kernel = jax.random.normal(key, MAPS), jax.random.normal(key, (3, 3, MAPS[-1], MAPS[-1]))
+    convolution = jax.jit(lambda x, k: convolve_by_xla(x, k, 1)).lower(maps, kernel).compile()
+    convolution(maps, kernel).block_until_ready()
     facts = {
         "backend": backend,
         "device": jax.devices()[0].device_kind,
@@ -103,11 +109,13 @@ def prepare(case: Case, folder: Path) -> Answers:
         "flops": cost["flops"],
         "bytes_accessed": cost["bytes accessed"],
         "product_flops": 2 * side**3,
+        "convolution_flops": 2 * maps.size * kernel.size // MAPS[-1],
     }
     return {
         "facts": lambda: facts,
         "seconds": lambda: clocked(run),
         "product_seconds": lambda: clocked(lambda: product(square, square).block_until_ready()),
+        "convolution_seconds": lambda: clocked(lambda: convolution(maps, kernel).block_until_ready()),
     }
 
 

@@ -24,10 +24,7 @@ GENERATOR_LIMITS = [
     "It starts from one texture per class, which a hacker who knows the method estimates and subtracts "
     "(counter-measure class-means); JPEG and other filters undo a part of it.",
 ]
-STRIPES_LIMIT = (
-    "A low-pass filter that takes waves of the period of the stripes and shorter away undoes all of it for a small "
-    "network."
-)
+STRIPES_LIMIT = "A filter that takes waves of the periods of the stripes away undoes all of it for a small network."
 
 
 def make_card(method: Method, keys: list[Key], source: Source, train: Streamed) -> dict:
