@@ -75,9 +75,10 @@ def test_rule_picks_the_lowering(monkeypatch):
     assert choice(3, 2, 32, 3) == choice(1, 1, 32, 64) == choice(3, 2, 32, 64, (1, 64)) == "xla"
 
 
-@pytest.mark.parametrize(("batch", "parts"), [(127, 1), (130, 2), (600, 4)])
+@pytest.mark.parametrize(("batch", "parts"), [(1, 1), (3, 1), (4, 2), (7, 3), (40, 4)])
 def test_large_batches_are_convolved_in_parts(batch, parts, monkeypatch):
-    monkeypatch.setattr(convolution, "MAX_GATHERED_VALUES", 0)
+    for name, value in {"MAX_GATHERED_VALUES": 0, "VALUES_OF_A_PART": 2 * 4 * 5 * 3, "MOST_PARTS": 4}.items():
+        monkeypatch.setattr(convolution, name, value)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     x, kernel = operands(3, 4, 5, (3, 4))
     x = x[jnp.arange(batch) % 2] * (1 + jnp.arange(batch)[:, None, None, None])

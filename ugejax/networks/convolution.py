@@ -14,9 +14,10 @@ from jax import lax
 # this many values (measured forward and backward at batch 32); beyond it, writing them out costs more than it saves.
 MAX_GATHERED_VALUES = 2**14
 
-# On CPU the derivative of XLA's convolution by its kernel works at half its rate on 128 images at a time (measured at
-# 8x8 and 16x16); every part is compiled for itself, which bounds their number.
-IMAGES_OF_A_PART, MOST_PARTS = 64, 4
+# On CPU the derivative of XLA's convolution by its kernel works at a third to a half of its rate where the images are
+# more values than these (measured from 8x8x64 to 32x32x64), more than a core's cache holds. Every part is compiled for
+# itself, which bounds their number.
+VALUES_OF_A_PART, MOST_PARTS = 2**18, 8
 
 
 class Conv(nn.Module):
@@ -73,7 +74,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
         small = side == 3 and gathered <= MAX_GATHERED_VALUES
         if groups == 1 and (side == 1 or small):
             return convolve_by_matmul(x, kernel, stride)
-        if (parts := min(len(x) // IMAGES_OF_A_PART, MOST_PARTS)) > 1:
+        if (parts := min(x.size // VALUES_OF_A_PART, len(x), MOST_PARTS)) > 1:
             return jnp.concatenate([convolve_by_xla(part, kernel, stride) for part in jnp.array_split(x, parts)])
     return convolve_by_xla(x, kernel, stride)
 
