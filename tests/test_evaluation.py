@@ -12,7 +12,7 @@ from ugejax.authorized import build_authorized, new_key, seen
 from ugejax.countermeasures import COUNTERMEASURES, Countermeasure, HackerData
 from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.errors import UserError
-from ugejax.evaluation import Evaluation, evaluate, parse_hackers, summarise, write_results
+from ugejax.evaluation import Evaluation, ensemble, evaluate, parse_hackers, summarise, write_results
 from ugejax.evaluation.candidates import OTHER_INIT, hacker
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.networks import NETWORKS
@@ -250,6 +250,37 @@ def test_dp_sgd_is_refused_to_networks_with_batch_norm_before_anything_is_traine
         make_evaluation(countermeasures=("dp-sgd",), hackers=("wrong-key",), key=key)
     make_evaluation(countermeasures=("dp-sgd",), hackers=("wrong-key",), key=None)  # nobody has a wrong key
     make_evaluation(countermeasures=("none",), hackers=names)
+
+
+def test_an_ensemble_answers_by_the_mean_of_its_members_probabilities(tmp_path, monkeypatch):
+    asked: list[Trial] = []
+    # On average 0.476 and 0.480; the means of their logarithms say the first class by far.
+    probabilities = [[0.98, 1e-6, 0.02]] + [[0.35, 0.6, 0.05]] * 4
+
+    def answers_of(trial, queries, folder, report):
+        assert queries[0] is trial.test_images
+        asked.append(trial)
+        for epoch in (1, 2):
+            report(epoch, 2, 0.1)
+        return [np.tile(7 + np.log(probabilities[(len(asked) - 1) % 5]), (12, 1))]
+
+    monkeypatch.setattr(ensemble, "answers_of", answers_of)
+    evaluation = only("random-projections-5", seeds=(0, 1))
+    test = dataclasses.replace(evaluation.test, labels=np.array([1] * 9 + [0] * 3, np.int32))
+    told = []
+    rows, curves = evaluate(dataclasses.replace(evaluation, test=test), tmp_path, lambda *what: told.append(what))
+    assert [(row["protected_accuracy"], row["epochs"], row["seed"]) for row in rows] == [(0.75, 2, 0), (0.75, 2, 1)]
+    assert curves == [{"clean": [0.75], "protected": [0.75]}] * 2
+    assert [(epoch, epochs) for *_, epoch, epochs, _ in told[:10]] == [(epoch, 10) for epoch in range(1, 11)]
+    assert len({trial.digest for trial in asked}) == len(asked) == 20  # members, image sets and seeds all differ
+
+
+def test_a_trained_ensemble_is_not_trained_again(tmp_path, monkeypatch):
+    evaluation = only("random-projections-5", epochs=1)
+    first, _ = evaluate(evaluation, tmp_path)
+    monkeypatch.setattr(Trial, "run", None)
+    again, _ = evaluate(evaluation, tmp_path)
+    assert [row["protected_accuracy"] for row in again] == [row["protected_accuracy"] for row in first]
 
 
 def test_rows_tell_who_learned_from_what(tmp_path):

@@ -17,12 +17,13 @@ from PIL import Image
 from report_examples import CARD, make_evidence, make_results, make_row, make_run
 
 from ugejax.errors import UserError
-from ugejax.report import write_report
-from ugejax.report.charts import laid_out, radial_mean
+from ugejax.report import draw_curves, write_report
+from ugejax.report.charts import curve_charts, laid_out, radial_mean
 from ugejax.report.content import group_rows, interval, make_content
 from ugejax.report.evidence import read_evidence, write_evidence
 from ugejax.report.markdown import to_markdown
 from ugejax.report.page import amplified, to_html
+from ugejax.report.pictures import epochs_of
 
 VOID = {"img", "meta"}  # of the elements that the page has
 
@@ -175,6 +176,16 @@ def test_the_verdict_is_a_sentence_with_its_uncertainty():
     assert attack.verdict.startswith("Hackers without counter-measure get 0.200 on average")
     assert any("No hacker who knows the method" in limit for limit in attack.limits)
     assert any("No counter-measure" in limit for limit in attack.limits)
+
+
+def test_the_one_accuracy_of_an_ensemble_belongs_to_its_last_epoch(tmp_path):
+    assert epochs_of([0.1, 0.2], 2).tolist() == [1, 2]
+    assert epochs_of([0.3], 15).tolist() == [15]
+    row = make_row("hacker", "random-projections-5", 0.5, 0.3, epochs=15, by_epoch={"clean": [0.5], "protected": [0.3]})
+    (chart,) = curve_charts(make_content(make_results([row]), None))
+    assert "counter-measure random-projections-5" in chart
+    draw_curves(tmp_path / "curves.png", [row], [row["by_epoch"]])
+    assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
 def test_intervals_are_wilsons():

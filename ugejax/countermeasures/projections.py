@@ -42,8 +42,7 @@ def orthogonal_projection(data: HackerData) -> HackerData:
 def random_projection(data: HackerData) -> HackerData:
     """Keep a random half of the dimensions of every 4x4 patch: what hides in a few of them loses half its strength.
 
-    One projection a training run, drawn from the seed: an ensemble of several, their predictions averaged, would be
-    several networks in one row. `--seeds` samples it.
+    The projection is drawn from the seed.
     """
     _, h, w, c = data.images.shape
     side = math.gcd(4, h, w)

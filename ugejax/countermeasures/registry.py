@@ -35,6 +35,8 @@ class Countermeasure:
         aggregate: what `make_train_step` calls for the gradient of a step, with its keyword arguments.
         clean_share: share of the originals that he holds.
         fine_tunes: what he goes on to train on those originals: "all", "head", or None for nothing.
+        members: how many networks he trains, each on images that were prepared with a seed of its own, to average their
+            probabilities.
         needs_release: whether he trains on the release at all; False in the control that says what the originals that
             he holds are worth without it.
     """
@@ -46,6 +48,7 @@ class Countermeasure:
     aggregate: functools.partial | None = None
     clean_share: float = 0.0
     fine_tunes: str | None = None
+    members: int = 1
     needs_release: bool = True
 
     def prepared(self, data: HackerData) -> HackerData:
@@ -109,6 +112,9 @@ COUNTERMEASURES: dict[str, Countermeasure] = {
         "non-local means denoising (Buades et al. 2005)", _everywhere(non_local_means, noise=8 / 255)
     ),
     "random-projections": Countermeasure("a random half of every patch's dimensions", random_projection),
+    "random-projections-5": Countermeasure(
+        "five networks together, each with a random half of every patch's dimensions", random_projection, members=5
+    ),
     "class-means": Countermeasure("subtracts the texture of each class", subtract_class_textures),
     "orthogonal-projection": Countermeasure(
         "projects a linear classifier's directions out (Sandoval-Segura et al. 2023)", orthogonal_projection

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from ugejax.authorized import AuthorizedNetwork, Key
@@ -25,6 +26,7 @@ from ugejax.evaluation.candidates import (
     with_batch_norm,
 )
 from ugejax.evaluation.distillation import DISTILLATIONS, student_labels
+from ugejax.evaluation.ensemble import Ensemble
 from ugejax.evaluation.trial import Phase, Score, Trial
 
 # What the authorized side does as well: it augments, but has no reason to fight the release.
@@ -91,8 +93,8 @@ class _Row:
     candidate: Candidate
     countermeasure: str
     seed: int
-    clean: Callable[[], Trial]
-    protected: Callable[[], Trial]
+    clean: Callable[[], Trial | Ensemble]
+    protected: Callable[[], Trial | Ensemble]
     backbone: Callable[[], Trial] | None = None
 
 
@@ -121,7 +123,7 @@ def evaluate(
     total = sum(2 + (row.backbone is not None) for row in plan)
     done, rows, curves = 0, [], []
 
-    def score(row: _Row, kind: str, trial: Trial) -> Score:
+    def score(row: _Row, kind: str, trial: Trial | Ensemble) -> Score:
         nonlocal done
         title = f"{row.candidate.role} {row.candidate.network} {row.countermeasure} on {kind}"
         trained = False
@@ -143,7 +145,7 @@ def evaluate(
 
     for row in plan:
         clean = score(row, "originals", row.clean())
-        protected = score(row, "release", row.protected())
+        protected = score(row, "release", trial := row.protected())
         rows.append(
             {
                 "role": row.candidate.role,
@@ -154,7 +156,7 @@ def evaluate(
                 "protected_accuracy": protected.last,
                 "protected_peak_accuracy": protected.peak,
                 "retention": protected.last / clean.last if clean.last else None,
-                "epochs": len(protected.by_epoch),
+                "epochs": trial.epochs,
                 "batch_size": row.candidate.recipe.batch_size,
                 "seconds": round(clean.seconds + protected.seconds, 2),
                 "seed": row.seed,
@@ -189,14 +191,14 @@ def _rows(evaluation: Evaluation) -> Iterator[_Row]:
                 ]
                 yield _Row(candidate, name, seed, *trials)
             for candidate in hackers(evaluation.hackers, evaluation.key, num_classes, **settings):
-                trials = [
+                clean, protected = (
                     functools.partial(
-                        _hacker_trial, candidate, countermeasure,
-                        functools.partial(prepared, protected, name, seed), test.labels,
+                        _hacker_trial, candidate, countermeasure, functools.partial(prepared, release, name), seed,
+                        test.labels,
                     )
-                    for protected in (False, True)
-                ]  # fmt: skip
-                yield _Row(candidate, name, seed, *trials)
+                    for release in (False, True)
+                )  # fmt: skip
+                yield _Row(candidate, name, seed, clean, protected)
 
 
 def plain_trials(evaluation: Evaluation) -> Iterator[tuple[str, Candidate, Trial]]:
@@ -244,15 +246,24 @@ def _trial(
 
 
 def _hacker_trial(
-    candidate: Candidate, countermeasure: Countermeasure, prepared: Callable[[], HackerData], test_labels: np.ndarray
-) -> Trial:
-    data = prepared()
-    trial = _trial(candidate, data.images, data.labels, data.test_images, test_labels)
-    if countermeasure.fine_tunes is not None:
-        # A frozen backbone, which a wrong key may have, stays frozen.
-        trains = "head" if candidate.trains == "head" else countermeasure.fine_tunes
-        trial = replace(trial, then=(Phase(candidate.sees(data.clean_images), data.clean_labels, trains),))
-    return replace(trial, adversary=countermeasure.adversary, aggregate=countermeasure.aggregate)
+    candidate: Candidate, countermeasure: Countermeasure, prepared: Callable[[int], HackerData], seed: int,
+    test_labels: np.ndarray,
+) -> Trial | Ensemble:  # fmt: skip
+    def member(place: int) -> Trial:
+        data = prepared(seed if countermeasure.members == 1 else seed * countermeasure.members + place)
+        trial = _trial(candidate, data.images, data.labels, data.test_images, test_labels)
+        if place:
+            trial = replace(trial, key=jax.random.fold_in(trial.key, place))
+        if countermeasure.fine_tunes is not None:
+            # A frozen backbone, which a wrong key may have, stays frozen.
+            trains = "head" if candidate.trains == "head" else countermeasure.fine_tunes
+            trial = replace(trial, then=(Phase(candidate.sees(data.clean_images), data.clean_labels, trains),))
+        return replace(trial, adversary=countermeasure.adversary, aggregate=countermeasure.aggregate)
+
+    if countermeasure.members == 1:
+        return member(0)
+    members = tuple(functools.partial(member, place) for place in range(countermeasure.members))
+    return Ensemble(members, candidate.recipe.epochs)
 
 
 def _distilled_rows(

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from ugejax.report.content import Content, Group
 from ugejax.report.evidence import Evidence
-from ugejax.report.pictures import COLOURS
+from ugejax.report.pictures import COLOURS, epochs_of
 
 # Okabe and Ito's colours for colour-blind readers, without the black and the yellow, which one of the themes hides.
 CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
@@ -80,9 +80,11 @@ def _curves(figure: Figure, groups: list[Group]) -> None:
     for group in groups:
         colour, label = COLOURS[group.role], group.role.replace("_", " ")
         for clean, protected in group.curves:
-            epochs = np.arange(1, len(protected) + 1)
-            axis.plot(epochs, clean, "--", color=colour, alpha=0.5, linewidth=1)
-            axis.plot(epochs, protected, "-", color=colour, label=None if label in labelled else f"{label}, release")
+            epochs = epochs_of(protected, group.epochs)
+            marker = "." if len(epochs) == 1 else ""
+            axis.plot(epochs, clean, f"{marker}--", color=colour, alpha=0.5, linewidth=1)
+            name = None if label in labelled else f"{label}, release"
+            axis.plot(epochs, protected, f"{marker}-", color=colour, label=name)
             labelled.add(label)
     axis.plot([], [], "--", color=_INK, alpha=0.6, linewidth=1, label="the same on originals")
     axis.grid()

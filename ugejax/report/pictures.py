@@ -74,12 +74,12 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, A
         for row, curve in zip(rows, curves, strict=True):
             if row["countermeasure"] != name:
                 continue
-            epochs = np.arange(1, row["epochs"] + 1)
+            epochs = epochs_of(curve["protected"], row["epochs"])
             colour, role = COLOURS[row["role"]], row["role"].replace("_", " ")
-            axis.plot(epochs, curve["clean"], "--", color=colour, alpha=0.45, linewidth=1)
-            axis.plot(
-                epochs, curve["protected"], "-", color=colour, linewidth=1.8, label=None if role in labelled else role
-            )
+            marker = "." if len(epochs) == 1 else ""
+            axis.plot(epochs, curve["clean"], f"{marker}--", color=colour, alpha=0.45, linewidth=1)
+            label = None if role in labelled else role
+            axis.plot(epochs, curve["protected"], f"{marker}-", color=colour, linewidth=1.8, label=label)
             labelled.add(role)
         axis.set(title=f"counter-measure: {name}", xlabel="epoch", ylim=(0, 1))
         axis.grid(alpha=0.3)
@@ -88,6 +88,11 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, A
     axes[0][-1].plot([], [], "--", color="grey", label="trained on originals")
     axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     _save(figure, path)
+
+
+def epochs_of(curve: list[float], epochs: int) -> np.ndarray:
+    """After which of so many epochs the accuracies of a curve were; an ensemble's one is after the last."""
+    return np.arange(epochs - len(curve), epochs) + 1
 
 
 def _save(figure: Figure, path: Path) -> None:
