@@ -60,7 +60,7 @@ SCALES = {
     ],
     "cpu": [
         *_cases("cnn", {32: 20, 128: 10, 512: 3}, 128),
-        Case("perturbation_update", "gradient_matching", "cnn", 32, 10, steps=4),
+        Case("perturbation_update", "gradient_matching", "cnn", 32, 10, steps=2),
         *_cases("r18", {32: 3}, 32),
     ],
     "accelerator": [*_cases("cnn", {128: 50, 512: 50}, 128), *_cases("r18", {128: 50, 512: 20}, 128)],
