@@ -14,7 +14,7 @@ from ugejax.perturbation.update import Method
 # What whoever relies on a release has to know, in its card.
 CLASS_WISE_LIMITS = [
     "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
-    "release and subtracts it, learns nearly as well as from the originals (counter-measure class-means). It keeps out "
+    "release and subtracts it, learns most of what the originals teach (counter-measure class-means). It keeps out "
     "who does not know that; it does not keep out who does.",
     "JPEG and other filters undo a part of it.",
 ]
