@@ -4,10 +4,11 @@ Command:
     python -m experiments.feature_spaces --data-dir TFDS_FOLDER --out runs/feature-spaces [--scale small]
         --spaces r20=RESNET20.npz r56=RESNET56.npz clip=CLIP_FOLDER dinov2=DINOV2_FOLDER
 
-Time: not measured yet at any scale; what is finished is not done again.
+Time: 15 minutes of a CPU core at the tiny scale (2,000 images) with r20, r56 and --hackers cnn; what is finished is not
+done again.
 
-Expect: there are no figures yet. To be tested: the nearer a space is to what
-hackers train, the more they are misled; a distance in it misleads less than stripes, which are learned first.
+Expect (table in BUILD_NOTES.md, at the tiny scale): in the space of a ResNet of the disk a cnn gets 0.19 of 0.47, of the
+stripes alone 0.22, which two keys differ by as well; in that of small surrogates it gets 0.35.
 """
 
 import json
