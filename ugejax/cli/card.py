@@ -16,7 +16,8 @@ CLASS_WISE_LIMITS = [
     "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
     "release and subtracts it, learns most of what the originals teach (counter-measure class-means). It keeps out "
     "who does not know that; it does not keep out who does.",
-    "JPEG and other filters undo a part of it.",
+    "JPEG and other filters undo a part of it, and strong augmentation nearly all (counter-measure ueraser-lite), for "
+    "which nobody has to know the method.",
 ]
 GENERATOR_LIMITS = [
     "The perturbation comes from a generator that is stored with the key and is as private: it holds the texture of "
