@@ -4,10 +4,11 @@ Command:
     make bench [SCALE=accelerator]                                        which sets itself up, PyTorch included, or
     python -m experiments.bench [--out runs/bench] [--scale accelerator] [--networks cnn] [--before CHECKOUT]
 
-Time: minutes on two CPU cores, most of them compilation and `r18`; not measured on an idle machine yet.
+Time: 13 minutes on one CPU core (--one-core) with --before; most of them compilation and `r18`.
 
-Expect: on one core (--one-core) `cnn` trains at 1.14 times PyTorch's rate at batch 32 and 0.65 at batch 128; its
-gradient-matching update runs at 1.38 at batch 32 and 0.90 at batch 128. No figures of `r18` or an accelerator yet.
+Expect (table in BUILD_NOTES.md): on one core `cnn` trains at 1.14 times PyTorch's rate at batch 32 and 0.86 at batch
+128, `r18` at 0.68; the gradient-matching update runs at 1.50 at batch 32 and 1.13 at batch 128, of `r18` at 1.19. No
+figures of an accelerator yet.
 
 Every row has a process for each side: ours, PyTorch's, and with --before that of another checkout of this project, such
 as the last release. They start from the same weights and images, have to agree on their first step, and are then timed
