@@ -17,7 +17,7 @@ from experiments.scales import parser, protect_and_evaluate
 
 AUGMENTATION = ("crop-flip", "cutout", "mixup", "cutmix")
 FILTERS = ("grey", "blur", "bdr", "jpeg-10", "jpeg-30", "jpeg-75", "low-pass", "total-variation")
-ADAPTIVE = ("class-means", "orthogonal-projection", "key-recovery", "spectrum-notch", "random-projections-5")
+ADAPTIVE = ("class-means", "orthogonal-projection", "key-recovery", "spectrum-notch", "random-projections")
 ORIGINALS = ("clean-5", "only-clean-5", "clean-20", "only-clean-20")
 
 

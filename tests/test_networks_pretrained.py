@@ -116,7 +116,10 @@ def test_unreadable_files_are_refused(tmp_path):
     content[100:300] = bytes(255 for _ in range(200))
     corrupt.write_bytes(content)
     np.save(plain, np.zeros(3))
-    for path in (truncated, corrupt, plain, tmp_path):
+    unknown = tmp_path / "unknown.npz"
+    with zipfile.ZipFile(unknown, "w") as archive:
+        archive.writestr("conv1.weight.npy", b"\x93NUMPY\x09\x00" + bytes(100))  # a version that there is not
+    for path in (truncated, corrupt, plain, unknown, tmp_path):
         with pytest.raises(UserError, match=f"{path.name}: not a readable") as caught:
             load_pretrained("r20", path)
         assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Have the process keep up to a GiB of freed memory, in place of giving it back to the system at once.
 
     A step on a CPU takes its working memory anew in every call. Blocks of over 32 MiB come from the system each time
-    then, which hands them out page by page and cleared: a fifth of a small network's training step at 128 images.
+    then, which hands them out page by page and cleared.
     For the process as a whole and for good, so for programs and not for libraries to decide; `ugejax` does it.
 
     Returns:

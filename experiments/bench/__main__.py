@@ -34,12 +34,11 @@ import numpy as np
 
 from experiments.bench.cases import SCALES, Case, disagreement
 
-# What two right sides may differ by. Sums in another order round otherwise: the loss of gradient matching on `r18` is
-# 1.2e-4 from that in 64 bits here, and 7.8e-4 from PyTorch's. The sign of a small gradient may flip, which a first step
-# of Adam goes by, as may a unit at zero, of which a deep network with batch norm has many.
+# What two right sides may differ by (`disagreement` of a row). Sums in another order round otherwise, most of all where
+# nearly equal gradients are subtracted. The sign of a small gradient may flip, which a first step of Adam goes by, as
+# may a unit at zero, of which a deep network with batch norm has many.
 LOSS_TOLERANCE, TOLERANCE = 1e-3, 3e-2
 TF32_TOLERANCE = 1e-1  # elsewhere than on a CPU products have 10 bits
-
 
 HERE = Path(__file__).parent.parent.parent
 

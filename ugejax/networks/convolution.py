@@ -14,9 +14,8 @@ from jax import lax
 # this many values (measured forward and backward at batch 32); beyond it, writing them out costs more than it saves.
 MAX_GATHERED_VALUES = 2**14
 
-# On CPU the derivative of XLA's convolution by its kernel works at a third to a half of its rate where the images are
-# more values than these (measured from 8x8x64 to 32x32x64), more than a core's cache holds. Every part is compiled for
-# itself, which bounds their number.
+# On CPU the derivative of XLA's convolution by its kernel slows down where the images are more values than these, more
+# than a core's cache holds (timed from 8x8x64 to 32x32x64). Every part is compiled for itself, which bounds how many.
 VALUES_OF_A_PART, MOST_PARTS = 2**18, 8
 
 
