@@ -113,33 +113,44 @@ SIDES = {"tiny-imagenet-224": 224}  # to which images are scaled up, a tenth of 
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
-    results = {}
-    for name in arguments.sets.split(","):
-        if name not in SETS:
-            raise SystemExit(f"--sets: unknown {name!r}; choose among {', '.join(SETS)}")
+    return table(arguments_of(__doc__, sets=",".join(SETS)).parse_args())
+
+
+def arguments_of(description: str | None, *, sets: str) -> argparse.ArgumentParser:
+    """The arguments of a table of data sets, with its default ones."""
+    result = parser(description)
+    result.add_argument("--photos", help="image folder of Tiny-ImageNet, one folder a class")
+    result.add_argument("--sets", default=sets, help=f"comma-separated (default {sets})")
+    result.add_argument(
+        "--networks", help="of the authorized side, comma-separated (default cnn, r18 at the full scale)"
+    )
+    return result
+
+
+def table(arguments: argparse.Namespace) -> int:
+    """A row for each set and authorized network, printed in the end and kept in summary.json as it is done."""
+    chosen = arguments.sets.split(",")
+    if unknown := [name for name in chosen if name not in SETS]:
+        raise SystemExit(f"--sets: unknown {unknown[0]!r}; choose among {', '.join(SETS)}")
+    rows = []
+    for name in chosen:
         origin, change = SETS[name]
         if origin == "photos" and arguments.photos is None:
             print(f"{name}: left out; name the folder of Tiny-ImageNet with --photos")
             continue
         source = Source(str(arguments.photos) if origin == "photos" else origin, data_dir=arguments.data_dir)
-        results[name] = _run(change(_load(source)), SIDES.get(name), arguments.out / name, arguments)
-    (arguments.out / "summary.json").write_text(json.dumps(results, indent=2) + "\n")
+        pair = change(_load(source))
+        for network in (arguments.networks or ("r18" if arguments.scale == "full" else "cnn")).split(","):
+            rows.append({"set": name} | _run(pair, SIDES.get(name), arguments.out / name / network, arguments, network))
+            (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     print(
-        "| set | images | classes | training images | backbone | authorized: on originals | on the release "
+        "| set | images | classes | training images | authorized | backbone | on originals | on the release "
         "| hackers: on originals | on the release | best peak |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for name, result in results.items():
-        print(f"| {name} | " + " | ".join(_cells(result)) + " |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        print(f"| {row['set']} | " + " | ".join(_cells(row)) + " |")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    result = parser(__doc__)
-    result.add_argument("--photos", help="image folder of Tiny-ImageNet, one folder a class")
-    result.add_argument("--sets", default=",".join(SETS), help="comma-separated (default all)")
-    return result
 
 
 def _load(source: Source) -> Pair:
@@ -148,11 +159,11 @@ def _load(source: Source) -> Pair:
     return splits.train, splits.test
 
 
-def _run(pair: Pair, side: int | None, out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def _run(pair: Pair, side: int | None, out: Path, arguments: argparse.Namespace, network: str) -> dict[str, Any]:
     """Protect, verify and evaluate one set by the commands that a user would take."""
     out.mkdir(parents=True, exist_ok=True)
     files = {}
-    _, n_train, _, n_test, *network = SCALES[arguments.scale]
+    _, n_train, _, n_test, *_ = SCALES[arguments.scale]
     for part, data, n in zip(("train", "test"), pair, (int(n_train), int(n_test)), strict=True):
         data = _at_most(data, n if side is None else n // 10)
         files[part] = str(out / f"{part}.npz")
@@ -165,15 +176,15 @@ def _run(pair: Pair, side: int | None, out: Path, arguments: argparse.Namespace)
     hackers = arguments.hackers or ("cnn,mlp" if side is None else "cnn")  # a perceptron on photographs is enormous
     evaluate += ["--hackers", hackers, *EVALUATION[arguments.scale]]
     for command in (
-        ["protect", files["train"], "--out", release, "--key", key, "--seed", "0", *network],
+        ["protect", files["train"], "--out", release, "--key", key, "--seed", "0", "--network", network],
         ["verify", release, "--key", key, "--originals", "card"],
         [*evaluate, "--countermeasures", arguments.countermeasures or "none"],
     ):
         if code := ugejax(command):
             raise SystemExit(code)
     card = json.loads((out / "release" / "card.json").read_text())
-    shape = {"image_shape": card["image_shape"], "classes": len(card["class_names"])}
-    return shape | json.loads((out / "results.json").read_text())
+    of_card = {"image_shape": card["image_shape"], "classes": len(card["class_names"]), "authorized": network}
+    return of_card | json.loads((out / "results.json").read_text())
 
 
 def _at_most(data: Dataset, n: int) -> Dataset:
@@ -191,7 +202,8 @@ def _cells(result: dict[str, Any]) -> list[str]:
     accuracies += [mean(row[f"{kind}_accuracy"] for row in plain) for kind in ("clean", "protected")]
     accuracies += [max(row["protected_peak_accuracy"] for row in hackers)]
     shape = "x".join(map(str, result["image_shape"]))
-    return [shape, str(result["classes"]), str(result["n_train"]), *(f"{accuracy:.3f}" for accuracy in accuracies)]
+    named = [shape, *(str(result[name]) for name in ("classes", "n_train", "authorized"))]
+    return [*named, *(f"{accuracy:.3f}" for accuracy in accuracies)]
 
 
 if __name__ == "__main__":

@@ -115,6 +115,14 @@ def test_leaderboard_of_a_worked_example():
     assert (costs["lsp"].psnr, costs["lsp"].linf, costs["lsp"].seconds) == (30.0, 8 / 255, 2.0)
 
 
+def test_columns_stand_in_the_order_of_the_registry_those_of_one_hacker_after_their_first():
+    names = ["jpeg-10", "grey+jpeg-10", "of-yesterday", "grey", "none", "crop-flip+grey"]
+    rows = [row("lsp", "cnn", name, 0.8, 0.2) for name in names]
+    ordered = ("none", "crop-flip+grey", "grey", "grey+jpeg-10", "jpeg-10", "of-yesterday")
+    assert make_leaderboard(rows).columns[2:] == ordered
+    assert tuple(row["countermeasure"] for row in in_order(rows)) == ordered
+
+
 def test_means_are_over_seeds_too_and_a_lonely_method_is_not_the_best():
     rows = [
         row("lsp", "cnn", "none", 0.8, 0.2, realised_linf=8 / 255),

@@ -11,7 +11,7 @@ import pytest
 from hacker_examples import SIZE, data_of, natural
 from skimage.restoration import denoise_tv_chambolle
 
-from ugejax.countermeasures import COUNTERMEASURES, adversarial, parse_countermeasures
+from ugejax.countermeasures import COUNTERMEASURES, adversarial, countermeasure_of, parse_countermeasures
 from ugejax.countermeasures.adversarial import pgd, worst_ueraser
 from ugejax.countermeasures.dp_sgd import clip_and_noise
 from ugejax.countermeasures.hacker_data import pixels, to_uint8
@@ -274,3 +274,56 @@ def test_lists_are_checked():
         parse_countermeasures("none,jpeg-11")
     with pytest.raises(UserError, match="--countermeasures: names none"):
         parse_countermeasures(" ,")
+
+
+def test_those_of_one_hacker_are_done_in_turn():
+    data = data_of(natural(12))
+    both = countermeasure_of("grey+jpeg-30+crop-flip+cutout+ueraser-max")
+    by_hand = COUNTERMEASURES["jpeg-30"].prepared(COUNTERMEASURES["grey"].prepared(data))
+    prepared = both.prepared(data)
+    for field in ("images", "test_images", "reference", "clean_images"):
+        np.testing.assert_array_equal(getattr(prepared, field), getattr(by_hand, field))
+        assert not np.array_equal(getattr(prepared, field), getattr(data, field))
+    assert both.augment == ("crop-flip", "cutout")
+    assert both.adversary is COUNTERMEASURES["ueraser-max"].adversary
+    assert countermeasure_of("grey") is COUNTERMEASURES["grey"]
+    inverted = dataclasses.replace(COUNTERMEASURES["purifier"], prepare=lambda data: data.everywhere(np.invert))
+    np.testing.assert_array_equal(
+        countermeasure_of("purifier+grey", purifier=inverted).prepared(data).images,
+        COUNTERMEASURES["grey"].prepared(data.everywhere(np.invert)).images,
+    )
+
+
+@pytest.mark.parametrize("first", ["class-means", "orthogonal-projection", "key-recovery", "grey", "total-variation"])
+@pytest.mark.parametrize("then", ["clean-5", "only-clean-5", "class-means", "grey", "jpeg-50", "non-local-means"])
+def test_what_one_counter_measure_leaves_is_what_the_next_takes(first, then):
+    if first == then:
+        return
+    prepared = countermeasure_of(f"{first}+{then}").prepared(data_of(natural(90)))
+    for images in (prepared.images, prepared.test_images, prepared.clean_images):
+        # In the units of their dtype, and natural images still: neither a constant nor out of the range.
+        x = pixels(images)
+        assert -0.5 < x.min() < x.max() < 1.5
+        assert x.std() > 0.05
+
+
+def test_originals_are_mixed_into_computed_images_in_their_units():
+    data = data_of(natural(90))
+    prepared = countermeasure_of("class-means+clean-5").prepared(data)
+    np.testing.assert_allclose(prepared.images[data.clean_indices], pixels(data.clean_images), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("clean-5+dfr-1", "clean-5.dfr-1: a hacker has one clean share, not 2"),
+        ("ueraser-max+adversarial-training", "a hacker has one adversary, not 2"),
+        ("none+grey", "each goes once, and none goes alone"),
+        ("grey+blur+grey", "each goes once"),
+        ("grey+jpeg-11", "unknown 'jpeg-11': did you mean 'jpeg-10'"),
+        ("grey+", "unknown ''"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(names, message):
+    with pytest.raises(UserError, match=message):
+        parse_countermeasures(f"none,{names}")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import datasets
+from experiments import datasets, main_table
 from ugejax.authorized import AuthorizedNetwork, seen
 from ugejax.authorized.dither import dither_view
 from ugejax.batches import at_a_time
@@ -103,7 +103,8 @@ def test_what_the_experiment_makes_of_its_sets():
     assert set(np.unique(many.images[7])) <= set(np.unique(train.images[7]))
 
 
-def test_smoke(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("module", [datasets, main_table])
+def test_smoke(module, tmp_path, monkeypatch, capsys):
     """Protects and verifies; that an evaluation trains is for others to test."""
     commands, accuracies = [], {"clean_accuracy": 0.5, "protected_accuracy": 0.25, "protected_peak_accuracy": 0.3}
 
@@ -120,16 +121,19 @@ def test_smoke(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(datasets, "ugejax", ugejax)
     monkeypatch.setattr(datasets, "_load", lambda source: (toy(200, 4), toy(40, 4)))
-    monkeypatch.setitem(datasets.SCALES, "smoke", [*datasets.SCALES["smoke"], "--network", "mlp"])
     command = ["datasets", "--data-dir", str(tmp_path), "--out", str(tmp_path / "runs"), "--scale", "smoke"]
-    monkeypatch.setattr(sys, "argv", [*command, "--sets", "long-tailed,tiny-imagenet"])
-    assert datasets.main() == 0
+    monkeypatch.setattr(sys, "argv", [*command, "--sets", "long-tailed,tiny-imagenet", "--networks", "mlp,res-tiny"])
+    assert module.main() == 0
     printed = capsys.readouterr().out
-    assert [command.command for command in commands] == ["protect", "verify", "evaluate"]
+    assert [command.command for command in commands] == 2 * ["protect", "verify", "evaluate"]
+    assert [command.network for command in commands[::3]] == ["mlp", "res-tiny"]
     assert "tiny-imagenet: left out" in printed
     # 50 images of the first class, 10 and 2 of the next, 1 of the last: all 63 of which 60 are taken.
-    row = "| long-tailed | 8x8x3 | 4 | 60 | 0.600 | 0.500 | 0.250 | 0.500 | 0.250 | 0.300 |"
-    assert printed.splitlines()[-1] == row
-    assert len(row.split("|")) == len(printed.splitlines()[-2].split("|"))
+    rows = [
+        f"| long-tailed | 8x8x3 | 4 | 60 | {network} | 0.600 | 0.500 | 0.250 | 0.500 | 0.250 | 0.300 |"
+        for network in ("mlp", "res-tiny")
+    ]
+    assert printed.splitlines()[-2:] == rows
+    assert len({len(line.split("|")) for line in printed.splitlines()[-4:]}) == 1
     with np.load(commands[-1].test) as test:  # balanced, as it was
         assert np.bincount(test["targets"]).tolist() == [8, 8, 7, 7]

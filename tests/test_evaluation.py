@@ -11,11 +11,13 @@ from evaluation_examples import make_evaluation
 from ugejax.authorized import build_authorized, new_key, seen
 from ugejax.countermeasures import COUNTERMEASURES, Countermeasure, HackerData
 from ugejax.countermeasures.hacker_data import to_uint8
+from ugejax.countermeasures.preprocessing import filtered
 from ugejax.errors import UserError
 from ugejax.evaluation import Evaluation, ensemble, evaluate, parse_hackers, summarise, write_results
 from ugejax.evaluation.candidates import OTHER_INIT, hacker
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.networks import NETWORKS
+from ugejax.transforms.filters import grey
 
 
 def row(
@@ -239,6 +241,18 @@ def test_a_purifier_makes_the_images_and_has_to_be_there(trials, tmp_path):
         np.testing.assert_array_equal(trial.test_images, 255 - evaluation.test.images)
     with pytest.raises(UserError, match="purifier needs --purifier"):
         only("purifier")
+
+
+def test_a_hacker_with_several_counter_measures_is_one_row(trials, tmp_path):
+    evaluation = only("purifier+grey+crop-flip", hackers=("mlp",), purifier=lambda images: 255 - images)
+    rows, _ = evaluate(evaluation, tmp_path)
+    assert [row["countermeasure"] for row in rows] == ["purifier+grey+crop-flip"]
+    for trial, images in zip(trials, (evaluation.originals.images, evaluation.released), strict=True):
+        np.testing.assert_array_equal(trial.images, filtered(255 - images, transform=grey))
+        assert trial.recipe.augment == ("crop-flip",)
+    assert summarise(rows)["worst_hacker_countermeasure"] == "purifier+grey+crop-flip"
+    with pytest.raises(UserError, match="purifier needs --purifier"):
+        only("grey+purifier")
 
 
 def test_dp_sgd_is_refused_to_networks_with_batch_norm_before_anything_is_trained():

@@ -21,7 +21,7 @@ class Grid:
         source: where the images come from; its own seed is not used.
         methods: "uge", or names in `ugejax.baselines.BASELINES`.
         networks: names in `ugejax.networks.NETWORKS`.
-        countermeasures: names in `ugejax.countermeasures.COUNTERMEASURES`.
+        countermeasures: names for `ugejax.countermeasures.countermeasure_of`.
         seeds: how many: 0 .. seeds - 1.
         authorized_network: backbone of UGE's authorized network.
         eps: radius for the methods bound in L-infinity, in units of [0, 1]; None for each one's own.

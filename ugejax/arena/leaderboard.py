@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import mean
 
 from ugejax.arena.rows import Row
-from ugejax.countermeasures import COUNTERMEASURES
+from ugejax.countermeasures.registry import place_of
 from ugejax.evaluation.evaluate import AUTHORIZED_COUNTERMEASURES
 
 
@@ -78,7 +78,7 @@ def make_leaderboard(rows: list[Row]) -> Leaderboard:
     authorized = [row for row in rows if row["role"] == "authorized"]
     # One training on the originals serves all methods.
     controls = list({(row["seed"], row["network"], row["countermeasure"]): row for row in hackers}.values())
-    countermeasures = tuple(name for name in COUNTERMEASURES if any(row["countermeasure"] == name for row in rows))
+    countermeasures = tuple(sorted({row["countermeasure"] for row in rows}, key=place_of))
     networks = tuple(dict.fromkeys(row["network"] for row in hackers))
     seeds = len({row["seed"] for row in rows})
     whole = len(networks) * seeds

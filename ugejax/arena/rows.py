@@ -10,7 +10,7 @@ import jax
 
 from ugejax.arena.plan import Job
 from ugejax.baselines import BASELINES
-from ugejax.countermeasures import COUNTERMEASURES
+from ugejax.countermeasures.registry import place_of
 from ugejax.networks import NETWORKS
 
 Row = dict[str, Any]
@@ -58,13 +58,13 @@ def in_order(rows: Iterable[Row]) -> list[Row]:
     """Rows in the order of the registries, whichever was made first."""
     places = [
         {name: place for place, name in enumerate(names)}
-        for names in (("uge", *BASELINES), ("authorized", "hacker"), COUNTERMEASURES, NETWORKS)
+        for names in (("uge", *BASELINES), ("authorized", "hacker"), NETWORKS)
     ]
 
     def place(row: Row) -> tuple:
-        named = [row[name] for name in ("method", "role", "countermeasure", "network")]
-        method, *others = (known.get(name, len(known)) for known, name in zip(places, named, strict=True))
-        return method, row["seed"], *others
+        named = [row[name] for name in ("method", "role", "network")]
+        method, role, network = (known.get(name, len(known)) for known, name in zip(places, named, strict=True))
+        return method, row["seed"], role, place_of(row["countermeasure"]), network
 
     return sorted(rows, key=place)
 

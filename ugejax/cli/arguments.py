@@ -147,7 +147,10 @@ def build_parser() -> Parser:
     arena.add_argument("source", metavar="SOURCE", help="as for protect")
     arena.add_argument("--out", type=Path, required=True, help="folder of the arena; a grid that is there may grow")
     arena.add_argument("--methods", required=True, help="uge and baselines, comma-separated; see `ugejax list`")
-    arena.add_argument("--countermeasures", default="none", help="comma-separated; see `ugejax list` (default none)")
+    arena.add_argument(
+        "--countermeasures", default="none",
+        help="comma-separated, those of one hacker joined by +; see `ugejax list` (default none)",
+    )  # fmt: skip
     arena.add_argument("--networks", default="cnn", help="of the hackers, comma-separated (default cnn)")
     arena.add_argument(
         "--seeds",
@@ -325,7 +328,10 @@ def _cache(parser: argparse.ArgumentParser) -> None:
 def _evaluation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json and the pictures")
     parser.add_argument("--hackers", default=None, help="comma-separated; see `ugejax list`")
-    parser.add_argument("--countermeasures", default="none", help="comma-separated; see `ugejax list` (default none)")
+    parser.add_argument(
+        "--countermeasures", default="none",
+        help="comma-separated, those of one hacker joined by +; see `ugejax list` (default none)",
+    )  # fmt: skip
     parser.add_argument(
         "--purifier", type=function, metavar="PACKAGE.MODULE:FUNCTION",
         help="add the counter-measure purifier: uint8 images [N,H,W,C] in, uint8 or float32 images in [0, 1] out",

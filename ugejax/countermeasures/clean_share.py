@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
-from ugejax.countermeasures.hacker_data import HackerData
+from ugejax.countermeasures.hacker_data import HackerData, pixels
 
 
 def mix_in(data: HackerData) -> HackerData:
     """The originals that he holds, in place of their released versions."""
-    images = data.images.copy()
-    images[data.clean_indices] = data.clean_images
+    same = data.images.dtype == data.clean_images.dtype
+    images, originals = (array if same else pixels(array) for array in (data.images, data.clean_images))
+    images = images.copy()
+    images[data.clean_indices] = originals
     return replace(data, images=images)
 
 

@@ -38,11 +38,13 @@ class HackerData:
         return self.labels[self.clean_indices]
 
     def everywhere(self, change: Callable[[np.ndarray], np.ndarray]) -> "HackerData":
-        """The same change of training images, test images and clean originals."""
+        """The same change of all images: for training, for tests, natural ones and clean originals."""
+        test_images = change(self.test_images)
         return replace(
             self,
             images=change(self.images),
-            test_images=change(self.test_images),
+            test_images=test_images,
+            reference=test_images if self.reference is self.test_images else change(self.reference),
             clean_images=change(self.clean_images) if len(self.clean_images) else self.clean_images,
         )
 

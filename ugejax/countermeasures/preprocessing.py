@@ -28,6 +28,7 @@ def filtered(images: np.ndarray, *, transform: Callable[[jax.Array], jax.Array])
 
 def jpeg(images: np.ndarray, *, quality: int) -> np.ndarray:
     """JPEG compression and decompression (Liu et al., image shortcut squeezing, ICML 2023)."""
+    images = to_uint8(images)
     compressed = np.empty_like(images)
     for index, image in enumerate(images):
         file = io.BytesIO()

@@ -1,18 +1,17 @@
 """A function of the user's that cleans images, such as a diffusion model: arrays in, arrays out."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ugejax.countermeasures.hacker_data import HackerData
+from ugejax.countermeasures.hacker_data import HackerData, to_uint8
 from ugejax.errors import UserError
 
 
 def purified(data: HackerData, *, purifier: Callable[[np.ndarray], Any]) -> HackerData:
-    """Training images, test images and clean originals as `purify` makes them."""
-    return data.everywhere(functools.partial(purify, purifier=purifier))
+    """All images as `purify` makes them."""
+    return data.everywhere(lambda images: purify(to_uint8(images), purifier=purifier))
 
 
 def purify(images: np.ndarray, *, purifier: Callable[[np.ndarray], Any]) -> np.ndarray:

@@ -141,18 +141,69 @@ COUNTERMEASURES: dict[str, Countermeasure] = {
 }
 
 
-def parse_countermeasures(names: str) -> list[str]:
-    """A comma-separated list of names, checked.
+def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
+    """The counter-measure of a name; names joined by "+", as in "class-means+crop-flip", are one hacker with all.
+
+    What they make of the images before training, and how they augment, is done in the order of the names.
+
+    Args:
+        name: names in `COUNTERMEASURES`.
+        instead: counter-measures that stand for those of their name there.
 
     Raises:
-        UserError: a name is unknown.
+        UserError: two of them want the same thing of a hacker, who has one adversary, one gradient, one share of the
+            originals and one ensemble; or one is named twice, or `none` with another.
+        KeyError: a name is unknown.
+    """
+    names = name.split("+")
+    parts = [instead.get(part, COUNTERMEASURES[part]) for part in names]
+    if len(parts) == 1:
+        return parts[0]
+    if len(set(names)) < len(names) or "none" in names:
+        raise UserError(f"--countermeasures: {name}: each goes once, and none goes alone")
+    single = {}
+    for field, nothing in _SINGLE.items():
+        given = [part for part in parts if getattr(part, field) != nothing]
+        if len(given) > 1:
+            raise UserError(f"--countermeasures: {name}: a hacker has one {field.replace('_', ' ')}, not {len(given)}")
+        single[field] = getattr(given[0], field) if given else nothing
+    return Countermeasure(
+        ", ".join(part.summary for part in parts),
+        functools.partial(_one_after_the_other, parts),
+        tuple(dict.fromkeys(transform for part in parts for transform in part.augment)),
+        needs_release=all(part.needs_release for part in parts),
+        **single,
+    )
+
+
+# What of a hacker there is only one of, and what stands for none of it.
+_SINGLE = {"adversary": None, "aggregate": None, "clean_share": 0.0, "fine_tunes": None, "members": 1}
+
+
+def _one_after_the_other(parts: list[Countermeasure], data: HackerData) -> HackerData:
+    return functools.reduce(lambda data, part: part.prepared(data), parts, data)
+
+
+def place_of(name: str) -> tuple[int, ...]:
+    """Where a counter-measure, or several joined by "+", stands in the order of the registry; strangers come last."""
+    places = {known: place for place, known in enumerate(COUNTERMEASURES)}
+    return tuple(places.get(part, len(places)) for part in name.split("+"))
+
+
+def parse_countermeasures(names: str) -> list[str]:
+    """A comma-separated list of names, and of names joined by "+", checked.
+
+    Raises:
+        UserError: a name is unknown, or they do not go together.
     """
     chosen = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    for name in chosen:
+    for name in (part for joined in chosen for part in joined.split("+")):
         if name not in COUNTERMEASURES:
             close = difflib.get_close_matches(name, COUNTERMEASURES, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise UserError(f"--countermeasures: unknown {name!r}: {hint}choose among {', '.join(COUNTERMEASURES)}")
+    for name in chosen:
+        countermeasure_of(name)
     if not chosen:
         raise UserError("--countermeasures: names none; `none` stands for training without any")
     return chosen

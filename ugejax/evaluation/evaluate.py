@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ugejax.authorized import AuthorizedNetwork, Key
-from ugejax.countermeasures import COUNTERMEASURES, Countermeasure, HackerData
+from ugejax.countermeasures import COUNTERMEASURES, Countermeasure, HackerData, countermeasure_of
 from ugejax.countermeasures.purifier import purified
 from ugejax.data import Dataset
 from ugejax.data.dataset import stratified_subset
@@ -45,7 +45,7 @@ class Evaluation:
         network: the authorized network of the key.
         hackers: names of networks, with "-other-init" for a second initialisation; "wrong-key" for the authorized
             architecture with another secret.
-        countermeasures: names in `COUNTERMEASURES`.
+        countermeasures: names for `ugejax.countermeasures.countermeasure_of`.
         epochs: epochs without augmentation; None for each network's own.
         seeds: one trial of each row for each of them.
         distillations: names in `DISTILLATIONS`; the students are the hackers of another architecture than the key's.
@@ -76,10 +76,10 @@ class Evaluation:
 
     def __post_init__(self):
         """Refuse at once what would fail after hours of training."""
-        if "purifier" in self.countermeasures and self.purifier is None:
+        if self.purifier is None and any("purifier" in name.split("+") for name in self.countermeasures):
             raise UserError("--countermeasures: purifier needs --purifier PACKAGE.MODULE:FUNCTION")
         for name in self.countermeasures:
-            if COUNTERMEASURES[name].aggregate is not None and (unfit := with_batch_norm(self.hackers, self.key)):
+            if countermeasure_of(name).aggregate is not None and (unfit := with_batch_norm(self.hackers, self.key)):
                 raise UserError(
                     f"--countermeasures: {name} takes the gradient of each image, and batch norm leaves "
                     f"{', '.join(unfit)} none; choose --hackers without, such as cnn"
@@ -180,7 +180,7 @@ def _rows(evaluation: Evaluation) -> Iterator[_Row]:
 
     for seed in evaluation.seeds:
         for name in evaluation.countermeasures:
-            countermeasure = COUNTERMEASURES[name]
+            countermeasure = countermeasure_of(name)
             settings: Any = {"seed": seed, "augment": countermeasure.augment} | evaluation.recipes
             if evaluation.key is not None and evaluation.network is not None and name in AUTHORIZED_COUNTERMEASURES:
                 candidate = authorized(evaluation.key, evaluation.network, **settings)
@@ -222,9 +222,10 @@ def plain_trials(evaluation: Evaluation) -> Iterator[tuple[str, Candidate, Trial
 
 def _prepared(evaluation: Evaluation, images: np.ndarray, name: str, seed: int) -> HackerData:
     """What a hacker makes of training images."""
-    originals, test, countermeasure = evaluation.originals, evaluation.test, COUNTERMEASURES[name]
-    if name == "purifier" and evaluation.purifier is not None:
-        countermeasure = replace(countermeasure, prepare=functools.partial(purified, purifier=evaluation.purifier))
+    originals, test, purifier = evaluation.originals, evaluation.test, COUNTERMEASURES["purifier"]
+    if evaluation.purifier is not None:
+        purifier = replace(purifier, prepare=functools.partial(purified, purifier=evaluation.purifier))
+    countermeasure = countermeasure_of(name, purifier=purifier)
     indices = np.zeros(0, np.int64)
     if countermeasure.clean_share:
         size = max(len(originals.class_names), round(countermeasure.clean_share * len(images)))

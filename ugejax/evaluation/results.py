@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from ugejax.countermeasures import COUNTERMEASURES
+from ugejax.countermeasures import countermeasure_of
 from ugejax.whole import replace_text
 
 SCHEMA = 1
@@ -34,7 +34,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         Figures that no row supports are None.
     """
     plain = [row for row in rows if row["countermeasure"] == "none"]
-    hackers = [row for row in rows if row["role"] in HACKERS and COUNTERMEASURES[row["countermeasure"]].needs_release]
+    hackers = [row for row in rows if row["role"] in HACKERS and countermeasure_of(row["countermeasure"]).needs_release]
     shares = _group(
         (row["countermeasure"], row["retention"])
         for row in hackers
@@ -68,7 +68,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _fights_release_alone(name: str) -> bool:
-    return name != "none" and COUNTERMEASURES[name].clean_share == 0
+    return name != "none" and countermeasure_of(name).clean_share == 0
 
 
 def _group(named: Iterable[tuple[Any, float]]) -> dict[Any, float]:

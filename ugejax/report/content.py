@@ -296,7 +296,9 @@ def _limits(
 ) -> Iterable[str]:
     if evidence is not None:
         yield f"This page shows {len(np.unique(evidence.index))} of the originals: keep it where they may be seen."
-    adaptive = [group for group in groups if group.countermeasure in ADAPTIVE and group.role in HACKERS]
+    adaptive = [
+        group for group in groups if group.role in HACKERS and set(group.countermeasure.split("+")) & set(ADAPTIVE)
+    ]
     if adaptive:
         most = max(adaptive, key=lambda group: group.protected)
         yield (
@@ -323,8 +325,8 @@ def _limits(
 
 
 def _on_release(group: Group) -> bool:
-    countermeasure = COUNTERMEASURES.get(group.countermeasure)
-    return countermeasure is None or countermeasure.needs_release
+    parts = (COUNTERMEASURES.get(name) for name in group.countermeasure.split("+"))
+    return all(part is None or part.needs_release for part in parts)
 
 
 def _plain(value: Any) -> str:
