@@ -135,7 +135,7 @@ def measure(out: Path, repository: str, torch: str) -> dict:
     partner.mkdir()
     walk.run("owner", clone, ".venv/bin/ugejax export-key runs/demo/key --out ../partner/view.safetensors")
     shutil.copytree(clone / "runs" / "demo" / "release", partner / "release")
-    test = load_test(read_release(partner / "release"), None, None)
+    test = load_test(partner / "release", read_release(partner / "release"), None, None)
     np.savez(partner / "test.npz", data=test.images, targets=test.labels)
 
     walk.run("partner", partner, "python3 -m venv env")

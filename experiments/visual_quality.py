@@ -44,7 +44,7 @@ def main() -> int:
             if code := ugejax(command):
                 return code
         release = read_release(folder)
-        originals = load_originals(release, None, arguments.data_dir)
+        originals = load_originals(folder, release, None, arguments.data_dir)
         difference = release.images.astype(int) - originals.images
         rows.append(
             {

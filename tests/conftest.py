@@ -53,5 +53,5 @@ def made(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place(made, tmp_path) -> Path:
-    """A copy of `made` to be changed; the card remembers the original place of toy.npz, which is still there."""
+    """A copy of `made` to be changed."""
     return Path(shutil.copytree(made, tmp_path / "place"))

@@ -221,6 +221,25 @@ def test_subsets_that_cannot_be(tmp_path: Path, images):
     assert "without its 2 test images: no image of class '1'" in refusal(Source(path, n_test=2))
 
 
+def test_a_source_is_told_from_a_folder_and_found_again(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep", target_is_directory=True)
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    photos, pair = str(tmp_path / "photos"), f"{tmp_path}/x.npy,{tmp_path}/releases/y.npy"
+    for folder in (tmp_path / "releases" / "R", tmp_path / "link" / "R"):
+        for source in (Source(photos, str(tmp_path), 10), Source(pair), Source("cifar10", str(tmp_path / "tfds"))):
+            told = source.seen_from(folder)
+            assert str(tmp_path) not in str(told)
+            assert told.found_from(folder) == source
+            assert told.title == source.title
+    assert Source(photos).seen_from(tmp_path / "releases" / "R") == Source("../../photos")
+    assert Source(photos).seen_from(tmp_path) == Source("./photos")
+    assert (Source(photos).title, Source(pair).title) == ("photos", "x.npy,y.npy")
+    for name in ("digits", "imagenet2012_subset/1pct:5.0.0", "cifar10"):
+        source = Source(name)
+        assert source.seen_from(tmp_path) == source.found_from(tmp_path) == source
+        assert source.title == name
+
+
 def test_sources_go_through_json():
     source = Source("cifar10", "data", 10, 20, 3, 32)
     assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source

@@ -160,7 +160,7 @@ def test_smoke_of_the_experiment(tmp_path, monkeypatch):
         recipe=RECIPE, from_seed=True,
     )  # fmt: skip
     job = Job(toy(60, 0), toy(12, 1), key, build_authorized(key), None)
-    rows = list(experiment.run(job, tmp_path, clients=2, rounds=2))
+    rows = list(experiment.run(job, tmp_path, 2, optax.sgd(0.05), rounds=2))
     assert [(row["split"], row["who"]) for row in rows[:3]] == [
         ("iid", "authorized"), ("iid", "wrong key"), ("iid", "without a key"),
     ]  # fmt: skip

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _fill(grid: Grid, folder: Folder, train: Dataset, test: Dataset, cache: Path, jobs: int) -> None:
     """Do the jobs that are missing, and write what the arena's folder shows."""
     facts = {
-        "dataset": grid.source.name, "n_train": len(train.images), "n_test": len(test.images),
+        "dataset": grid.source.title, "n_train": len(train.images), "n_test": len(test.images),
         "eps": grid.eps, "epochs": grid.epochs, "backend": jax.default_backend(),
     }  # fmt: skip
     standing = _Standing(grid, folder, facts, folder.rows(), jobs)

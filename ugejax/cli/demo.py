@@ -32,8 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(f"ugejax evaluate {out / 'release'} --key {out / 'key'} --out {out}", highlight=False)
     release, key = read_release(out / "release"), open_key(out / "key")
     evaluation = Evaluation(
-        load_originals(release, None, None), release.images, load_test(release, None, None), key,
-        build_authorized(key, out / "key"),
+        load_originals(out / "release", release, None, None), release.images,
+        load_test(out / "release", release, None, None), key, build_authorized(key, out / "key"),
     )  # fmt: skip
     results = evaluate_into(out, evaluation, release.card, str(out / "release"), arguments.cache)
     print_table(results, console)

@@ -19,6 +19,7 @@ from ugejax.cli.originals import load_originals, load_test
 from ugejax.cli.progress import Reporter
 from ugejax.countermeasures import parse_countermeasures
 from ugejax.countermeasures.purifier import one_line, purify
+from ugejax.data import Source
 from ugejax.errors import UserError
 from ugejax.evaluation import (
     DEFAULT_HACKERS,
@@ -60,8 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         if key.fingerprint not in key_fingerprints(release.card):
             raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
         network = build_authorized(key, arguments.key)
-    originals = load_originals(release, arguments.originals, arguments.data_dir)
-    test = load_test(release, arguments.test, arguments.data_dir)
+    originals = load_originals(arguments.release, release, arguments.originals, arguments.data_dir)
+    test = load_test(arguments.release, release, arguments.test, arguments.data_dir)
     evaluation = Evaluation(
         originals,
         release.images,
@@ -133,7 +134,7 @@ def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, 
         rows, curves = evaluate(evaluation, cache, report, found)
     results = {
         "schema": SCHEMA,
-        "dataset": card["source"]["name"],
+        "dataset": Source.from_json(card["source"]).title,
         "release": release,
         "card": card,
         "n_train": len(evaluation.released),

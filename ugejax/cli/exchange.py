@@ -10,7 +10,7 @@ from rich.console import Console
 from ugejax.authorized import build_authorized
 from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_originals
-from ugejax.cli.releasing import describe_psnr, is_there, source_from
+from ugejax.cli.releasing import describe_psnr, is_there, source_from, without_places
 from ugejax.data import load
 from ugejax.errors import UserError
 from ugejax.exchange import Exported, check_labels, check_protected, find_form, read_labels
@@ -61,7 +61,7 @@ def import_set(arguments: argparse.Namespace, console: Console) -> None:
         return
     write_release(
         arguments.out, images=imported.images, labels=train.labels, class_names=train.class_names,
-        originals=train.images, card=card,
+        originals=train.images, card=without_places(card, arguments.out),
     )  # fmt: skip
     final = read_release(arguments.out).card
     console.print(
@@ -81,7 +81,9 @@ def export_set(arguments: argparse.Namespace, console: Console) -> None:
         raise UserError(
             f"--out {arguments.out}: lies in the release, in which nothing else may be; choose another place"
         )
-    originals = load_originals(release, arguments.originals, arguments.data_dir).images if form.noise else None
+    originals = None
+    if form.noise:
+        originals = load_originals(arguments.release, release, arguments.originals, arguments.data_dir).images
     with whole(arguments.out) as partial:
         form.write(partial, Exported(release.images, release.labels, release.class_names, originals))
     console.print(f"{arguments.out}: {len(release.images)} images as {arguments.kind}")

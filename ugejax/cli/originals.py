@@ -1,6 +1,7 @@
 """The originals and the clean test images of a release, from what its card remembers or from where the user says."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
@@ -9,17 +10,18 @@ from ugejax.errors import UserError
 from ugejax.release import Release
 
 
-def _remembered(release: Release, name: str | None, data_dir: str | None) -> Source:
-    source = Source.from_json(release.card.get("source", {}))
+def _remembered(folder: Path, release: Release, name: str | None, data_dir: str | None) -> Source:
+    source = Source.from_json(release.card.get("source", {})).found_from(folder)
     if name is not None:
         source = dataclasses.replace(source, name=name)
     return source if data_dir is None else dataclasses.replace(source, data_dir=data_dir)
 
 
-def load_originals(release: Release, name: str | None, data_dir: str | None) -> Dataset:
+def load_originals(folder: Path, release: Release, name: str | None, data_dir: str | None) -> Dataset:
     """The images that a release was made from, in its order.
 
     Args:
+        folder: the release's, from which its card tells where they are.
         release: the release.
         name: where they are, if not where the card says.
         data_dir: folder of prepared TFDS data sets, if not the one that the card names.
@@ -27,7 +29,7 @@ def load_originals(release: Release, name: str | None, data_dir: str | None) -> 
     Raises:
         UserError: they are not there, or are not these originals.
     """
-    source = _remembered(release, name, data_dir)
+    source = _remembered(folder, release, name, data_dir)
     try:
         originals = load(source).train
     except UserError as error:
@@ -53,13 +55,13 @@ def check_originals(release: Release, originals: Dataset, name: str) -> None:
         raise UserError(f"{name}: not the originals of this release: {distance} grey levels apart, more than its eps")
 
 
-def load_test(release: Release, name: str | None, data_dir: str | None) -> Dataset:
+def load_test(folder: Path, release: Release, name: str | None, data_dir: str | None) -> Dataset:
     """Clean test images for a release.
 
     Raises:
         UserError: there are none, or they do not fit the release.
     """
-    source = _remembered(release, None, data_dir)
+    source = _remembered(folder, release, None, data_dir)
     if name is not None:
         test = load_all(dataclasses.replace(source, name=name))
     else:

@@ -186,8 +186,8 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
 
 
 def _run_of(card: dict, train: Streamed) -> str:
-    """The name of the folder for what a protection by these settings of these images leaves behind."""
-    settings = json.dumps(card, sort_keys=True) + train.images.digest
+    """The name of the folder for what protecting these images by these settings leaves, wherever they lie."""
+    settings = json.dumps({**card, "source": None}, sort_keys=True) + train.images.digest
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 

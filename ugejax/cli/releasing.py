@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 
 from rich.console import Console
 
@@ -24,7 +25,7 @@ def is_there(arguments: argparse.Namespace, card: dict, console: Console) -> boo
     out = arguments.out
     if not out.exists():
         return False
-    found = read_card(out)
+    found, card = read_card(out), without_places(card, out)
     for name in ("data.npz", "manifest.csv"):
         check_hash(out, found, name)
     if all(found.get(name) == value for name, value in card.items()):
@@ -40,8 +41,8 @@ def publish(
     """Write the release and say how much its images differ."""
     out = arguments.out
     write_release(
-        out, images=released, labels=train.labels, class_names=train.class_names, originals=train.images, card=card,
-        quality=quality, save_images=arguments.save_images,
+        out, images=released, labels=train.labels, class_names=train.class_names, originals=train.images,
+        card=without_places(card, out), quality=quality, save_images=arguments.save_images,
     )  # fmt: skip
     console.print(f"release {out}: {len(released)} images, {describe_psnr(read_card(out))}")
 
@@ -50,6 +51,12 @@ def describe_psnr(card: dict) -> str:
     """How far images are from their originals, for people."""
     mean = card["psnr"]["mean"]
     return "all of them as they were" if mean is None else f"PSNR {mean:.1f} dB on average"
+
+
+def without_places(card: dict, out: Path) -> dict:
+    """The card as everybody may read it: its source is told relative to the release, not where in the owner's files."""
+    source = Source.from_json(card["source"])
+    return card | {"source": source.seen_from(out).to_json()}
 
 
 def _absolute(name: str) -> str:

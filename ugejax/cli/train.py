@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     release, key = read_release(arguments.release), open_key(arguments.key, arguments.passphrase_file)
     if key.fingerprint not in key_fingerprints(release.card):
         raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
-    test = load_test(release, arguments.test, arguments.data_dir) if arguments.test else None
+    test = load_test(arguments.release, release, arguments.test, arguments.data_dir) if arguments.test else None
     network = build_authorized(key, arguments.key)
     augment = ("crop-flip",) if arguments.augment else ()
     epochs = default_recipe(key.network, epochs=arguments.epochs or key.recipe.epochs, augment=augment).epochs

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Which originals belong to it only a whole release can tell.
     if arguments.originals and all(check.ok for check in checks):
         name = None if arguments.originals == "card" else arguments.originals
-        originals = load_originals(read_release(arguments.release), name, arguments.data_dir)
+        originals = load_originals(arguments.release, read_release(arguments.release), name, arguments.data_dir)
         checks = verify_release(arguments.release, originals=originals, **question)
     if key is not None and originals is not None and all(check.ok for check in checks):
         checks.append(_blindness(read_release(arguments.release).images, originals.images, key, arguments.key))

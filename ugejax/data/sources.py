@@ -1,8 +1,9 @@
 """Sources of images by name or path, and their train and test parts."""
 
 import dataclasses
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,6 +63,31 @@ class Source:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise UserError(f"{field} must be a whole number of at least {least}, not {value!r}")
 
+    def seen_from(self, folder: Path) -> Self:
+        """The source with its absolute paths told from a folder: they begin with a dot, and say no more of the disk."""
+
+        def told(path: str) -> str:
+            relative = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
+            return relative if _is_told(relative) else os.path.join(".", relative)
+
+        return self._with_paths(os.path.isabs, told)
+
+    def found_from(self, folder: Path) -> Self:
+        """The source that `seen_from` told from that folder, with absolute paths again."""
+        return self._with_paths(_is_told, lambda path: os.path.normpath(os.path.join(os.path.realpath(folder), path)))
+
+    @property
+    def title(self) -> str:
+        """The name for people: the last part of a path."""
+        return self._with_paths(lambda path: os.path.isabs(path) or _is_told(path), os.path.basename).name
+
+    def _with_paths(self, chosen: Callable[[str], bool], change: Callable[[str], str]) -> Self:
+        def changed(path: str) -> str:
+            return change(path) if chosen(path) else path
+
+        name = ",".join(map(changed, self.name.split(",")))
+        return dataclasses.replace(self, name=name, data_dir=self.data_dir and changed(self.data_dir))
+
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON object."""
         return dataclasses.asdict(self)
@@ -77,6 +103,10 @@ class Source:
         if not isinstance(fields, Mapping) or "name" not in fields or not set(fields) <= known:
             raise UserError(f"a source must be an object with the fields {', '.join(sorted(known))}, not {fields!r}")
         return cls(**fields)
+
+
+def _is_told(path: str) -> bool:
+    return path.split(os.sep)[0] in (".", "..")
 
 
 def load(source: Source) -> Splits:
