@@ -11,9 +11,10 @@ Time: about 25 minutes of one CPU core that others share at the tiny scale (2,00
 again.
 
 Expect (table in BUILD_NOTES.md, at the tiny scale): soft answers on released images teach nearly all (0.41 of the 0.46
-that the teacher has), as much as those on half as many natural images of the student's own; hard ones teach less, noise
-nothing. The default form sees no difference between a released image and its original, so there undistillation has
-nothing to change and the two teachers are one; with `frozen-backbone` it changes nothing above the noise.
+that the teacher has), about as much as those on a quarter as many natural images of the student's own; hard ones on
+released images teach less, noise nothing. The default form sees no difference between a released image and its
+original, so there undistillation has nothing to change and the two teachers are one; with `frozen-backbone` it changes
+nothing above the noise.
 """
 
 import argparse

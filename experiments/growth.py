@@ -6,7 +6,7 @@ Command:
 Time: some minutes on two CPU cores: the folders are made of random images, then each is protected twice, the
 second time with what the first one compiled.
 
-Expect (figures in BUILD_NOTES.md): the largest peak of memory is less than a tenth above the smallest, and each image
+Expect (figures in BUILD_NOTES.md): the largest peak of memory is about a tenth above the smallest, and each image
 beyond those of the size before costs the same processor time. results.json holds both and the seconds of each size.
 """
 

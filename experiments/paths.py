@@ -3,8 +3,8 @@
 Command:
     python -m experiments.paths --out runs/paths [--repository FOLDER_OR_URL] [--torch torch==2.13.0]
 
-Time: fifteen minutes on two CPU cores shared with others (load 9 to 16), downloads included; six and a half minutes of
-one core.
+Time: seventeen minutes on two CPU cores shared with others (load 9 to 16), downloads included; six and a half minutes
+of one core.
 
 Expect (table in BUILD_NOTES.md): the newcomer has his report after one command, `make demo`. In three walks the
 partner's network got 0.975 to 0.978 of the clean test digits, the stranger's 0.20 to 0.30; neither is seeded.

@@ -8,7 +8,7 @@ Time: ten trainings; at the tiny scale (2,000 images) ten minutes on a CPU core 
 is not done again.
 
 Expect (table in BUILD_NOTES.md): a protected image is worth little to the hacker: what he gets of the mixture lies near
-what the originals in it teach alone, and only all of them protected leave him nothing.
+what the originals in it teach alone, and only all of them protected leave him with little.
 """
 
 import json

@@ -58,7 +58,7 @@ def protect_and_evaluate(
     protect = ["protect", "cifar10", "--data-dir", arguments.data_dir, *SCALES[arguments.scale], *settings]
     protect += arguments.protect.split()
     evaluate = ["evaluate", release, "--key", key] if keyed else ["attack", release]
-    evaluate += ["--out", str(out), *EVALUATION[arguments.scale]]
+    evaluate += ["--out", str(out), "--data-dir", arguments.data_dir, *EVALUATION[arguments.scale]]
     evaluate += ["--countermeasures", arguments.countermeasures or countermeasures]
     if arguments.hackers:
         evaluate += ["--hackers", arguments.hackers]

@@ -40,6 +40,8 @@ def test_a_second_time_there_is_nothing_to_do(made, capsys):
     assert main(protect(made, "R", "--seed", "0")) == 0
     assert "nothing to do" in " ".join(capsys.readouterr().out.split())
     assert main(protect(made, "R")) == 0  # the key is there; the seed need not be repeated
+    assert main([*protect(made, "R"), "--save-images"]) == 2
+    assert "without --save-images" in capsys.readouterr().err
     assert tree(made) == before
 
 
@@ -153,6 +155,30 @@ def test_two_runs_in_one_folder_are_refused(command, place, capsys):
     assert str(held) in error and error.count("\n") == 1
     assert tree(place) == before
     assert main(arguments) == 0
+
+
+def test_nothing_is_written_into_a_release(place, capsys):
+    before, inside = tree(place / "R"), str(place / "R" / "inside" / "x")
+    key = ["--key", str(place / "key-R")]
+    for command in (
+        ["evaluate", str(place / "R"), *key, "--out", str(place / "R")],
+        ["attack", str(place / "other"), "--out", inside],
+        ["train", str(place / "R"), *key, "--out", inside],
+        ["export", str(place / "other"), "npz", "--out", inside],
+        ["export-key", str(place / "key-R"), "--out", inside],
+        ["protect", str(place / "toy.npz"), "--out", str(place / "new"), "--key", inside],
+    ):
+        assert main(command) == 2
+        assert "lies in a release, which is public" in capsys.readouterr().err
+    assert tree(place / "R") == before
+
+
+def test_originals_that_have_moved_hold_the_test_images_as_well(place, tmp_path, capsys):
+    moved = str((place / "toy.npz").rename(tmp_path / "moved.npz"))
+    arguments = ["attack", str(place / "R"), "--out", str(tmp_path / "A"), "--hackers", "mlp", "--epochs", "1"]
+    assert main(arguments) == 2
+    assert "say where they are with --originals" in capsys.readouterr().err
+    assert main([*arguments, "--originals", moved]) == 0
 
 
 def test_verify(place, tmp_path, capsys):

@@ -226,7 +226,7 @@ MISTAKES = {
     "export over a file": (change(EXPORT, new="labels.txt"), "labels.txt: --out names an existing"),
     "export over a folder": (change(EXPORT, npz="png", new="empty"), "empty: --out names an existing"),
     "export into a file": (change(EXPORT, new="labels.txt/new"), "labels.txt/new: cannot be written"),
-    "export into the release": (change(EXPORT, npz="png", new="R/images"), "--out R/images: lies in the release"),
+    "export into the release": (change(EXPORT, npz="png", new="R/images"), "--out R/images: lies in a release"),
     "originals for images": (change(EXPORT, more="--originals toy.npz"), "--originals: npz holds whole images"),
     "data folder for images": (change(EXPORT, more="--data-dir empty"), "--data-dir: npz holds whole images"),
     "other originals": (change(EXPORT, npz="emn", more="--originals wide.npz"), "wide.npz: not the originals"),

@@ -225,6 +225,12 @@ def test_a_source_is_told_from_a_folder_and_found_again(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep", target_is_directory=True)
     (tmp_path / "disk" / "deep").mkdir(parents=True)
     photos, pair = str(tmp_path / "photos"), f"{tmp_path}/x.npy,{tmp_path}/releases/y.npy"
+    # A file of a cache is known by the name of its link, which says what kind it is.
+    (tmp_path / "link" / "set.npz").symlink_to(tmp_path / "disk" / "abc")
+    linked = Source(str(tmp_path / "link" / "set.npz"))
+    assert linked.seen_from(tmp_path / "R").found_from(tmp_path / "R").name.endswith("/disk/deep/set.npz")
+    # Of another disk the release says nothing.
+    assert Source("/owner/clients/photos").seen_from(Path("/public/R")) == Source("./photos")
     for folder in (tmp_path / "releases" / "R", tmp_path / "link" / "R"):
         for source in (Source(photos, str(tmp_path), 10), Source(pair), Source("cifar10", str(tmp_path / "tfds"))):
             told = source.seen_from(folder)
@@ -238,6 +244,19 @@ def test_a_source_is_told_from_a_folder_and_found_again(tmp_path):
         source = Source(name)
         assert source.seen_from(tmp_path) == source.found_from(tmp_path) == source
         assert source.title == name
+
+
+def test_what_is_a_name_of_a_data_set_is_no_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "cifar10", "cats,dogs", "cats"):
+        (tmp_path / name).mkdir()
+    assert Source("digits").absolute() == Source("digits")
+    assert Source("cifar10", ".").absolute() == Source("cifar10", str(tmp_path))
+    assert Source("cifar10").absolute() == Source(str(tmp_path / "cifar10"))
+    assert Source("cats,dogs").absolute() == Source(str(tmp_path / "cats,dogs"))
+    assert Source("mnist").absolute() == Source("mnist")
+    with pytest.raises(UserError, match="there is no such user"):
+        load(Source("~nobody-of-this-name/photos"))
 
 
 def test_sources_go_through_json():

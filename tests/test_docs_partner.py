@@ -107,7 +107,8 @@ def test_the_modules_see_what_jax_sees(form, pytorch, tmp_path, capsys):
 def test_a_key_is_not_exported_twice_nor_into_a_release(tmp_path, capsys):
     make_key(tmp_path / "K", "keyed-dither")
     (tmp_path / "R").mkdir()
-    (tmp_path / "R" / "card.json").write_text("{}")
+    for name in ("card.json", "manifest.csv"):
+        (tmp_path / "R" / name).write_text("{}")
     for out, says in (("R/view", "lies in a release"), ("K", "--out names an existing")):
         assert main(["export-key", str(tmp_path / "K"), "--out", str(tmp_path / out)]) == 2
         assert says in capsys.readouterr().err

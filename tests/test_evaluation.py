@@ -266,6 +266,22 @@ def test_dp_sgd_is_refused_to_networks_with_batch_norm_before_anything_is_traine
     make_evaluation(countermeasures=("none",), hackers=names)
 
 
+def test_all_members_of_an_ensemble_hold_the_same_originals(tmp_path, monkeypatch):
+    asked: list[Trial] = []
+
+    def answers_of(trial, queries, folder, report):
+        asked.append(trial)
+        return [np.zeros((len(queries[0]), 3))]
+
+    monkeypatch.setattr(ensemble, "answers_of", answers_of)
+    evaluation = only("random-projections-5+fine-tune-20", hackers=("mlp",), seeds=(0, 1))
+    rows, _ = evaluate(evaluation, tmp_path)
+    held = [trial.then[0].labels.tobytes() for trial in asked]
+    assert len(asked) == 20
+    assert all(len(set(held[first : first + 5])) == 1 for first in range(0, 20, 5))
+    assert [row["epochs"] for row in rows] == [asked[0].epochs] * 2
+
+
 def test_an_ensemble_answers_by_the_mean_of_its_members_probabilities(tmp_path, monkeypatch):
     asked: list[Trial] = []
     # On average 0.476 and 0.480; the means of their logarithms say the first class by far.

@@ -6,9 +6,11 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import visual_quality
 from ugejax.evaluation.trial import Score, Trial
 
 # For each experiment: further arguments, the rows that it must have, and its pictures.
@@ -48,3 +50,12 @@ def test_the_figure_and_its_table(name, shared_data, tmp_path, monkeypatch, caps
     for picture in pictures:
         with Image.open(out / picture) as image:
             assert min(image.size) > 300
+
+
+def test_noise_without_colour_of_worked_examples():
+    grey, red = np.ones((2, 3, 3, 3), int), np.array([3, 0, 0]) * np.ones((2, 3, 3, 1), int)
+    yellow_and_blue = np.array([1, 1, -1]) * np.ones((2, 3, 3, 1), int)
+    assert visual_quality.without_colour(grey) == 1
+    assert visual_quality.without_colour(red) == pytest.approx(1 / 3)
+    assert visual_quality.without_colour(yellow_and_blue) == pytest.approx(1 / 9)
+    assert visual_quality.without_colour(0 * grey) == 0

@@ -91,6 +91,16 @@ def test_settings_of_the_method_stay_within_the_budget(changes, tmp_path):
     assert set(figures[-1][-1]) == expected
 
 
+@pytest.mark.parametrize("eps", [0.2, 0.5, 1.0])
+def test_cells_stay_within_a_ball_of_the_euclidean_norm_too(eps, tmp_path):
+    images, labels = toy()
+    job = protection("keyed-dither", dataclasses.replace(TINY, epochs=0, norm="l2", eps=eps))
+    released = job.run(images, labels, tmp_path)
+    sizes = np.sqrt((((released.astype(float) - images) / 255) ** 2).sum(axis=(1, 2, 3)))
+    assert 0.5 * eps < sizes.max() <= eps
+    np.testing.assert_array_equal(seen(job.network.view, released), seen(job.network.view, images))
+
+
 @pytest.mark.parametrize("start", ["stripes", "misaligned"])
 @pytest.mark.parametrize("parametrisation", ["class-wise", "sample-wise"])
 def test_without_epochs_the_start_is_released_and_nothing_is_trained(start, parametrisation, tmp_path):

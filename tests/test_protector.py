@@ -79,6 +79,8 @@ def test_without_a_seed_no_two_keys_are_alike():
         (X, Y, {"eps": -8 / 255}, "is not in (0, 1]"),
         (X, Y, {"authorized": "keyed"}, "unknown authorized form 'keyed'"),
         (X, Y, {"network": "cnm"}, "did you mean 'cnn'"),
+        (X, Y, {"settings": {"norm": "Linf"}}, "norm must be one of linf, l2, not 'Linf'"),
+        (X, Y, {"settings": {"begin": "stripes"}}, "unknown 'begin'"),
     ],
 )
 def test_what_cannot_be_protected(x, y, changes, says):

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,8 +59,27 @@ def check_budget(eps: float, norm: str, argument: str = "--eps") -> None:
         raise UserError(f"{argument} {eps:g}: is not in (0, 1]; images are in [0, 1], so write 8/255 and not 8")
 
 
+# Of the settings of a method those that are a choice, as on the command line.
+CHOICES = {
+    "norm": ("linf", "l2"),
+    "parametrisation": ("class-wise", "sample-wise", "generator"),
+    "start": ("stripes", "misaligned"),
+    "gradient_distance": ("l2", "cosine"),
+    "feature_loss": ("error-min", "error-max", "distance"),
+}
+
+
 def method_of(forms: Iterable[str], **settings: Any) -> Method:
-    """The method with these settings; what is not given is set by the defaults of the authorized networks' forms."""
+    """The method with these settings; what is not given is set by the defaults of the authorized networks' forms.
+
+    Raises:
+        UserError: a setting, or one of its values, is unknown.
+    """
+    if unknown := set(settings) - {known.name for known in fields(Method)}:
+        raise UserError(f"settings: unknown {min(unknown)!r}; they are the fields of ugejax.perturbation.update.Method")
+    for name, choices in CHOICES.items():
+        if name in settings and settings[name] not in choices:
+            raise UserError(f"settings: {name} must be one of {', '.join(choices)}, not {settings[name]!r}")
     # What is not blind can only be matched by optimisation, and a generator has to be trained.
     if not all(FORMS[form].exact for form in forms if form in FORMS) or settings.get("parametrisation") == "generator":
         settings = {"epochs": 15} | settings
@@ -288,11 +307,11 @@ class Protection:
             wanted = own if per_image else how.wanted(noise, Batch(x, own, index))
             delta = feasible(wanted, x, view, eps=method.eps, norm=method.norm)
             lower, upper = allowed(x, view, eps=method.eps, norm=method.norm)
+            if method.norm == "l2":  # rounding towards zero is the one that cannot leave the ball
+                delta = jnp.trunc(delta * 255) / 255
             if view.patch is None and view.blind:
                 return round_to_8bit(x_u8, delta, lower=lower, upper=upper)  # cells hold whole levels: no residue
             keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-            if method.norm == "l2":  # rounding towards zero is the one that cannot leave the ball
-                delta = jnp.trunc(delta * 255) / 255
             lower, upper = jnp.broadcast_to(lower, x.shape), jnp.broadcast_to(upper, x.shape)
             return jax.vmap(lambda k, x, d, lo, up: stochastic_round_to_8bit(k, x, d, lower=lo, upper=up))(
                 keys, x_u8, delta, lower, upper

@@ -36,7 +36,7 @@ def arguments_of(name: str, data_dir: str | None, folder: Path) -> list[str]:
         raise SystemExit(f"{name} needs --data-dir: the folder of prepared TFDS data sets")
     if name == "protect":
         return ["protect", "cifar10", "--data-dir", data_dir, *SCALES["small"], "--seed", "0", *out, *key]
-    return ["evaluate", str(folder / "release"), *out, *key]
+    return ["evaluate", str(folder / "release"), "--data-dir", data_dir, *out, *key]
 
 
 def main() -> int:

@@ -21,10 +21,11 @@ from ugejax.cli.arena_pool import check_jobs, run_side_by_side
 from ugejax.cli.lock import alone_in
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import source_from
-from ugejax.countermeasures import parse_countermeasures
+from ugejax.countermeasures import countermeasure_of, parse_countermeasures
 from ugejax.data import Dataset
 from ugejax.errors import UserError
 from ugejax.evaluation.trial import default_cache
+from ugejax.networks import has_batch_norm
 from ugejax.protect import check_budget
 
 
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         epochs=arguments.epochs,
         settings=parse_settings(arguments.set, methods),
     )
+    _check_countermeasures(grid)
     folder = Folder(arguments.out)
     claim = folder.claim(grid)
     splits = load_once(grid.source)
@@ -59,6 +61,21 @@ def run(arguments: argparse.Namespace) -> int:
     print((folder.path / "leaderboard.md").read_text())
     print(f"{folder.path}/: results.json, results.csv, leaderboard.md, leaderboard.html; keys/ is private")
     return 0
+
+
+def _check_countermeasures(grid: Grid) -> None:
+    """Refuse at once what would fail when its turn comes, hours later."""
+    for name in grid.countermeasures:
+        if "purifier" in name.split("+"):
+            raise UserError(
+                f"--countermeasures: {name}: an arena has no purifier; see --purifier of evaluate and attack"
+            )
+        unfit = [network for network in grid.networks if has_batch_norm(network)]
+        if unfit and countermeasure_of(name).aggregate is not None:
+            raise UserError(
+                f"--countermeasures: {name} takes the gradient of each image, and batch norm leaves {', '.join(unfit)} "
+                "none; choose --networks without, such as cnn"
+            )
 
 
 def _fill(grid: Grid, folder: Folder, train: Dataset, test: Dataset, cache: Path, jobs: int) -> None:

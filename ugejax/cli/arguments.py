@@ -321,13 +321,17 @@ def _processes(parser: argparse.ArgumentParser) -> None:
 def _cache(parser: argparse.ArgumentParser) -> None:
     _log(parser)
     parser.add_argument(
-        "--cache", type=Path, help="folder of finished trials (default $UGEJAX_CACHE or ~/.cache/ugejax)"
+        "--cache", type=Path, help="folder of finished trials (default $UGEJAX_CACHE or ~/.cache/ugejax/trials)"
     )
 
 
 def _evaluation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json and the pictures")
-    parser.add_argument("--hackers", default=None, help="comma-separated; see `ugejax list`")
+    parser.add_argument(
+        "--hackers", default=None,
+        help="comma-separated networks of `ugejax list`, each also with -other-init, and wrong-key (default: cnn, "
+        "cnn-other-init, cnn-nonorm, mlp, res-tiny and, where there is a key, wrong-key)",
+    )  # fmt: skip
     parser.add_argument(
         "--countermeasures", default="none",
         help="comma-separated, those of one hacker joined by +; see `ugejax list` (default none)",

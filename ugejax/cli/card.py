@@ -14,8 +14,7 @@ from ugejax.perturbation.update import Method
 # What whoever relies on a release has to know, in its card.
 CLASS_WISE_LIMITS = [
     "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
-    "release and subtracts it, learns most of what the originals teach (counter-measure class-means). It keeps out "
-    "who does not know that; it does not keep out who does.",
+    "release and subtracts it, learns most of what the originals teach (counter-measure class-means).",
     "JPEG and other filters undo a part of it, and strong augmentation nearly all (counter-measure ueraser-lite), for "
     "which nobody has to know the method.",
 ]
@@ -25,7 +24,9 @@ GENERATOR_LIMITS = [
     "It starts from one texture per class, which a hacker who knows the method estimates and subtracts "
     "(counter-measure class-means); JPEG and other filters undo a part of it.",
 ]
-STRIPES_LIMIT = "A filter that takes waves of the periods of the stripes away undoes all of it for a small network."
+STRIPES_LIMIT = (
+    "A filter that takes waves of the periods of the stripes away undoes a part of it, or all where they are short."
+)
 
 
 def make_card(method: Method, keys: list[Key], source: Source, train: Streamed) -> dict:

@@ -17,6 +17,7 @@ from ugejax.cli.lock import alone_in
 from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_originals, load_test
 from ugejax.cli.progress import Reporter
+from ugejax.cli.releasing import check_no_release
 from ugejax.countermeasures import parse_countermeasures
 from ugejax.countermeasures.purifier import one_line, purify
 from ugejax.data import Source
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     distillations = parse_distillations(arguments.distillation) if keyed and arguments.distillation is not None else ()
     if not keyed and "wrong-key" in hackers:
         raise UserError("--hackers: wrong-key needs to know the key's form; use `ugejax evaluate --key`")
+    check_no_release(arguments.out)
     release = read_release(arguments.release)
     for name in hackers:
         if name != "wrong-key":
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
         network = build_authorized(key, arguments.key)
     originals = load_originals(arguments.release, release, arguments.originals, arguments.data_dir)
-    test = load_test(arguments.release, release, arguments.test, arguments.data_dir)
+    test = load_test(arguments.release, release, arguments.test, arguments.data_dir, originals=arguments.originals)
     evaluation = Evaluation(
         originals,
         release.images,
@@ -134,7 +136,7 @@ def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, 
         rows, curves = evaluate(evaluation, cache, report, found)
     results = {
         "schema": SCHEMA,
-        "dataset": Source.from_json(card["source"]).title,
+        "dataset": Source.from_json(card["source"]).found_from(Path(release)).title,
         "release": release,
         "card": card,
         "n_train": len(evaluation.released),

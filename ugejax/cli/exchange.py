@@ -10,7 +10,7 @@ from rich.console import Console
 from ugejax.authorized import build_authorized
 from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_originals
-from ugejax.cli.releasing import describe_psnr, is_there, source_from, without_places
+from ugejax.cli.releasing import check_no_release, describe_psnr, is_there, source_from, without_places
 from ugejax.data import load
 from ugejax.errors import UserError
 from ugejax.exchange import Exported, check_labels, check_protected, find_form, read_labels
@@ -77,10 +77,7 @@ def export_set(arguments: argparse.Namespace, console: Console) -> None:
         option = "--originals" if arguments.originals is not None else "--data-dir"
         raise UserError(f"{option}: {arguments.kind} holds whole images and has no use for it; leave it out")
     release = read_release(arguments.release)
-    if arguments.release.absolute() in arguments.out.absolute().parents:
-        raise UserError(
-            f"--out {arguments.out}: lies in the release, in which nothing else may be; choose another place"
-        )
+    check_no_release(arguments.out)
     originals = None
     if form.noise:
         originals = load_originals(arguments.release, release, arguments.originals, arguments.data_dir).images
@@ -94,8 +91,7 @@ def export_key(arguments: argparse.Namespace, console: Console) -> None:
     out = arguments.out
     key = open_key(arguments.key, arguments.passphrase_file)
     arrays = view_arrays(build_authorized(key, arguments.key).view)
-    if (out.parent / "card.json").exists():
-        raise UserError(f"--out {out}: lies in a release, which is public; choose another place")
+    check_no_release(out)
     with whole(out) as partial, synced(partial) as file:
         os.fchmod(file.fileno(), 0o600)
         write_safetensors(file, arrays, {"form": key.form, "fingerprint": key.fingerprint})

@@ -15,6 +15,7 @@ from ugejax.authorized import (
     write_key,
 )
 from ugejax.cli.opening import open_key
+from ugejax.cli.releasing import check_no_release
 from ugejax.data import Streamed
 from ugejax.errors import UserError
 from ugejax.networks import build, variable_shapes
@@ -128,6 +129,7 @@ def check_folders(out: Path, key: Path) -> None:
     public, private = out.absolute(), key.absolute()
     if public == private or public in private.parents or private in public.parents:
         raise UserError(f"--key {key}: must lie outside --out {out}, and the other way round: the key is private")
+    check_no_release(key, "--key")
     if key.exists() and not (key / "key.json").exists() and (not key.is_dir() or any(key.iterdir())):
         raise UserError(f"--key {key}: exists and is no key folder; name a new one")
 

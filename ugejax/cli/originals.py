@@ -55,17 +55,29 @@ def check_originals(release: Release, originals: Dataset, name: str) -> None:
         raise UserError(f"{name}: not the originals of this release: {distance} grey levels apart, more than its eps")
 
 
-def load_test(folder: Path, release: Release, name: str | None, data_dir: str | None) -> Dataset:
+def load_test(
+    folder: Path, release: Release, name: str | None, data_dir: str | None, *, originals: str | None = None
+) -> Dataset:
     """Clean test images for a release.
+
+    Args:
+        folder: the release's, from which its card tells where they are.
+        release: the release.
+        name: where they are, if not beside the originals.
+        data_dir: folder of prepared TFDS data sets, if not the one that the card names.
+        originals: where the originals are, if not where the card says.
 
     Raises:
         UserError: there are none, or they do not fit the release.
     """
-    source = _remembered(folder, release, None, data_dir)
+    source = _remembered(folder, release, originals, data_dir)
     if name is not None:
         test = load_all(dataclasses.replace(source, name=name))
     else:
-        test = load(source).test
+        try:
+            test = load(source).test
+        except UserError as error:
+            raise UserError(f"test images: {error}; say where they are with --test") from error
         if test is None:
             raise UserError(f"{source.name}: has no test images; name some with --test, or protect with --n-test")
     if test.images.shape[1:] != release.images.shape[1:]:

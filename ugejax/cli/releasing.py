@@ -1,7 +1,6 @@
 """What every method of `ugejax protect` does around the protection itself."""
 
 import argparse
-import os
 from pathlib import Path
 
 from rich.console import Console
@@ -15,9 +14,9 @@ from ugejax.release.read import check_hash, read_card
 def source_from(arguments: argparse.Namespace, seed: int) -> Source:
     """The source and subset that the arguments name, in a form that holds from any folder."""
     return Source(
-        name=_absolute(arguments.source), data_dir=arguments.data_dir and _absolute(arguments.data_dir),
-        n_train=arguments.n_train, n_test=arguments.n_test, seed=seed, image_size=arguments.image_size,
-    )  # fmt: skip
+        name=arguments.source, data_dir=arguments.data_dir, n_train=arguments.n_train, n_test=arguments.n_test,
+        seed=seed, image_size=arguments.image_size,
+    ).absolute()  # fmt: skip
 
 
 def is_there(arguments: argparse.Namespace, card: dict, console: Console) -> bool:
@@ -29,6 +28,8 @@ def is_there(arguments: argparse.Namespace, card: dict, console: Console) -> boo
     for name in ("data.npz", "manifest.csv"):
         check_hash(out, found, name)
     if all(found.get(name) == value for name, value in card.items()):
+        if getattr(arguments, "save_images", False) and not (out / "images").exists():
+            raise UserError(f"--out {out}: is this release already, without --save-images; remove it or leave that out")
         console.print(f"{out} is this very release already; nothing to do")
         return True
     raise UserError(f"--out {out}: holds another release; name a new folder or remove it")
@@ -59,8 +60,13 @@ def without_places(card: dict, out: Path) -> dict:
     return card | {"source": source.seen_from(out).to_json()}
 
 
-def _absolute(name: str) -> str:
-    """Paths become absolute; names of data sets stay as they are."""
-    if not os.path.exists(name.split(",")[0]):
-        return name
-    return ",".join(os.path.abspath(part) for part in name.split(","))
+def check_no_release(path: Path, option: str = "--out") -> None:
+    """Refuse to write what is private, or merely something else, into a release, which everybody gets.
+
+    Raises:
+        UserError: the path is a release, or lies in one.
+    """
+    place = path.resolve()
+    for folder in (place, *place.parents):
+        if (folder / "card.json").exists() and (folder / "manifest.csv").exists():
+            raise UserError(f"{option} {path}: lies in a release, which is public; choose another place")

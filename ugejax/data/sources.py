@@ -63,11 +63,26 @@ class Source:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise UserError(f"{field} must be a whole number of at least {least}, not {value!r}")
 
+    def absolute(self) -> Self:
+        """The source as it holds from any folder: paths become absolute, names of data sets stay as they are."""
+        name = self.name
+        if name != "digits" and not _is_prepared(name, self.data_dir) and _exists(_path(_split(name)[0])):
+            name = ",".join(os.path.abspath(_path(path)) for path in _split(name))
+        return dataclasses.replace(self, name=name, data_dir=self.data_dir and os.path.abspath(_path(self.data_dir)))
+
     def seen_from(self, folder: Path) -> Self:
-        """The source with its absolute paths told from a folder: they begin with a dot, and say no more of the disk."""
+        """The source with its absolute paths told from a folder: they begin with a dot, and name folders between alone.
+
+        Of a path that has nothing in common with the folder the last part remains, which leads nowhere.
+        """
+        start = os.path.realpath(folder)
 
         def told(path: str) -> str:
-            relative = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
+            place, last = os.path.split(path)
+            place = os.path.realpath(place)
+            if os.path.dirname(common := os.path.commonpath([place, start])) == common:
+                return os.path.join(".", last)
+            relative = os.path.relpath(os.path.join(place, last), start)
             return relative if _is_told(relative) else os.path.join(".", relative)
 
         return self._with_paths(os.path.isabs, told)
@@ -85,7 +100,7 @@ class Source:
         def changed(path: str) -> str:
             return change(path) if chosen(path) else path
 
-        name = ",".join(map(changed, self.name.split(",")))
+        name = ",".join(map(changed, _split(self.name)))
         return dataclasses.replace(self, name=name, data_dir=self.data_dir and changed(self.data_dir))
 
     def to_json(self) -> dict[str, Any]:
@@ -107,6 +122,18 @@ class Source:
 
 def _is_told(path: str) -> bool:
     return path.split(os.sep)[0] in (".", "..")
+
+
+def _split(name: str) -> list[str]:
+    """The two paths of a pair of .npy files, else the name alone."""
+    images, comma, labels = name.partition(".npy,")
+    return [images + ".npy", labels] if comma and name.endswith(".npy") else [name]
+
+
+def _is_prepared(name: str, data_dir: str | None) -> bool:
+    """Whether it is the name of a TFDS data set that is in the folder of prepared ones."""
+    tfds_name = _TFDS_NAME.fullmatch(name)
+    return bool(tfds_name and data_dir is not None and _exists(_path(data_dir) / tfds_name[1]))
 
 
 def load(source: Source) -> Splits:
@@ -178,13 +205,11 @@ def _open(source: Source) -> tuple[Part, Part | None]:
     name, size = source.name, source.image_size
     if name == "digits":
         return _open_digits(size), None
-    if name.endswith(".npy") and ".npy," in name:
-        images, labels = name.split(".npy,", 1)
-        return open_npy_pair(_path(images + ".npy"), _path(labels), image_size=size), None
+    if len(paths := _split(name)) == 2:
+        images, labels = map(_path, paths)
+        return open_npy_pair(images, labels, image_size=size), None
     path = _path(name)
-    tfds_name = _TFDS_NAME.fullmatch(name)
-    prepared = tfds_name and source.data_dir is not None and _exists(_path(source.data_dir) / tfds_name[1])
-    if tfds_name and (prepared or not _exists(path)):
+    if _is_prepared(name, source.data_dir) or (_TFDS_NAME.fullmatch(name) and not _exists(path)):
         return open_tfds(name, source.data_dir, image_size=size)
     if not _exists(path):
         raise UserError(f"{name}: no such file or folder, and neither 'digits' nor the name of a TFDS dataset")
@@ -232,7 +257,10 @@ def _check_sizes(train: tuple[int, ...], test: tuple[int, ...]) -> None:
 
 
 def _path(name: str) -> Path:
-    return Path(name).expanduser()
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{name}: there is no such user") from error
 
 
 def _exists(path: Path) -> bool:

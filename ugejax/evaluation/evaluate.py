@@ -229,7 +229,7 @@ def _prepared(evaluation: Evaluation, images: np.ndarray, name: str, seed: int) 
     indices = np.zeros(0, np.int64)
     if countermeasure.clean_share:
         size = max(len(originals.class_names), round(countermeasure.clean_share * len(images)))
-        indices = stratified_subset(originals.labels, size, seed)
+        indices = stratified_subset(originals.labels, size, seed // countermeasure.members)  # the same for all members
     data = HackerData(
         images, originals.labels, test.images, reference=test.images, clean_images=originals.images[indices],
         clean_indices=indices, seed=seed,
@@ -264,7 +264,7 @@ def _hacker_trial(
     if countermeasure.members == 1:
         return member(0)
     members = tuple(functools.partial(member, place) for place in range(countermeasure.members))
-    return Ensemble(members, candidate.recipe.epochs)
+    return Ensemble(members, candidate.recipe.epochs * (1 + (countermeasure.fine_tunes is not None)))
 
 
 def _distilled_rows(

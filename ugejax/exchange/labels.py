@@ -38,8 +38,8 @@ def read_labels(path: Path, splits: Splits) -> np.ndarray:
     try:
         text = content.decode()
         return np.array(_column(text) if path.suffix == ".csv" else [int(line) for line in text.split()], np.int64)
-    # OverflowError where a number does not fit, TypeError where a line is short.
-    except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
+    # OverflowError where a number does not fit, TypeError and AttributeError where a line is short.
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, csv.Error) as error:
         kind = "a table with a column 'label'" if path.suffix == ".csv" else "a whole number a line"
         raise UserError(f"{path}: not {kind}") from error
 

@@ -157,7 +157,7 @@ def feature_charts(content: Content, evidence: Evidence) -> Iterator[str]:
             marker = CLASS_MARKERS[place // len(CLASS_COLOURS) % len(CLASS_MARKERS)]
             axis.plot(
                 *layout[own].T, marker, markersize=3.5, alpha=0.8, color=CLASS_COLOURS[place % len(CLASS_COLOURS)],
-                markeredgewidth=0, label=content.class_names[label],
+                markeredgewidth=0, label=content.class_names[label].replace("$", r"\$"),
             )  # fmt: skip
         figure.legend(
             loc="outside lower center", ncol=5, fontsize=9, handletextpad=0.1, columnspacing=1, markerscale=1.6

@@ -268,7 +268,7 @@ def _facts(results: dict[str, Any], card: dict[str, Any]) -> Iterable[tuple[str,
         yield "release", f"{results['release']} ({NOT_RECORDED[0].lower()}{NOT_RECORDED[1:]})"
         return
     shape = "x".join(str(side) for side in card["image_shape"])
-    yield "images", f"{card['n']} of {shape}, {len(card['class_names'])} classes; source {card['source']['name']}"
+    yield "images", f"{card['n']} of {shape}, {len(card['class_names'])} classes; source {results['dataset']}"
     yield "clean test images", str(results["n_test"])
     yield "method", card["method"]
     if authorized := card.get("authorized"):

@@ -55,7 +55,7 @@ def draw_images(
             if column == 0:
                 axis.set_ylabel(title, fontsize=9)
     for axis, index in zip(axes[0], shown, strict=True):
-        axis.set_title(class_names[labels[index]], fontsize=9)
+        axis.set_title(class_names[labels[index]], fontsize=9, parse_math=False)
     _save(figure, path)
 
 
