@@ -22,7 +22,8 @@ GENERATOR_LIMITS = [
     "The perturbation comes from a generator that is stored with the key and is as private: it holds the texture of "
     "every class, and tells of any image where the key is blind.",
     "It starts from one texture per class, which a hacker who knows the method estimates and subtracts "
-    "(counter-measure class-means); JPEG and other filters undo a part of it.",
+    "(counter-measure class-means). Whoever trains on grey images gets nearly all that these teach (counter-measure "
+    "grey), unless grey is among the transforms that it was optimised through; JPEG and other filters undo a part.",
 ]
 STRIPES_LIMIT = (
     "A filter that takes waves of the periods of the stripes away undoes a part of it, or all where they are short."
