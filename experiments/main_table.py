@@ -4,11 +4,11 @@ Command:
     python -m experiments.main_table --data-dir TFDS_FOLDER --photos TINY_IMAGENET_FOLDER --out runs/main-table
         [--scale small] [--networks cnn,res-tiny,mlp]
 
-Time: at the tiny scale (2,000 images) with --networks cnn,res-tiny,mlp and --hackers cnn two to eight minutes a row of a
-CPU core that others share; what is finished is not done again.
+Time: at the tiny scale (2,000 images) with --networks cnn,res-tiny,mlp and --hackers cnn two to eight minutes a row of
+a CPU core that others share; what is finished is not done again.
 
-Expect: each authorized network gets the same of release and originals, and the hackers' figures do not depend on which it
-is; by set they are those of `experiments.datasets`.
+Expect: each authorized network gets the same of release and originals, by construction; for the rest see
+`experiments.datasets`.
 """
 
 from experiments.datasets import arguments_of, table
