@@ -10,7 +10,9 @@ from sklearn.pipeline import make_pipeline
 
 from ugejax.authorized import build_authorized, read_key, seen, write_key
 from ugejax.cli import main
+from ugejax.cli.arguments import build_parser
 from ugejax.errors import UserError
+from ugejax.protect import CHOICES
 from ugejax.protector import Protector
 
 PARAMETERS = {"eps": 32 / 255, "network": "mlp", "settings": {"period": 4}, "seed": 3}
@@ -99,3 +101,15 @@ def test_a_fitted_protector_is_never_pickled(fitted):
     with pytest.raises(TypeError, match="a key is never pickled"):
         pickle.dumps(fitted)
     assert fitted.key_.secret.hex() not in repr(fitted.__dict__)
+
+
+@pytest.mark.parametrize("setting", CHOICES)
+def test_the_command_line_has_the_same_choices(setting, capsys):
+    option = f"--{setting.replace('_', '-')}"
+    for value in CHOICES[setting]:
+        arguments = build_parser().parse_args(["protect", "digits", "--out", "R", option, value])
+        assert getattr(arguments, setting) == value
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["protect", "digits", "--out", "R", option, "none of them"])
+    offered = capsys.readouterr().err.replace("'", "").split("choose from ")[1].split(")")[0]
+    assert tuple(offered.split(", ")) == CHOICES[setting]
