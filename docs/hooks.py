@@ -1,6 +1,8 @@
-"""The project's own files as pages of the site, so that no text is there twice."""
+"""The project's own files and the commands' --help as pages of the site, so that no text is there twice."""
 
+import os
 import re
+import runpy
 from pathlib import Path
 
 from mkdocs.structure.files import File
@@ -19,12 +21,24 @@ def on_files(files, config):
     """Add the pages."""
     for name, page in PAGES.items():
         files.append(File.generated(config, page, content=_links((ROOT / name).read_text())))
+    files.append(File.generated(config, "commands.md", content=_commands()))
     return files
 
 
 def on_page_markdown(markdown, page, **_):
     """Let pages of this folder, which name the project's files as they lie beside it, lead to those pages."""
     return re.sub(r"\]\(\.\./(\w+\.md)", lambda link: f"]({PAGES[link[1]]}", markdown)
+
+
+def _commands() -> str:
+    """What every command says of itself; the module of the arguments needs nothing that is installed."""
+    os.environ["COLUMNS"] = "100"  # argparse wraps its lines there
+    build_parser = runpy.run_path(str(ROOT / "ugejax" / "cli" / "arguments.py"))["build_parser"]
+    (commands,) = build_parser()._subparsers._group_actions
+    parts = ["# Commands\n\nExit codes: 0 done, 1 a check failed, 2 a mistake in what was given, 130 interrupted.\n"]
+    for name, command in commands.choices.items():
+        parts.append(f"## ugejax {name}\n\n```text\n{command.format_help()}```\n")
+    return "\n".join(parts)
 
 
 def _links(text: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from baselines_examples import BATCH, CLASSES, N, digits
 
-from ugejax.baselines import BASELINES, BaselineMethod, change_settings, find_baseline
+from ugejax.baselines import BASELINES, BaselineMethod, assignments_of, change_settings, find_baseline
 from ugejax.baselines.method import NoSettings
 from ugejax.baselines.tap import TapSettings
 from ugejax.errors import UserError
@@ -102,6 +102,14 @@ def test_names_are_looked_up():
     assert find_baseline("tap", "--method") is BASELINES["tap"]
     with pytest.raises(UserError, match="--method: unknown 'em-clas': did you mean 'em-class'"):
         find_baseline("em-clas", "--method")
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_settings_are_told_as_they_are_given(name):
+    settings = BASELINES[name].settings
+    untransformed = {field.name: () for field in dataclasses.fields(settings) if field.name == "transforms"}
+    for wanted in (settings, dataclasses.replace(settings, **untransformed)):
+        assert change_settings(settings, assignments_of(wanted), "--set") == wanted
 
 
 def test_settings_are_changed_by_text():

@@ -231,3 +231,4 @@ def test_list_names_everything(capsys):
     said = capsys.readouterr().out
     for name in ("res-tiny", "r18", "keyed-dither", "frozen-backbone", "crop-flip", "ueraser-max", "em-class"):
         assert name in said
+    assert "linf 2/255; surrogate=cnn; epochs=15; checkpoints=5" in " ".join(said.split())  # sep's

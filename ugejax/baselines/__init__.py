@@ -1,6 +1,14 @@
 """Baselines: what the field would protect images with, none of which has an authorized side, behind one signature."""
 
 from ugejax.baselines.method import Baseline, BaselineMethod, Report
-from ugejax.baselines.registry import BASELINES, change_settings, find_baseline
+from ugejax.baselines.registry import BASELINES, assignments_of, change_settings, find_baseline
 
-__all__ = ["BASELINES", "Baseline", "BaselineMethod", "Report", "change_settings", "find_baseline"]
+__all__ = [
+    "BASELINES",
+    "Baseline",
+    "BaselineMethod",
+    "Report",
+    "assignments_of",
+    "change_settings",
+    "find_baseline",
+]

@@ -85,6 +85,13 @@ def change_settings(settings: Any, assignments: Sequence[str], argument: str) ->
     return dataclasses.replace(settings, **changes)
 
 
+def assignments_of(settings: Any) -> list[str]:
+    """The texts such as "rounds=10" from which `change_settings` makes these settings."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    texts = {name: ",".join(v) or "none" if isinstance(v, tuple) else str(v) for name, v in values.items()}
+    return [f"{name}={text}" for name, text in texts.items()]
+
+
 def _parse(text: str, default: Any, argument: str) -> Any:
     if isinstance(default, tuple):
         return parse_transforms(text, argument)
