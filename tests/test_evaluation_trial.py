@@ -9,9 +9,10 @@ from evaluation_examples import make_trial, toy
 
 from ugejax.countermeasures.adversarial import pgd
 from ugejax.countermeasures.dp_sgd import clip_and_noise
+from ugejax.countermeasures.last_layer import fit_last_layer
 from ugejax.evaluation.trial import Phase, Score, default_cache
 from ugejax.networks import build
-from ugejax.training import Recipe
+from ugejax.training import Recipe, outputs
 
 
 def changed(array: np.ndarray) -> np.ndarray:
@@ -81,8 +82,11 @@ def test_fine_tuning_goes_on_from_the_weights_and_is_scored_too():
     trial = make_trial(recipe=recipe, then=(Phase(data.images, data.labels, "head"),))
     score, variables = trial.run()
     before, trained = make_trial(recipe=recipe).run()
-    assert len(score.by_epoch) == trial.epochs == 4
+    assert len(score.by_epoch) == trial.epochs == 3
     assert score.by_epoch[:2] == before.by_epoch
+    features = outputs(trial.module, trained, data.images, "features")
+    expected = fit_last_layer(features, data.labels, 3)
+    np.testing.assert_array_equal(variables["params"]["head"]["kernel"], expected["kernel"])
     body, head = (
         [
             np.abs(a - b).max()

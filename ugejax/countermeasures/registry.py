@@ -34,7 +34,8 @@ class Countermeasure:
         adversary: what `make_train_step` calls to replace a batch, with its keyword arguments.
         aggregate: what `make_train_step` calls for the gradient of a step, with its keyword arguments.
         clean_share: share of the originals that he holds.
-        fine_tunes: what he goes on to train on those originals: "all", "head", or None for nothing.
+        fine_tunes: what he goes on to train on those originals: "all" weights, or the "head", which is fitted anew;
+            None for nothing.
         members: how many networks he trains, each on images that were prepared with a seed of its own, to average their
             probabilities.
         needs_release: whether he trains on the release at all; False in the control that says what the originals that
@@ -76,7 +77,7 @@ def _share(percent: int) -> dict[str, Countermeasure]:
             f"fine-tunes all weights on {percent} % originals", clean_share=share, fine_tunes="all"
         ),
         f"dfr-{percent}": Countermeasure(
-            f"trains the head again on {percent} % originals (Kirichenko et al. 2023)", clean_share=share,
+            f"fits the head anew on {percent} % originals (Kirichenko et al. 2023)", clean_share=share,
             fine_tunes="head",
         ),
     }  # fmt: skip

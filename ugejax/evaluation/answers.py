@@ -5,13 +5,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ugejax.batches import at_a_time, in_pieces
 from ugejax.evaluation.trial import OTHER_CACHE, Trial
-from ugejax.training import decode
+from ugejax.training import outputs
 from ugejax.whole import replaced
 
 
@@ -43,11 +40,7 @@ def answers_of(
         pass  # not there, or cut off while it was written: do it again
     score, variables = trial.run(report)
     trial.keep(folder, score)
-    ask = jax.jit(lambda x: trial.module.apply(variables, decode(x), train=False, method=method))
-    size, answers = at_a_time(queries[0].shape[1:], most=500), []
-    for x in queries:
-        pieces = in_pieces(lambda part, _, x=x: np.asarray(ask(jnp.asarray(x[part]))), len(x), size)
-        answers.append(np.concatenate([piece for _, piece in pieces]))
+    answers = [outputs(trial.module, variables, x, method) for x in queries]
     with replaced(file, shared=True, otherwise=OTHER_CACHE) as whole_file:
         np.savez(whole_file, *answers)
     return answers

@@ -27,7 +27,7 @@ from ugejax.evaluation.candidates import (
 )
 from ugejax.evaluation.distillation import DISTILLATIONS, student_labels
 from ugejax.evaluation.ensemble import Ensemble
-from ugejax.evaluation.trial import Phase, Score, Trial
+from ugejax.evaluation.trial import Phase, Score, Trial, epochs_of
 
 # What the authorized side does as well: it augments, but has no reason to fight the release.
 AUTHORIZED_COUNTERMEASURES = ("none", "crop-flip")
@@ -250,21 +250,22 @@ def _hacker_trial(
     candidate: Candidate, countermeasure: Countermeasure, prepared: Callable[[int], HackerData], seed: int,
     test_labels: np.ndarray,
 ) -> Trial | Ensemble:  # fmt: skip
+    # A frozen backbone, which a wrong key may have, stays frozen.
+    tuned = countermeasure.fine_tunes and ("head" if candidate.trains == "head" else countermeasure.fine_tunes)
+
     def member(place: int) -> Trial:
         data = prepared(seed if countermeasure.members == 1 else seed * countermeasure.members + place)
         trial = _trial(candidate, data.images, data.labels, data.test_images, test_labels)
         if place:
             trial = replace(trial, key=jax.random.fold_in(trial.key, place))
-        if countermeasure.fine_tunes is not None:
-            # A frozen backbone, which a wrong key may have, stays frozen.
-            trains = "head" if candidate.trains == "head" else countermeasure.fine_tunes
-            trial = replace(trial, then=(Phase(candidate.sees(data.clean_images), data.clean_labels, trains),))
+        if tuned is not None:
+            trial = replace(trial, then=(Phase(candidate.sees(data.clean_images), data.clean_labels, tuned),))
         return replace(trial, adversary=countermeasure.adversary, aggregate=countermeasure.aggregate)
 
     if countermeasure.members == 1:
         return member(0)
     members = tuple(functools.partial(member, place) for place in range(countermeasure.members))
-    return Ensemble(members, candidate.recipe.epochs * (1 + (countermeasure.fine_tunes is not None)))
+    return Ensemble(members, epochs_of(candidate.recipe, *([tuned] if tuned else [])))
 
 
 def _distilled_rows(

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step
+from ugejax.countermeasures.last_layer import fit_last_layer
+from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step, outputs
 from ugejax.training.step import freeze
 from ugejax.whole import replaced
 
@@ -54,7 +55,7 @@ class Phase:
     Attributes:
         images: training images, uint8 or float32 [N, H, W, C].
         labels: int32 [N], or soft float32 [N, K].
-        trains: which weights: "all" or "head".
+        trains: which weights: "all" or "head". The head of a phase that follows another is fitted to convergence.
     """
 
     images: np.ndarray
@@ -76,7 +77,8 @@ class Trial:
         test_images: as the network shall see them.
         test_labels: int32 [M].
         key: PRNG key of initialisation (where needed), order and augmentation.
-        then: phases of fine-tuning that follow, each by the whole recipe with an optimizer of its own.
+        then: phases of fine-tuning that follow: of all weights by the whole recipe with an optimizer of its own, of the
+            head by `fit_last_layer`.
         adversary: replaces the batches of the first phase, see `make_train_step`; with its keyword arguments.
         aggregate: makes the gradients of the first phase, likewise.
     """
@@ -96,8 +98,8 @@ class Trial:
 
     @property
     def epochs(self) -> int:
-        """Epochs of all phases together."""
-        return self.recipe.epochs * (1 + len(self.then))
+        """Epochs of all phases together; a head that is fitted counts as one."""
+        return epochs_of(self.recipe, *(phase.trains for phase in self.then))
 
     @property
     def digest(self) -> str:
@@ -136,6 +138,14 @@ class Trial:
             report(len(by_epoch), self.epochs, by_epoch[-1])
 
         for number, phase in enumerate((Phase(self.images, self.labels, self.trains), *self.then)):
+            if number and phase.trains == "head":
+                params, labels = variables["params"], np.asarray(phase.labels)
+                features = outputs(self.module, variables, phase.images, "features")
+                head = fit_last_layer(features, labels, params["head"]["bias"].shape[0])
+                variables = {**variables, "params": {**params, "head": head}}
+                by_epoch.append(accuracy(self.module, variables, test_images, self.test_labels))
+                report(len(by_epoch), self.epochs, by_epoch[-1])
+                continue
             optimizer = freeze(self.recipe.build_optimizer(len(phase.images)), phase.trains)
             step = make_train_step(
                 self.module, optimizer, self.recipe, train_mode=phase.trains == "all",
@@ -166,6 +176,11 @@ class Trial:
             file.write(json.dumps(asdict(score)).encode())
 
 
+def epochs_of(recipe: Recipe, *then: str) -> int:
+    """How often a trial is scored whose following phases train these weights."""
+    return recipe.epochs + sum(1 if trains == "head" else recipe.epochs for trains in then)
+
+
 def default_cache() -> Path:
     """Where scores are kept: $UGEJAX_CACHE, else the user's cache folder."""
     if chosen := os.environ.get("UGEJAX_CACHE"):
@@ -178,8 +193,9 @@ def _environment() -> str:
     """The code that a score depends on and what it runs on: a change to either is another trial."""
     root = Path(__file__).parent.parent
     code = hashlib.sha256()
-    hooks = ("countermeasures/adversarial.py", "countermeasures/dp_sgd.py")
-    for part in ("networks", "training", "transforms", "parallel.py", *hooks, "evaluation/trial.py"):
+    called = [f"countermeasures/{name}.py" for name in ("adversarial", "dp_sgd", "last_layer")]
+    called += [f"evaluation/{name}.py" for name in ("answers", "trial")]
+    for part in ("networks", "training", "transforms", "batches.py", "parallel.py", "patches.py", *called):
         path = root / part
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             code.update(file.read_bytes())

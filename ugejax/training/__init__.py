@@ -1,6 +1,6 @@
 """Training a network: a pure compiled step, the loop around it, and the trajectory that it leaves."""
 
-from ugejax.training.loop import History, accuracy, fit
+from ugejax.training.loop import History, accuracy, fit, outputs
 from ugejax.training.recipe import Recipe, default_recipe
 from ugejax.training.step import TrainState, decode, initial_state, make_train_step
 from ugejax.training.trajectory import record_trajectory, snapshot
@@ -15,6 +15,7 @@ __all__ = [
     "fit",
     "initial_state",
     "make_train_step",
+    "outputs",
     "record_trajectory",
     "snapshot",
 ]

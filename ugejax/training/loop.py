@@ -185,3 +185,14 @@ def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_siz
 
     pieces = in_pieces(correct, len(images), at_a_time(images.shape[1:], most=batch_size))
     return sum(piece for _, piece in pieces) / len(images)
+
+
+def outputs(module: Any, variables: Any, images: np.ndarray, method: str = "__call__") -> np.ndarray:
+    """What a network makes of images [N, H, W, C] (uint8 or float in [0, 1]) in eval mode, float32 [N, K or D].
+
+    The method of the network is "__call__" for its logits, "features" for its penultimate features.
+    """
+    ask = jax.jit(lambda x: module.apply(variables, decode(x), train=False, method=method))
+    size = at_a_time(images.shape[1:], most=500)
+    pieces = in_pieces(lambda part, _: np.asarray(ask(jnp.asarray(images[part]))), len(images), size)
+    return np.concatenate([piece for _, piece in pieces])
