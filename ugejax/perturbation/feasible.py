@@ -6,6 +6,10 @@ Leaks decide whether the authorized network stays blind: what clipping or roundi
 learned as readily as any other signal. So a perturbation is never clipped after it was made blind; it is brought
 into all sets together by alternating projections, and what is left over is removed by shrinking, which stays in
 every set.
+
+Beside a subspace the projections come close to the box and never quite into it. A value that is black or white in the
+original may not move one way at all, so that shrinking by the last hundredth of a grey level would take the whole patch
+away. There a quarter of a level is left to the rounding to 8 bits, which keeps to the bounds.
 """
 
 import jax
@@ -14,6 +18,8 @@ import jax.numpy as jnp
 from ugejax.authorized.view import BlindSet
 from ugejax.patches import patchify, unpatchify
 from ugejax.perturbation.budget import project_l2
+
+TOLERANCE = 0.25 / 255  # a quarter of a grey level
 
 
 def allowed(x: jax.Array, view: BlindSet, *, eps: float, norm: str = "linf") -> tuple[jax.Array, jax.Array]:
@@ -40,7 +46,8 @@ def feasible(
         iterations: alternating projections between the box and the blind subspace, where there is a subspace.
 
     Returns:
-        Shaped like x. Within the bounds and, where the view has a subspace, in it up to float rounding.
+        Shaped like x. Within the bounds and, where the view has a subspace, in it up to float rounding; beside a
+        subspace, bounds nearer to 0 than a quarter of a grey level count as that.
     """
     lower, upper = allowed(x, view, eps=eps, norm=norm)
     if view.patch is None:
@@ -50,7 +57,8 @@ def feasible(
         def alternate(_, delta):
             return view.project(jnp.clip(delta, lower, upper), x)
 
-        delta = _shrink(jax.lax.fori_loop(0, iterations, alternate, delta), lower, upper, view.patch)
+        delta = jax.lax.fori_loop(0, iterations, alternate, delta)
+        delta = _shrink(delta, jnp.minimum(lower, -TOLERANCE), jnp.maximum(upper, TOLERANCE), view.patch)
     return project_l2(delta, eps) if norm == "l2" else delta
 
 
