@@ -31,6 +31,7 @@ MISTAKES = {
         ["protect", "toy.npz", "--out", "new", "--key", "new-key", "--authorized", "plain", "--dither-step", "9"],
         "--dither-step",
     ),
+    "dither of l2": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--norm", "l2"], "--dither-step"),
     "key inside release": (["protect", "toy.npz", "--out", "new", "--key", "new/key", *TINY], "--key new/key"),
     "release inside key": (["protect", "toy.npz", "--out", "new/R", "--key", "new", *TINY], "--key new"),
     "key is no key": (["protect", "toy.npz", "--out", "new", "--key", "toy.npz", *TINY], "no key folder"),

@@ -19,9 +19,10 @@ from ugejax.authorized import FORMS, build_authorized, default_step, draw_master
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.cli import main
 from ugejax.errors import UserError
+from ugejax.perturbation.parametrisation import Batch
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
-from ugejax.perturbation.update import Method
-from ugejax.protect import Protection
+from ugejax.perturbation.update import Method, parametrise
+from ugejax.protect import Protection, method_of
 from ugejax.training import Recipe
 
 TINY = Method(epochs=1, snapshots=2, surrogates=("mlp",), period=4, batch_size=20)
@@ -99,6 +100,23 @@ def test_cells_stay_within_a_ball_of_the_euclidean_norm_too(eps, tmp_path):
     sizes = np.sqrt((((released.astype(float) - images) / 255) ** 2).sum(axis=(1, 2, 3)))
     assert 0.5 * eps < sizes.max() <= eps
     np.testing.assert_array_equal(seen(job.network.view, released), seen(job.network.view, images))
+
+
+def test_a_step_of_the_euclidean_norm_moves_the_noise_and_does_not_replace_it():
+    how = parametrise(Method(norm="l2", eps=0.5, parametrisation="sample-wise"), (32, 32, 3))
+    rng = np.random.default_rng(0)
+    noise, grad = (rng.normal(size=(1, 32, 32, 3)).astype(np.float32) for _ in range(2))
+    noise *= 0.5 / np.sqrt((noise**2).sum())
+    batch = Batch(np.zeros_like(noise), np.zeros(1, np.int32), np.zeros(1, np.int32))
+    moved = np.asarray(how.moved(jax.numpy.asarray(noise), batch, jax.numpy.asarray(noise), grad, lambda d: d))
+    share = Method().step_size * 0.5 / np.sqrt(noise.size)
+    np.testing.assert_allclose(np.abs(moved - noise), share, rtol=1e-3)
+
+
+def test_stripes_between_patches_would_be_lost_to_keyed_content():
+    assert method_of(["keyed-content"]).period == 4
+    assert method_of(["keyed-content"], period=8).period == 8
+    assert method_of(["keyed-dither"]).period == Method().period
 
 
 @pytest.mark.parametrize("start", ["stripes", "misaligned"])

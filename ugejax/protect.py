@@ -37,6 +37,7 @@ from ugejax.losses import class_prototypes
 from ugejax.memory import OutOfMemory
 from ugejax.networks import build
 from ugejax.parallel import everywhere, here, in_bulk
+from ugejax.perturbation.budget import amplitude
 from ugejax.perturbation.feasible import allowed, feasible
 from ugejax.perturbation.noise_files import NoiseFiles
 from ugejax.perturbation.parametrisation import Batch
@@ -80,9 +81,13 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
     for name, choices in CHOICES.items():
         if name in settings and settings[name] not in choices:
             raise UserError(f"settings: {name} must be one of {', '.join(choices)}, not {settings[name]!r}")
+    forms = tuple(forms)
     # What is not blind can only be matched by optimisation, and a generator has to be trained.
     if not all(FORMS[form].exact for form in forms if form in FORMS) or settings.get("parametrisation") == "generator":
         settings = {"epochs": 15} | settings
+    # Its subspaces hold nothing that is constant within a patch, as longer stripes are in half of the patches.
+    if "keyed-content" in forms:
+        settings = {"period": 4} | settings
     return Method(**settings)
 
 
@@ -203,7 +208,8 @@ class Protection:
 
     def _start(self, images: Images, labels: np.ndarray) -> jax.Array:
         """The class-wise noise from which the perturbation starts, float32 [num_classes, H, W, C]."""
-        method, size = self.method, self.method.amplitude * self.method.eps
+        method = self.method
+        size = method.amplitude * amplitude(method.eps, method.norm, images.shape[1:])
         if method.start == "misaligned":
             means = class_means(images, labels, self.num_classes)
             return misaligned_means(means, nearest_wrong_class(means), amplitude=size)
@@ -228,7 +234,7 @@ class Protection:
         count = len(images) // size
         # Of a stream's noise per image the rows of one batch: the others lie in files.
         rows = labels[:size] if streams and method.epochs else labels
-        noise = parametrise(method).start(jax.random.fold_in(self.key, 3), start, rows)
+        noise = parametrise(method, images.shape[1:]).start(jax.random.fold_in(self.key, 3), start, rows)
         if not method.epochs:
             return noise
         space = self._space(images, labels)
@@ -298,7 +304,7 @@ class Protection:
         """
         key, method = jax.random.fold_in(self.key, 2), self.method
         view = shared_blind_set([self.network.view, *(partner.network.view for partner in self.others)])
-        how, per_image = parametrise(method), method.parametrisation == "sample-wise"
+        how, per_image = parametrise(method, images.shape[1:]), method.parametrisation == "sample-wise"
         first, end, _ = part.indices(len(images))
         batch_size = at_a_time(images.shape[1:], most=batch_size or end - first)
 

@@ -17,6 +17,7 @@ from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, default_
 from ugejax.data import Dataset, check_dataset
 from ugejax.data.arrays import class_indices, to_uint8
 from ugejax.errors import UserError
+from ugejax.perturbation.budget import amplitude
 from ugejax.protect import Protection, check_budget, method_of
 from ugejax.training import default_recipe
 
@@ -80,9 +81,10 @@ class Protector(TransformerMixin, BaseEstimator):
         check_dataset(train, "x and y")
         method = method_of([self.authorized], eps=self.eps, **(self.settings or {}))
         check_budget(method.eps, method.norm, "eps")
+        size = amplitude(method.eps, method.norm, images.shape[1:])
         self.key_ = new_key(
             draw_master(self.seed), form=self.authorized, network=self.network, image_shape=images.shape[1:],
-            num_classes=len(self.classes_), step=default_step(self.authorized, self.eps),
+            num_classes=len(self.classes_), step=default_step(self.authorized, size),
             recipe=default_recipe(self.network), from_seed=self.seed is not None,
         )  # fmt: skip
         self.network_ = build_authorized(self.key_)

@@ -72,7 +72,7 @@ FORMS: dict[str, Form] = {
 
 
 def default_step(form: str, eps: float) -> int | None:
-    """The step of the quantiser for a budget eps in units of [0, 1]: 3 eps.
+    """The step of the quantiser for a budget eps of every value, in units of [0, 1]: 3 eps.
 
     A cell then leaves a perturbation of one sign 5/6 of its budget on average (with 2 eps, 3/4 of it).
     At least 2 levels, which leave a perturbation anything at all; None for the forms that do not quantise.

@@ -238,8 +238,9 @@ def add_method(parser: argparse.ArgumentParser) -> None:
         help="see `ugejax list` (default %(default)s); one for all keys, or comma-separated one for each",
     )  # fmt: skip
     parser.add_argument(
-        "--dither-step", type=step, help="step of keyed-dither's quantiser in grey levels (default 3 eps)"
-    )
+        "--dither-step", type=step,
+        help="step of keyed-dither's quantiser in grey levels (default 3 eps; none with --norm l2)",
+    )  # fmt: skip
     parser.add_argument(
         "--network", default="cnn",
         help="backbone of the authorized network (default %(default)s); one for all keys, or one for each",

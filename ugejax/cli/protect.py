@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
         arguments.batch_size = read_card(arguments.out).get("settings", {}).get("batch_size")  # what fitted then
     method = method_from(arguments)
     check_budget(method.eps, method.norm)
+    if method.norm == "l2" and arguments.dither_step is None and "keyed-dither" in arguments.authorized:
+        raise UserError("--dither-step: has a default for --norm linf alone; give the quantiser's step in grey levels")
     wanted = wanted_keys(
         arguments.key, arguments.authorized, arguments.network, step=arguments.dither_step, eps=method.eps
     )

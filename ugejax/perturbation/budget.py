@@ -4,6 +4,7 @@ A perturbation delta is float [..., H, W, C] in units of [0, 1]; its norm is per
 is signed, and only ``x + delta`` is ever clipped to the range of images, never delta itself.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -18,6 +19,11 @@ class Norms(NamedTuple):
 
     linf: jax.Array
     l2: jax.Array
+
+
+def amplitude(eps: float, norm: str, shape: tuple[int, ...]) -> float:
+    """How far a value of an image [H, W, C] may move where all move alike: eps, for norm "l2" eps / sqrt(H W C)."""
+    return eps if norm == "linf" else eps / math.sqrt(math.prod(shape))
 
 
 def project_linf(delta: jax.Array, eps: ArrayLike) -> jax.Array:

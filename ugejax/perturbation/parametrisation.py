@@ -52,7 +52,7 @@ class ClassWise:
     """One free tensor per class, float32 [K, H, W, C], moved by the sign of the gradient.
 
     Attributes:
-        eps: budget in units of [0, 1]; the tensor stays within twice the budget.
+        eps: budget of a value in units of [0, 1], see `amplitude`; the tensor stays within twice the budget.
         step: step of the signed gradient, in units of [0, 1].
     """
 
@@ -116,7 +116,7 @@ class Generated:
     """A generator, moved by Adam; it asks for no index, so the images may be any.
 
     Attributes:
-        eps: budget in units of [0, 1].
+        eps: budget of a value in units of [0, 1], see `amplitude`.
     """
 
     eps: float

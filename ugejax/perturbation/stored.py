@@ -80,7 +80,9 @@ def read_generator(path: Path, image_shape: tuple[int, int, int], seal: Seal | N
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: cannot be read as a generator ({error!r})") from error
     textures = jax.ShapeDtypeStruct((len(class_names), *image_shape), jnp.float32)
-    like = jax.eval_shape(lambda t: parametrise(method).start(jax.random.key(0), t, jnp.zeros(0, jnp.int32)), textures)
+    like = jax.eval_shape(
+        lambda t: parametrise(method, image_shape).start(jax.random.key(0), t, jnp.zeros(0, jnp.int32)), textures
+    )
     arrays = restore_tree(path / "weights", _arrays(like), seal)
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(arrays)):
         raise UserError(f"{path}: its weights are non-finite; it is damaged")

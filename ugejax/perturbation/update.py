@@ -31,13 +31,13 @@ from ugejax.losses import (
     undistillation,
 )
 from ugejax.parallel import spread
+from ugejax.perturbation.budget import amplitude
 from ugejax.perturbation.feasible import feasible
 from ugejax.perturbation.parametrisation import Batch, ClassWise, Generated, Parametrisation, SampleWise
 from ugejax.training.step import TrainState, decode
 from ugejax.training.trajectory import snapshot
 from ugejax.transforms import mixture
 
-FEATURE_LOSSES = ("error-min", "error-max", "distance")
 DISTANCES = {"l2": relative_l2, "cosine": filter_cosine}
 
 
@@ -52,9 +52,9 @@ class Method:
             "sample-wise" (one per image) or "generator" (a network that takes the image and its class's texture).
         start: "stripes" (class-wise waves) or "misaligned" (class means pushed towards a wrong class).
         period: of the stripes' middle wave in pixels, see `class_stripes`.
-        amplitude: of the start, as a multiple of eps.
+        amplitude: of the start, as a multiple of eps; with norm "l2" of a value's share of it, eps / sqrt(H W C).
         epochs: passes of the update over the images; 0 keeps the start.
-        step_size: signed-gradient step as a share of eps; a generator has none.
+        step_size: signed-gradient step as a share of the same; a generator has none.
         steps_per_batch: steps an update. They share batch, snapshot and transform, hence the clean gradients, and the
             surrogates train once after them.
         batch_size: images an update.
@@ -121,12 +121,13 @@ class CommonSpace(NamedTuple):
     prototypes: jax.Array
 
 
-def parametrise(method: Method) -> Parametrisation:
-    """The method's parametrisation."""
-    step = method.step_size * method.eps
+def parametrise(method: Method, shape: tuple[int, ...]) -> Parametrisation:
+    """The method's parametrisation for images [H, W, C] of this shape."""
+    size = amplitude(method.eps, method.norm, shape)
+    step = method.step_size * size
     if method.parametrisation == "generator":
-        return Generated(method.eps)
-    return ClassWise(method.eps, step) if method.parametrisation == "class-wise" else SampleWise(step)
+        return Generated(size)
+    return ClassWise(size, step) if method.parametrisation == "class-wise" else SampleWise(step)
 
 
 def make_update(
@@ -161,7 +162,7 @@ def make_update(
     """
     networks = ((network, trajectory), *others)
     view = shared_blind_set([network.view for network, _ in networks])
-    transform, how = mixture(method.transforms), parametrise(method)
+    transform = mixture(method.transforms)
     aim = jax.nn.one_hot(wrong, wrong.shape[0])  # [K, K]: y @ aim gives each class's share to its wrong class
     taught = [network for network, trajectory in networks if trajectory is not None]
     matches = bool(taught) and method.gradient_matching > 0
@@ -255,7 +256,7 @@ def make_update(
         thetas = [theta_of(*pair, snapshot_key) for pair in zip(taught, trajectories, strict=True)]
         targets = [clean_gradients(x, shares, transform_key, theta) for theta in thetas] if matches else []
 
-        noise, losses = state.noise, {}
+        how, noise, losses = parametrise(method, x.shape[1:]), state.noise, {}
         delta = project(how.wanted(noise, batch), x)
         for _ in range(method.steps_per_batch):  # few, and unrolled: a loop over convolutions is slow on a CPU
             first = jax.grad(lambda d: first_order(d, x, shares, transform_key, state.surrogates, thetas), has_aux=True)
