@@ -177,6 +177,16 @@ def test_the_notch_leaves_images_without_lines_alone():
     np.testing.assert_allclose(prepared.test_images, pixels(data.test_images), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["key-recovery", "spectrum-notch"])
+def test_many_classes_of_few_images_do_not_cost_the_images(name):
+    originals = natural(400, size=8)
+    data = data_of(originals, labels=np.arange(400, dtype=np.int32) % 200)
+    prepared = COUNTERMEASURES[name].prepared(data)
+    assert similarity(prepared.test_images, data.test_images) > 0.6
+    spread = [(pixels(images) - pixels(images).mean(axis=0)).std() for images in (prepared.images, originals)]
+    assert spread[0] > 0.4 * spread[1]
+
+
 def test_random_projections_keep_half_of_every_patch_by_the_seed():
     data = data_of(natural(90))
     (first, again, other) = (

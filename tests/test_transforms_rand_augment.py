@@ -71,6 +71,13 @@ def test_worked_constants():
     np.testing.assert_allclose(levels["translate-x"], [51, 102, 0, 128, 255, 0], atol=1e-3)  # 1.35 of 3 pixels
 
 
+def test_values_beyond_black_and_white_equalise_as_black_and_white():
+    image = jnp.asarray(photographs()[0], jnp.float32) / 255
+    beyond = jnp.where(image < 0.2, -5 / 255, jnp.where(image > 0.8, 260 / 255, image))
+    operation = jax.jit(OPERATIONS["equalize"])
+    np.testing.assert_allclose(operation(beyond, 1.0), operation(jnp.clip(beyond, 0, 1), 1.0), atol=1e-6)
+
+
 @pytest.fixture
 def markers(monkeypatch):
     """Four operations, of which number i adds 10^i and writes its strength beside: images [1, 2, 1]."""

@@ -1,8 +1,10 @@
 """`keyed-content`: several secret projections, one picked per image by a secret hash of what delta leaves alone.
 
 All K subspaces are orthogonal to each patch's mean colour, so the map of mean colours is the same before and after the
-perturbation, and a secret hash of it names the subspace of the image on both sides. No single subspace stands out in
-the statistics of the release once the union of the K covers the space. Our choice, not the paper's.
+perturbation, and a secret hash of it names the subspace of the image on both sides. (Rounding to 8 bits moves mean
+colours a little: of an image of one colour, whose hash is a near tie, another subspace may be picked afterwards.) No
+single subspace stands out in the statistics of the release once the union of the K covers the space. Our choice, not
+the paper's.
 """
 
 from dataclasses import dataclass, field

@@ -4,8 +4,9 @@ v(x) = Q(x + u) - u, subtractive dithered quantisation with step D on the 8-bit 
 of every value is pseudo-random, keyed by the secret and by the content of the image itself: a few secret *anchor*
 pixels that no perturbation touches. The perturbed image may move anywhere inside its cells and v does not change, in
 exact integer arithmetic, hence with no leak by clipping or rounding. In each value the cell leaves the perturbation an
-interval of length (D - 1)/255 placed at random, at every frequency alike, and no two images share a dither, so the
-release carries no subspace, histogram or covariance that is common to its images and would tell the key.
+interval of length (D - 1)/255 placed at random, at every frequency alike, and photographs do not share a dither, so
+the release carries no subspace, histogram or covariance that is common to its images and would tell the key. Images
+that agree in every anchor do share one, as drawings on a blank ground may.
 
 Our choice, not the paper's. Dithered quantisers as a secret code: Chen & Wornell, "Quantization index modulation", IEEE
 Transactions on Information Theory 47(4), 2001.

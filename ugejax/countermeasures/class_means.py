@@ -45,8 +45,10 @@ def class_textures(x: np.ndarray, labels: np.ndarray, natural: Natural) -> np.nd
     waves = half_waves(means.shape[1:])
     # How far natural class means stray, in standard deviations of single images, measured on CIFAR-10's originals:
     # 0.37, 0.18, 0.17, 0.1, 0.12, 0.06 and 0.05 at 0, 1, 2, 3, 4, 8 and 12 half waves, sampling included.
-    between = (0.4 / (1 + waves / 1.5)) ** 2 + len(members) / len(x)
-    blocks = _blocky_part(means, between * natural.variance)
+    counts, blocks = np.array([len(images) for images in members]), np.empty_like(means)
+    for count in np.unique(counts):
+        between = (0.4 / (1 + waves / 1.5)) ** 2 + 1 / count
+        blocks[counts == count] = _blocky_part(means[counts == count], between * natural.variance)
     rest = means - blocks
     natural_rest = (waves <= SMOOTH) & (np.abs(rest) <= np.sqrt(natural.variance))
     return natural.deviation(blocks + np.where(natural_rest, 0, rest))

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from ugejax.countermeasures.hacker_data import HackerData, pixels
 
 
@@ -16,4 +18,5 @@ def mix_in(data: HackerData) -> HackerData:
 
 def leave_release_out(data: HackerData) -> HackerData:
     """The originals that he holds, and nothing of the release: what they are worth without it."""
-    return replace(data, images=data.clean_images, labels=data.clean_labels)
+    own = np.arange(len(data.clean_images))
+    return replace(data, images=data.clean_images, labels=data.clean_labels, clean_indices=own)

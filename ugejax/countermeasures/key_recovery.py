@@ -59,7 +59,13 @@ def _image_directions(
         return (natural.spectrum(images) / scale).reshape(len(images), -1)
 
     # What the images of a class share is found far more exactly from their mean than from any covariance.
-    textures = np.linalg.qr(whitened(class_textures(x, labels, natural) + natural.mean).T)[0]
+    textures = whitened(class_textures(x, labels, natural) + natural.mean).T
+    most = len(textures) // 4  # textures of very many classes span everything: the strongest directions of all
+    textures = (
+        np.linalg.qr(textures)[0]
+        if textures.shape[1] <= most
+        else np.linalg.svd(textures, full_matrices=False)[0][:, :most]
+    )
     release, expected = (z - z @ textures @ textures.T for z in (whitened(x), whitened(reference)))
     count = min(CANDIDATES, *release.shape)
     candidates = np.random.default_rng(0).normal(size=(count, release.shape[1]))

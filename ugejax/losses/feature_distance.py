@@ -80,8 +80,8 @@ def class_prototypes(phi: jax.Array, labels: jax.Array, *, num_classes: int) -> 
 def misalignment(phi_u: jax.Array, prototypes: jax.Array, labels_wrong: jax.Array) -> jax.Array:
     """Cosine distance of released features to a wrong class's prototype, to be minimised.
 
-    ``1 - <phi(x_u), c_k> / (|phi(x_u)| |c_k|)`` with k the wrong class of the example, as `wrong_class` draws it. The
-    paper names the misalignment; its form is our choice.
+    ``1 - <phi(x_u), c_k> / (|phi(x_u)| |c_k|)`` with k a wrong class of the example (one that
+    `wrong_class` draws, or the nearest one). The paper names the misalignment; its form is our choice.
 
     Args:
       phi_u: features of the released images, float [B, ...].
@@ -115,8 +115,8 @@ def targeted_error_maximising(logits_u: jax.Array, target_labels: jax.Array) -> 
     """Targeted adversarial poison: the loss of a clean-trained surrogate at a wrong label, to be minimised over delta.
 
     ``l(f(x + delta), g(y))`` with l the cross-entropy and g a permutation of the classes without fixed point
-    (`wrong_class`): the released image carries the features of another class under its true label. Fowl et al.,
-    Adversarial Examples Make Strong Poisons, NeurIPS 2021 (arXiv 2106.10807), the targeted objective.
+    (as `wrong_class` draws): the released image carries the features of another class under its true label. Fowl et
+    al., Adversarial Examples Make Strong Poisons, NeurIPS 2021 (arXiv 2106.10807), the targeted objective.
 
     Args:
       logits_u: the surrogate's logits on released images, float [B, K].

@@ -136,7 +136,7 @@ def _equalize(image: jax.Array, strength: jax.Array) -> jax.Array:
         darker = (jnp.cumsum(counts) - counts)[levels]
         return jnp.where(step == 0, levels, (darker + step // 2) // jnp.maximum(step, 1))
 
-    levels = jnp.round(255 * image).astype(jnp.int32)
+    levels = jnp.clip(jnp.round(255 * image), 0, 255).astype(jnp.int32)  # a hacker's images may leave [0, 1]
     return _straight_through(image, jnp.clip(jax.vmap(spread, 2, 2)(levels), 0, 255) / 255)
 
 
