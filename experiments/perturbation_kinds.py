@@ -31,10 +31,22 @@ from ugejax.perturbation.update import Method
 Noise = Callable[[jax.Array, Dataset], np.ndarray]  # -> float32 [N, H, W, C] in units of eps
 
 
-def default(key: jax.Array, data: Dataset) -> np.ndarray:
+def default(key: jax.Array, data: Dataset, period: int = Method().period) -> np.ndarray:
     """What `protect` starts from."""
-    codes = class_stripes(key, len(data.class_names), data.images.shape[1:], amplitude=1.0, period=Method().period)
+    codes = class_stripes(key, len(data.class_names), data.images.shape[1:], amplitude=1.0, period=period)
     return np.asarray(codes)[data.labels]
+
+
+def in_grey(key: jax.Array, data: Dataset, period: int) -> np.ndarray:
+    """The default's waves, in all channels alike."""
+    return np.broadcast_to(default(key, data, period)[..., :1], data.images.shape)
+
+
+def short_and_long(key: jax.Array, data: Dataset) -> np.ndarray:
+    """The default's waves, of about 6 pixels in red and green and 14 in blue: what grey images keep is short."""
+    shape = data.images.shape[1:]
+    short, long = (class_stripes(key, len(data.class_names), shape, amplitude=1.0, period=p) for p in (6, 14))
+    return np.concatenate([short[..., :2], long[..., 2:]], axis=-1)[data.labels]
 
 
 def stripes(key: jax.Array, data: Dataset, period: int = 8) -> np.ndarray:
@@ -119,6 +131,9 @@ def fields(key: jax.Array, data: Dataset) -> np.ndarray:
 
 KINDS: dict[str, Noise] = {
     "default": default,
+    "default-6": functools.partial(default, period=6),
+    "grey-6": functools.partial(in_grey, period=6),
+    "short-and-long": short_and_long,
     **{f"stripes-{period}": functools.partial(stripes, period=period) for period in (8, 12, 16)},
     "two-periods": two_periods,
     "two-waves": two_waves,

@@ -15,8 +15,9 @@ from ugejax.perturbation.update import Method
 CLASS_WISE_LIMITS = [
     "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
     "release and subtracts it, learns most of what the originals teach (counter-measure class-means).",
-    "JPEG and other filters undo a part of it, and strong augmentation nearly all (counter-measure ueraser-lite), for "
-    "which nobody has to know the method.",
+    "Nobody has to know the method to undo a part of it by JPEG, grey images or another filter, and most of it by such "
+    "a filter together with crops and flips (counter-measures grey+crop-flip, jpeg-10+crop-flip) or by strong "
+    "augmentation (counter-measure ueraser-lite).",
 ]
 GENERATOR_LIMITS = [
     "The perturbation comes from a generator that is stored with the key and is as private: it holds the texture of "
