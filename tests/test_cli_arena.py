@@ -115,12 +115,12 @@ def test_a_grid_grows_by_what_is_missing(trained, tmp_path, capsys):
 def test_two_arenas_in_one_folder_are_refused(trained, tmp_path, capsys):
     folder = tmp_path / "arena"
     assert main(arena(folder)) == 0
-    before = contents(folder / "releases"), results(folder)
+    before = contents(folder)
     capsys.readouterr()
     with alone_in(folder):
-        assert main(arena(folder, "--seeds", "2")) == 2
+        assert main(arena(folder, "--seeds", "2", methods="random-class,random")) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert (contents(folder / "releases"), results(folder)) == before
+    assert contents(folder) == before
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +209,11 @@ MISTAKES = {
     "jobs": (["--jobs", "1000"], "--jobs 1000: more than the"),
     "setting": (["--set", "random-class.block=2"], "this method has no settings"),
     "setting of another method": (["--set", "em.rounds=2"], "of a baseline that --methods names"),
+    "network for larger images": (["--networks", "mlp,vgg16-bn"], "--networks: vgg16-bn: images of 8x8 are too small"),
+    "authorized network for larger images": (
+        ["--methods", "random-class,uge", "--authorized-network", "vgg16-bn"],
+        "--authorized-network: vgg16-bn: images of 8x8 are too small",
+    ),
     "too many images": (["--n-train", "1800"], "1800"),
     "another grid": (["--out", "arena", "--epochs", "2"], "epochs 1, not 2"),
     "other settings": (["--out", "arena", "--methods", "lsp", "--set", "lsp.block=1"], "holds lsp with --set"),
@@ -263,3 +268,13 @@ def test_a_source_must_be_there_and_have_test_images(place, monkeypatch, capsys)
 def test_a_method_that_does_not_suit_the_images_is_named(tmp_path, capsys):
     assert main(["arena", "digits", "--out", str(tmp_path / "A"), "--methods", "lsp", *SIZE]) == 2
     assert "protect lsp seed 0: lsp: blocks of 8 pixels" in capsys.readouterr().err
+
+
+def test_a_mistyped_setting_leaves_the_folder_to_the_right_one(trained, tmp_path, capsys):
+    folder = tmp_path / "arena"
+    command = arena(folder, methods="random-class,lsp")
+    assert main([*command, "--set", "lsp.block=9"]) == 2  # more than the images have
+    assert "lsp: blocks of 9 pixels" in capsys.readouterr().err
+    assert main(command) == 0
+    assert main([*command, "--set", "lsp.block=4"]) == 2  # not of the release that is there now
+    assert "holds lsp with --set ['block=2']" in capsys.readouterr().err
