@@ -10,6 +10,8 @@ from cli_examples import PNG, protect, tree
 
 from ugejax.cli import main
 from ugejax.cli.lock import alone_in
+from ugejax.cli.originals import load_test
+from ugejax.release import read_release
 
 
 def test_release_and_key(made):
@@ -133,6 +135,17 @@ def test_train_needs_the_release_and_the_key_alone(place, tmp_path, capsys):
     assert 0 <= results["accuracy"]["test"] <= 1
     # The second call found the trained network and scored it again.
     assert lines[0].split(", ")[0] in lines[1]
+
+
+@pytest.mark.parametrize(("name", "n"), [("more.npz", 60), ("few.npz", 6), ("moved/toy.npz", 12)])
+def test_named_test_images_are_all_of_another_source_and_those_held_out_of_the_same(name, n, made, tmp_path):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    shutil.copy(made / "toy.npz", file)
+    if n == 6:  # less than the 12 that the release's own source holds out
+        with np.load(file) as data:
+            np.savez(file, data=data["data"][:6], targets=data["targets"][:6])
+    assert len(load_test(made / "R", read_release(made / "R"), str(file), None).images) == n
 
 
 @pytest.mark.parametrize("command", ["protect", "train", "attack"])

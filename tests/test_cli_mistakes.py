@@ -119,6 +119,7 @@ MISTAKES |= {
     ),
     "test images of another size": (["train", "R", "--key", "key-R", "--out", "new", "--test", "digits"], "classes"),
     "distillation": (["evaluate", "R", "--key", "key-R", "--out", "new", "--distillation", "soft"], "--distillation"),
+    "seed for seeds": (["evaluate", "R", "--key", "key-R", "--out", "new", "--seed", "7"], "arguments: --seed 7"),
     "seeds": (["evaluate", "R", "--key", "key-R", "--out", "new", "--seeds", "0"], "--seeds"),
     "originals nowhere": (["verify", "R", "--originals", "no-such"], "originals: no-such"),
     "key to verify": (["verify", "R", "--key", "R"], "--key R"),
