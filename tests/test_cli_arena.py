@@ -1,7 +1,9 @@
 """`ugejax arena` as people call it: what it runs, how it grows, goes on after a kill, and one line for a mistake."""
 
 import json
+import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ugejax.cli import main
+from ugejax.cli import arena_pool, main
 from ugejax.cli.lock import alone_in
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.release import read_release
@@ -180,6 +182,18 @@ def test_a_job_that_fails_beside_others_is_named(tmp_path, capsys):
     assert "protect lsp seed 0: lsp: blocks of 8 pixels" in capsys.readouterr().err
 
 
+def end_at_once(*_) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory runs out
+
+
+def test_a_job_that_was_killed_beside_others_is_one_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(arena_pool, "_work", end_at_once)
+    assert main(arena(tmp_path / "arena", "--jobs", "2")) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        "ugejax arena: a process of --jobs was ended, perhaps for want of memory; give fewer --jobs"
+    )
+
+
 def test_an_interrupted_arena_goes_on(trained, tmp_path, monkeypatch, capsys):
     command = arena(tmp_path / "arena", methods="uge")
     train = Trial.run
@@ -217,6 +231,7 @@ MISTAKES = {
     "too many images": (["--n-train", "1800"], "1800"),
     "another grid": (["--out", "arena", "--epochs", "2"], "epochs 1, not 2"),
     "other settings": (["--out", "arena", "--methods", "lsp", "--set", "lsp.block=1"], "holds lsp with --set"),
+    "cache": (["--cache", "file"], "file: cannot be written (File exists); choose another folder with --cache"),
     "no arena": (["--out", "other"], "--out other: exists and is no arena"),
     "no folder": (["--out", "file"], "--out file: exists and is no arena"),
 }

@@ -19,12 +19,12 @@ from ugejax.arena.rows import Row, environment, job_of
 from ugejax.cli.arena_job import load_once, protect_job, train_job
 from ugejax.cli.arena_pool import check_jobs, run_side_by_side
 from ugejax.cli.lock import alone_in
+from ugejax.cli.places import usable_cache
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import source_from
 from ugejax.countermeasures import countermeasure_of, parse_countermeasures
 from ugejax.data import Dataset
 from ugejax.errors import UserError
-from ugejax.evaluation.trial import default_cache
 from ugejax.networks import has_batch_norm, variable_shapes
 from ugejax.protect import check_budget
 
@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_countermeasures(grid)
     folder = Folder(arguments.out)
     folder.claim(grid)
+    cache = usable_cache(arguments.cache)
     splits = load_once(grid.source)
     if splits.test is None:
         raise UserError(f"{arguments.source}: has no test images; hold some out with --n-test")
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder.path.mkdir(parents=True, exist_ok=True)
     with alone_in(folder.path):
         folder.write_claim(folder.claim(grid))  # once more: another run may have been at work until now
-        _fill(grid, folder, splits.train, splits.test, arguments.cache or default_cache(), arguments.jobs)
+        _fill(grid, folder, splits.train, splits.test, cache, arguments.jobs)
     print((folder.path / "leaderboard.md").read_text())
     print(f"{folder.path}/: results.json, results.csv, leaderboard.md, leaderboard.html; keys/ is private")
     return 0
