@@ -168,6 +168,13 @@ def test_what_the_files_say_is_the_same(tmp_path):
     assert "**0.188**" in text
     assert '<td class="best">0.188</td>' in page
     assert "some networks or seeds are missing" in page
+    budget = "L-infinity budget 8/255 of the methods bound in L-infinity, the others at their own"
+    assert budget in text
+    assert budget in page
+    assert "made by the same code" not in text
+    folder.write_results(FACTS, [*rows[1:], rows[0] | {"environment": "of yesterday"}])
+    for name in ("leaderboard.md", "leaderboard.html"):
+        assert "the rows were not all made by the same code" in (tmp_path / name).read_text()
 
 
 def test_a_folder_takes_a_grid_that_grows_and_no_other(tmp_path):

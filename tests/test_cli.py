@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cli_examples import PNG, protect, tree
 
-from ugejax.cli import main
+from ugejax.cli import evaluate, main
 from ugejax.cli.lock import alone_in
 from ugejax.cli.originals import load_test
 from ugejax.release import read_release
@@ -121,6 +121,17 @@ def test_attack_needs_no_key_and_takes_a_purifier(made, tmp_path, monkeypatch):
         ("hacker", "none"), ("hacker", "purifier")
     ]  # fmt: skip
     assert results["summary"]["authorized_retention"] is None
+
+
+def test_images_show_the_largest_change_whatever_the_norm_of_the_budget(made, tmp_path, monkeypatch):
+    out, shown = tmp_path / "R", []
+    monkeypatch.setattr(evaluate, "draw_images", lambda *arguments: shown.append(arguments[-1]))
+    assert main(["protect", str(made / "toy.npz"), "--out", str(out), "--method", "lsp", "--set", "block=2"]) == 0
+    card = json.loads((out / "card.json").read_text())
+    assert card["norm"] == "l2"
+    test = ["--test", str(made / "toy.npz")]
+    assert main(["attack", str(out), "--out", str(tmp_path / "A"), "--hackers", "mlp", "--epochs", "1", *test]) == 0
+    assert shown == [card["realised_eps"]["linf_levels"]]
 
 
 def test_train_needs_the_release_and_the_key_alone(place, tmp_path, capsys):

@@ -111,10 +111,11 @@ def evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, c
 
 
 def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: Path) -> dict:
+    originals = evaluation.originals
+    levels = int(np.abs(evaluation.released.astype(int) - originals.images).max())
     draw_images(
-        out / "images.png", evaluation.originals.images, evaluation.released, evaluation.originals.labels,
-        evaluation.originals.class_names, card["eps"],
-    )  # fmt: skip
+        out / "images.png", originals.images, evaluation.released, originals.labels, originals.class_names, levels
+    )
     so_far: dict[str, list[float]] = {"authorized": [], "hackers": []}
     with Reporter(Console(file=sys.stderr)) as reporter:
 
@@ -145,12 +146,11 @@ def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, 
         "n_test": len(evaluation.test.images),
         "seed": card.get("seed"),
         "backend": jax.default_backend(),
-        "realised_linf": int(np.abs(evaluation.released.astype(int) - evaluation.originals.images).max()),
+        "realised_linf": levels,
         "rows": [row | {"by_epoch": curve} for row, curve in zip(rows, curves, strict=True)],
         "summary": summarise(rows),
     }
     draw_curves(out / "accuracy.png", rows, curves)
-    originals = evaluation.originals
     write_evidence(out / "evidence.npz", gather(originals.images, evaluation.released, originals.labels, *features))
     write_results(out / "results.json", results)
     return results
