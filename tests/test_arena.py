@@ -168,13 +168,21 @@ def test_what_the_files_say_is_the_same(tmp_path):
     assert "**0.188**" in text
     assert '<td class="best">0.188</td>' in page
     assert "some networks or seeds are missing" in page
+    budget = "L-infinity budget 8/255 of the methods bound in L-infinity, the others at their own"
+    assert budget in text
+    assert budget in page
+    assert "made by the same code" not in text
+    folder.write_results(FACTS, [*rows[1:], rows[0] | {"environment": "of yesterday"}])
+    for name in ("leaderboard.md", "leaderboard.html"):
+        assert "the rows were not all made by the same code" in (tmp_path / name).read_text()
 
 
 def test_a_folder_takes_a_grid_that_grows_and_no_other(tmp_path):
     folder = Folder(tmp_path / "arena")
     grid = make_grid(settings={"lsp": ("block=2",)})
-    folder.write_claim(folder.claim(grid))
-    before = {path: path.read_bytes() for path in folder.path.iterdir()}
+    folder.release(Job("protect", 0, "lsp")).mkdir(parents=True)
+    (folder.path / "arena.json").write_text(json.dumps(Folder(tmp_path / "new").claim(grid)))
+    before = (folder.path / "arena.json").read_bytes()
     for grown in (
         make_grid(methods=("tap",)),
         make_grid(settings={"lsp": ("block=2",)}, seeds=3, networks=("r18",), countermeasures=("blur",)),
@@ -189,7 +197,7 @@ def test_a_folder_takes_a_grid_that_grows_and_no_other(tmp_path):
     ):
         with pytest.raises(UserError, match=says):
             folder.claim(make_grid(**{"settings": {"lsp": ("block=2",)}} | changes))
-    assert {path: path.read_bytes() for path in folder.path.iterdir()} == before
+    assert (folder.path / "arena.json").read_bytes() == before
     (folder.path / "arena.json").write_text("{")
     with pytest.raises(UserError, match=r"arena\.json cannot be read"):
         folder.claim(grid)
@@ -199,6 +207,17 @@ def test_a_folder_takes_a_grid_that_grows_and_no_other(tmp_path):
         folder.claim(grid)
     with pytest.raises(UserError, match=r"results\.json: cannot be read"):
         folder.rows()
+
+
+def test_settings_bind_once_a_release_or_a_row_was_made_with_them(tmp_path):
+    folder = Folder(tmp_path)
+    other = make_grid(methods=("random", "lsp"), settings={"lsp": ("block=4",)})
+    folder.write_claim(folder.claim(make_grid(methods=("random", "lsp"), settings={"lsp": ("block=2",)})))
+    (folder.path / "releases" / "random-class-0").mkdir(parents=True)
+    assert folder.claim(other)["settings"]["lsp"] == ["block=4"]
+    folder.write_results(FACTS, [row("lsp", "cnn", "none", 0.9, 0.3)])
+    with pytest.raises(UserError, match="lsp with --set"):
+        folder.claim(other)
 
 
 def test_a_radius_is_for_the_methods_of_its_norm():

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from cli_examples import PNG, protect, tree
 
-from ugejax.cli import main
+from ugejax.cli import evaluate, main
 from ugejax.cli.lock import alone_in
+from ugejax.cli.originals import load_test
+from ugejax.release import read_release
 
 
 def test_release_and_key(made):
@@ -121,6 +123,17 @@ def test_attack_needs_no_key_and_takes_a_purifier(made, tmp_path, monkeypatch):
     assert results["summary"]["authorized_retention"] is None
 
 
+def test_images_show_the_largest_change_whatever_the_norm_of_the_budget(made, tmp_path, monkeypatch):
+    out, shown = tmp_path / "R", []
+    monkeypatch.setattr(evaluate, "draw_images", lambda *arguments: shown.append(arguments[-1]))
+    assert main(["protect", str(made / "toy.npz"), "--out", str(out), "--method", "lsp", "--set", "block=2"]) == 0
+    card = json.loads((out / "card.json").read_text())
+    assert card["norm"] == "l2"
+    test = ["--test", str(made / "toy.npz")]
+    assert main(["attack", str(out), "--out", str(tmp_path / "A"), "--hackers", "mlp", "--epochs", "1", *test]) == 0
+    assert shown == [card["realised_eps"]["linf_levels"]]
+
+
 def test_train_needs_the_release_and_the_key_alone(place, tmp_path, capsys):
     hidden = (place / "toy.npz").rename(tmp_path / "elsewhere.npz")
     arguments = ["train", str(place / "R"), "--key", str(place / "key-R"), "--out", str(tmp_path / "T")]
@@ -133,6 +146,17 @@ def test_train_needs_the_release_and_the_key_alone(place, tmp_path, capsys):
     assert 0 <= results["accuracy"]["test"] <= 1
     # The second call found the trained network and scored it again.
     assert lines[0].split(", ")[0] in lines[1]
+
+
+@pytest.mark.parametrize(("name", "n"), [("more.npz", 60), ("few.npz", 6), ("moved/toy.npz", 12)])
+def test_named_test_images_are_all_of_another_source_and_those_held_out_of_the_same(name, n, made, tmp_path):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    shutil.copy(made / "toy.npz", file)
+    if n == 6:  # less than the 12 that the release's own source holds out
+        with np.load(file) as data:
+            np.savez(file, data=data["data"][:6], targets=data["targets"][:6])
+    assert len(load_test(made / "R", read_release(made / "R"), str(file), None).images) == n
 
 
 @pytest.mark.parametrize("command", ["protect", "train", "attack"])

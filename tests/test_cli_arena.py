@@ -1,7 +1,9 @@
 """`ugejax arena` as people call it: what it runs, how it grows, goes on after a kill, and one line for a mistake."""
 
 import json
+import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ugejax.cli import main
+from ugejax.cli import arena_pool, main
 from ugejax.cli.lock import alone_in
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.release import read_release
@@ -115,12 +117,12 @@ def test_a_grid_grows_by_what_is_missing(trained, tmp_path, capsys):
 def test_two_arenas_in_one_folder_are_refused(trained, tmp_path, capsys):
     folder = tmp_path / "arena"
     assert main(arena(folder)) == 0
-    before = contents(folder / "releases"), results(folder)
+    before = contents(folder)
     capsys.readouterr()
     with alone_in(folder):
-        assert main(arena(folder, "--seeds", "2")) == 2
+        assert main(arena(folder, "--seeds", "2", methods="random-class,random")) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert (contents(folder / "releases"), results(folder)) == before
+    assert contents(folder) == before
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +182,18 @@ def test_a_job_that_fails_beside_others_is_named(tmp_path, capsys):
     assert "protect lsp seed 0: lsp: blocks of 8 pixels" in capsys.readouterr().err
 
 
+def end_at_once(*_) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory runs out
+
+
+def test_a_job_that_was_killed_beside_others_is_one_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(arena_pool, "_work", end_at_once)
+    assert main(arena(tmp_path / "arena", "--jobs", "2")) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        "ugejax arena: a process of --jobs was ended, perhaps for want of memory; give fewer --jobs"
+    )
+
+
 def test_an_interrupted_arena_goes_on(trained, tmp_path, monkeypatch, capsys):
     command = arena(tmp_path / "arena", methods="uge")
     train = Trial.run
@@ -209,9 +223,15 @@ MISTAKES = {
     "jobs": (["--jobs", "1000"], "--jobs 1000: more than the"),
     "setting": (["--set", "random-class.block=2"], "this method has no settings"),
     "setting of another method": (["--set", "em.rounds=2"], "of a baseline that --methods names"),
+    "network for larger images": (["--networks", "mlp,vgg16-bn"], "--networks: vgg16-bn: images of 8x8 are too small"),
+    "authorized network for larger images": (
+        ["--methods", "random-class,uge", "--authorized-network", "vgg16-bn"],
+        "--authorized-network: vgg16-bn: images of 8x8 are too small",
+    ),
     "too many images": (["--n-train", "1800"], "1800"),
     "another grid": (["--out", "arena", "--epochs", "2"], "epochs 1, not 2"),
     "other settings": (["--out", "arena", "--methods", "lsp", "--set", "lsp.block=1"], "holds lsp with --set"),
+    "cache": (["--cache", "file"], "file: cannot be written (File exists); choose another folder with --cache"),
     "no arena": (["--out", "other"], "--out other: exists and is no arena"),
     "no folder": (["--out", "file"], "--out file: exists and is no arena"),
 }
@@ -263,3 +283,13 @@ def test_a_source_must_be_there_and_have_test_images(place, monkeypatch, capsys)
 def test_a_method_that_does_not_suit_the_images_is_named(tmp_path, capsys):
     assert main(["arena", "digits", "--out", str(tmp_path / "A"), "--methods", "lsp", *SIZE]) == 2
     assert "protect lsp seed 0: lsp: blocks of 8 pixels" in capsys.readouterr().err
+
+
+def test_a_mistyped_setting_leaves_the_folder_to_the_right_one(trained, tmp_path, capsys):
+    folder = tmp_path / "arena"
+    command = arena(folder, methods="random-class,lsp")
+    assert main([*command, "--set", "lsp.block=9"]) == 2  # more than the images have
+    assert "lsp: blocks of 9 pixels" in capsys.readouterr().err
+    assert main(command) == 0
+    assert main([*command, "--set", "lsp.block=4"]) == 2  # not of the release that is there now
+    assert "holds lsp with --set ['block=2']" in capsys.readouterr().err

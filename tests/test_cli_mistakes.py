@@ -112,6 +112,12 @@ MISTAKES |= {
     ),
     "key in a file": (["protect", "toy.npz", "--out", "new", "--key", "toy.npz/K", *TINY], "toy.npz/K"),
     "evaluation in a file": (["attack", "R", "--out", "toy.npz", "--hackers", "mlp"], "toy.npz"),
+    "cache in a file": (
+        ["evaluate", "R", "--key", "key-R", "--out", "new", "--cache", "toy.npz"],
+        "toy.npz: cannot be written (File exists); choose another folder with --cache",
+    ),
+    "cache below a file": (["attack", "R", "--out", "new", "--cache", "toy.npz/C"], "toy.npz/C: cannot be written"),
+    "cache in a file, demo": (["demo", "--out", "new", "--cache", "toy.npz"], "toy.npz: cannot be written"),
     "training in a file": (["train", "R", "--key", "key-R", "--out", "toy.npz"], "toy.npz"),
     "key not named": (["train", "R", "--out", "new"], "--key"),
     "test images that are none": (
@@ -120,6 +126,7 @@ MISTAKES |= {
     ),
     "test images of another size": (["train", "R", "--key", "key-R", "--out", "new", "--test", "digits"], "classes"),
     "distillation": (["evaluate", "R", "--key", "key-R", "--out", "new", "--distillation", "soft"], "--distillation"),
+    "seed for seeds": (["evaluate", "R", "--key", "key-R", "--out", "new", "--seed", "7"], "arguments: --seed 7"),
     "seeds": (["evaluate", "R", "--key", "key-R", "--out", "new", "--seeds", "0"], "--seeds"),
     "originals nowhere": (["verify", "R", "--originals", "no-such"], "originals: no-such"),
     "key to verify": (["verify", "R", "--key", "R"], "--key R"),
@@ -250,6 +257,32 @@ def test_a_training_goes_on_where_its_damaged_checkpoint_was_removed(place, monk
     shutil.rmtree(checkpoint)
     assert main([*TRAIN, "--epochs", "1"]) == 0
     assert Path("new/results.json").read_text() == results
+
+
+def test_results_of_another_command_are_kept(place, monkeypatch, capfd):
+    monkeypatch.chdir(place)
+    attack, train = ["attack", "R", "--hackers", "mlp", "--epochs", "1"], ["train", "R", "--key", "key-R"]
+    assert main([*attack, "--out", "A"]) == main([*train, "--out", "T"]) == 0
+    Path("B").mkdir()
+    Path("B/arena.json").touch()
+    Path("N").mkdir()
+    Path("N/results.json").write_text("mine")
+    before = tree(place)
+    capfd.readouterr()
+    for command, folder, says in (
+        (train, "A", "--out A: holds a results.json of something else"),
+        (attack, "T", "--out T: holds a results.json of something else"),
+        (["demo"], "T", "--out T: holds a results.json of something else"),
+        (attack, "N", "--out N: holds a results.json of something else"),
+        (attack, "B", "--out B: holds an arena; name a new folder"),
+        (train, "B", "--out B: holds an arena; name a new folder"),
+    ):
+        assert main([*command, "--out", folder]) == 2
+        error = capfd.readouterr().err
+        assert error.count("\n") == 1
+        assert says in error
+    assert tree(place) == before
+    assert main([*attack, "--out", "A"]) == main([*train, "--out", "T"]) == 0
 
 
 def test_every_command_is_given_something_wrong():

@@ -13,17 +13,19 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from report_examples import CARD, make_evidence, make_results, make_row, make_run
 
 from ugejax.errors import UserError
-from ugejax.report import draw_curves, write_report
+from ugejax.report import draw_curves, draw_images, pictures, write_report
 from ugejax.report.charts import curve_charts, laid_out, radial_mean
 from ugejax.report.content import group_rows, interval, make_content
 from ugejax.report.evidence import read_evidence, write_evidence
 from ugejax.report.markdown import to_markdown
-from ugejax.report.page import amplified, to_html
-from ugejax.report.pictures import epochs_of
+from ugejax.report.page import to_html
+from ugejax.report.pictures import amplified, epochs_of
+from ugejax.report.table import verdict
 
 VOID = {"img", "meta"}  # of the elements that the page has
 
@@ -152,6 +154,41 @@ def test_pictures_hold_the_pixels(page):
     assert int(amplified(middle, middle, 0)[0, 0, 0]) == 128
 
 
+@pytest.fixture
+def figures(monkeypatch) -> list[Figure]:
+    """What would have been saved as a picture."""
+    drawn = []
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: drawn.append(figure))
+    return drawn
+
+
+@pytest.mark.parametrize("levels", [0, 3])
+def test_the_last_row_of_the_images_goes_as_far_as_the_largest_change(levels, figures, tmp_path):
+    originals = np.full((3, 2, 2, 1), 100, np.uint8)
+    released = (originals + np.array([-levels, 0, levels])[:, None, None, None]).astype(np.uint8)
+    draw_images(tmp_path / "images.png", originals, released, np.arange(3), ("a", "b", "c"), levels)
+    last = figures[0].axes[6:]
+    assert last[0].get_ylabel() == f"difference\n(±{max(1, levels)}/255)"
+    shown = [int(axis.images[0].get_array()[0, 0]) for axis in last]
+    assert shown == ([0, 128, 255] if levels else [128, 128, 128])
+
+
+def test_what_students_were_taught_with_is_no_counter_measure(figures, tmp_path):
+    rows = [make_row("hacker", "grey", 0.5, 0.2), make_row("distilled", "released-hard", 0.5, 0.5)]
+    draw_curves(tmp_path / "curves.png", rows, [row["by_epoch"] for row in rows])
+    assert [axis.get_title() for axis in figures[0].axes] == ["counter-measure: grey", "distillation: released-hard"]
+    charts = "".join(curve_charts(make_content(make_results(rows), None)))
+    assert "Accuracy per epoch, distillation released-hard" in charts
+    content = make_content(make_results([make_row("hacker", "none", 0.5, 0.2), rows[1]]), None)
+    assert any("No counter-measure was evaluated" in limit for limit in content.limits)
+
+
+def test_where_nobody_trains_on_the_release_the_sentence_says_so():
+    assert verdict(make_results([make_row("hacker", "only-clean-20", 0.5, 0.5)])["summary"]) == (
+        "Nobody trained on the release."
+    )
+
+
 def test_what_users_wrote_is_text(html, page):
     assert "<title>photos &amp; more, protected by uge</title>" in html
     assert "<dog>" in page.text
@@ -223,6 +260,11 @@ def test_the_limits_name_what_an_adaptive_hacker_got():
     assert "It is class-wise." in limits
     assert f"shows {len(set(make_evidence().index))} of the originals" in limits
     assert "up to 0.550 (hacker cnn, class-means)" in limits
+    last = [row | {"protected_peak_accuracy": row["protected_accuracy"]} for row in make_results()["rows"]]
+    assert not any("stops early" in limit for limit in make_content(make_results(last), None).limits)
+    last[1] |= {"protected_peak_accuracy": 0.46}  # of class-means
+    last[0] |= {"protected_accuracy": 0.5, "protected_peak_accuracy": 0.5}  # gets more, and nothing by stopping early
+    assert any("up to 0.460" in limit for limit in make_content(make_results(last), None).limits)
     seeded = make_content(make_results(card=CARD | {"key_from_seed": True}), None)
     assert any("whoever guesses the seed" in limit for limit in seeded.limits)
 

@@ -43,6 +43,8 @@ class Folder:
     def claim(self, grid: Grid) -> dict[str, Any]:
         """What arena.json shall say, for a grid that may grow but whose rows stay comparable; nothing is written.
 
+        Settings of which nothing was made, such as mistyped ones, bind nobody.
+
         Raises:
             UserError: the folder holds something else, or a grid of another source or other settings.
         """
@@ -65,8 +67,9 @@ class Folder:
             raise UserError(
                 f"--out {self.path}: holds a grid with {name} {there[name]}, not {wanted[name]}; name a new folder"
             )
+        made = self._made()
         for method in grid.methods:
-            if settings.get(method, wanted["settings"][method]) != wanted["settings"][method]:
+            if method in made and settings.get(method, wanted["settings"][method]) != wanted["settings"][method]:
                 raise UserError(
                     f"--out {self.path}: holds {method} with --set {settings[method]}, not "
                     f"{wanted['settings'][method]}; name a new folder"
@@ -74,8 +77,7 @@ class Folder:
         return wanted | {"settings": settings | wanted["settings"]}
 
     def write_claim(self, claim: dict[str, Any]) -> None:
-        """Write arena.json, making the folder."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Write arena.json."""
         replace_text(self.path / "arena.json", _json(claim))
 
     def seconds(self, job: Job) -> float | None:
@@ -118,6 +120,12 @@ class Folder:
         replace_text(self.path / "leaderboard.md", to_markdown(board, facts))
         replace_text(self.path / "leaderboard.html", to_html(board, facts))
         replace_text(self.path / "results.json", _json({"schema": SCHEMA, **facts, "rows": rows}))
+
+    def _made(self) -> set[str]:
+        """The methods of which there is a release or a row."""
+        releases = self.path / "releases"
+        names = [path.name for path in releases.iterdir()] if releases.exists() else []
+        return {name.rpartition("-")[0] for name in names} | {row["method"] for row in self.rows()}
 
     def _seconds(self, job: Job) -> Path:
         return self.path / "seconds" / f"{job.method}-{job.seed}.json"

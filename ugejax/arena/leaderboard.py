@@ -63,6 +63,7 @@ class Leaderboard:
         seeds: how many.
         lines: the clean control, the authorized network, then the methods, the lowest mean first.
         costs: of the methods in the same order.
+        mixed: whether the rows were not all made by the same code on the same kind of device.
     """
 
     columns: tuple[str, ...]
@@ -70,6 +71,7 @@ class Leaderboard:
     seeds: int
     lines: tuple[Line, ...]
     costs: tuple[Cost, ...]
+    mixed: bool
 
 
 def make_leaderboard(rows: list[Row]) -> Leaderboard:
@@ -94,7 +96,9 @@ def make_leaderboard(rows: list[Row]) -> Leaderboard:
         lines.append(Line("authorized", "authorized", cells))
     lines += sorted(_mark_best(methods), key=_rank)
     costs = [_cost(line.title, groups[line.title]) for line in lines if line.kind == "method"]
-    return Leaderboard(("mean", "share of clean", *countermeasures), networks, seeds, tuple(lines), tuple(costs))
+    columns = ("mean", "share of clean", *countermeasures)
+    mixed = len({row["environment"] for row in rows}) > 1
+    return Leaderboard(columns, networks, seeds, tuple(lines), tuple(costs), mixed)
 
 
 def _cells(

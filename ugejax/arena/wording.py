@@ -10,7 +10,11 @@ COSTS = ("method", "PSNR (dB)", "SSIM", "largest change (of 255)", "largest L2 n
 
 def describe(board: Leaderboard, facts: dict[str, Any]) -> str:
     """What the figures are of."""
-    eps = "each method at its own budget" if facts["eps"] is None else f"L-infinity budget {255 * facts['eps']:.4g}/255"
+    if facts["eps"] is None:
+        eps = "each method at its own budget"
+    else:
+        budget = f"{255 * facts['eps']:.4g}/255"
+        eps = f"L-infinity budget {budget} of the methods bound in L-infinity, the others at their own"
     epochs = (
         "epochs: each network's own"
         if facts["epochs"] is None
@@ -35,6 +39,11 @@ def notes(board: Leaderboard) -> list[str]:
         result.append("bold: the lowest of all methods")
     if not all(cell.whole for line in board.lines for cell in line.cells if cell.value is not None):
         result.append("†: some networks or seeds are missing; not compared")
+    if board.mixed:
+        result.append(
+            "the rows were not all made by the same code on the same kind of device; an arena that names them makes "
+            "those of other code again, of the releases that are there"
+        )
     return result
 
 

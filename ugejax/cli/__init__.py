@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ugejax {parsed.command}: {place}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"ugejax {parsed.command}: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"ugejax {parsed.command}: interrupted; the same command goes on from what is finished", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -19,13 +19,13 @@ from ugejax.arena.rows import Row, environment, job_of
 from ugejax.cli.arena_job import load_once, protect_job, train_job
 from ugejax.cli.arena_pool import check_jobs, run_side_by_side
 from ugejax.cli.lock import alone_in
+from ugejax.cli.places import usable_cache
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import source_from
 from ugejax.countermeasures import countermeasure_of, parse_countermeasures
 from ugejax.data import Dataset
 from ugejax.errors import UserError
-from ugejax.evaluation.trial import default_cache
-from ugejax.networks import has_batch_norm
+from ugejax.networks import has_batch_norm, variable_shapes
 from ugejax.protect import check_budget
 
 
@@ -51,13 +51,16 @@ def run(arguments: argparse.Namespace) -> int:
     )
     _check_countermeasures(grid)
     folder = Folder(arguments.out)
-    claim = folder.claim(grid)
+    folder.claim(grid)
+    cache = usable_cache(arguments.cache)
     splits = load_once(grid.source)
     if splits.test is None:
         raise UserError(f"{arguments.source}: has no test images; hold some out with --n-test")
-    folder.write_claim(claim)
+    _check_networks(grid, splits.train.images.shape[1:])
+    folder.path.mkdir(parents=True, exist_ok=True)
     with alone_in(folder.path):
-        _fill(grid, folder, splits.train, splits.test, arguments.cache or default_cache(), arguments.jobs)
+        folder.write_claim(folder.claim(grid))  # once more: another run may have been at work until now
+        _fill(grid, folder, splits.train, splits.test, cache, arguments.jobs)
     print((folder.path / "leaderboard.md").read_text())
     print(f"{folder.path}/: results.json, results.csv, leaderboard.md, leaderboard.html; keys/ is private")
     return 0
@@ -76,6 +79,18 @@ def _check_countermeasures(grid: Grid) -> None:
                 f"--countermeasures: {name} takes the gradient of each image, and batch norm leaves {', '.join(unfit)} "
                 "none; choose --networks without, such as cnn"
             )
+
+
+def _check_networks(grid: Grid, image_shape: tuple[int, ...]) -> None:
+    """Refuse networks that cannot take these images before anything is made for them."""
+    asked = [(name, "--networks") for name in grid.networks]
+    if "uge" in grid.methods:
+        asked.append((grid.authorized_network, "--authorized-network"))
+    for name, argument in asked:
+        try:
+            variable_shapes(name, 2, image_shape)
+        except UserError as error:
+            raise UserError(f"{argument}: {name}: {error}") from error
 
 
 def _fill(grid: Grid, folder: Folder, train: Dataset, test: Dataset, cache: Path, jobs: int) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Collection, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -50,29 +51,32 @@ def run_side_by_side(
         every few seconds None in its place.
 
     Raises:
-        UserError: a job failed; those that ran beside it are yielded first.
+        UserError: a job failed, and those that ran beside it are yielded first; or a process was killed.
     """
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     shares = context.SimpleQueue()
     for share in np.array_split(_cores(), jobs):
         shares.put(share.tolist())
     waiting, running, failed = list(left), {}, None
-    with futures.ProcessPoolExecutor(jobs, context, _begin, (shares,)) as pool:
-        while running or (waiting and failed is None):
-            undone = {*waiting, *running.values()}
-            ready = [job for job in waiting if undone.isdisjoint(job.needs)] if failed is None else []
-            for job in ready[: jobs - len(running)]:
-                waiting.remove(job)
-                running[pool.submit(_work, grid, folder, cache, job)] = job
-            done, _ = futures.wait(running, timeout=2, return_when=futures.FIRST_COMPLETED)
-            if not done:
-                yield list(running.values()), None, 0.0
-            for future in done:
-                job = running.pop(future)
-                try:
-                    yield list(running.values()), job, future.result()
-                except UserError as error:
-                    failed = failed or UserError(f"{job.title}: {error}")
+    try:
+        with futures.ProcessPoolExecutor(jobs, context, _begin, (shares,)) as pool:
+            while running or (waiting and failed is None):
+                undone = {*waiting, *running.values()}
+                ready = [job for job in waiting if undone.isdisjoint(job.needs)] if failed is None else []
+                for job in ready[: jobs - len(running)]:
+                    waiting.remove(job)
+                    running[pool.submit(_work, grid, folder, cache, job)] = job
+                done, _ = futures.wait(running, timeout=2, return_when=futures.FIRST_COMPLETED)
+                if not done:
+                    yield list(running.values()), None, 0.0
+                for future in done:
+                    job = running.pop(future)
+                    try:
+                        yield list(running.values()), job, future.result()
+                    except UserError as error:
+                        failed = failed or UserError(f"{job.title}: {error}")
+    except BrokenProcessPool as error:
+        raise UserError("a process of --jobs was ended, perhaps for want of memory; give fewer --jobs") from error
     if failed is not None:
         raise failed
 

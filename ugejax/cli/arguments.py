@@ -5,11 +5,15 @@ import math
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line."""
+    """A parser whose complaint is one line, and that takes no option for another: --seed of evaluate is not --seeds."""
+
+    def __init__(self, **options: Any):
+        """Take the options of `argparse.ArgumentParser`."""
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""

@@ -8,9 +8,10 @@ from rich.console import Console
 from ugejax.authorized import build_authorized
 from ugejax.cli import protect
 from ugejax.cli.arguments import build_parser
-from ugejax.cli.evaluate import evaluate_into
+from ugejax.cli.evaluate import EVALUATED, evaluate_into
 from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_originals, load_test
+from ugejax.cli.places import check_out, usable_cache
 from ugejax.evaluation import Evaluation
 from ugejax.release import read_release
 from ugejax.report import print_table, write_report
@@ -23,11 +24,12 @@ SETTINGS = "--eps 128/255 --dither-step 160 --start misaligned"
 def run(arguments: argparse.Namespace) -> int:
     """Protect the digits, evaluate, and say where everything is."""
     console, out = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140), arguments.out
+    check_out(out, EVALUATED)
+    cache = usable_cache(arguments.cache)
     out.mkdir(parents=True, exist_ok=True)
     command = ["protect", "digits", "--out", str(out / "release"), "--key", str(out / "key")]
     command += ["--seed", str(arguments.seed), *SETTINGS.split()]
     console.print(f"ugejax {' '.join(command)}", highlight=False)
-    out.mkdir(parents=True, exist_ok=True)
     protect.run(build_parser().parse_args(command), console)
     console.print(f"ugejax evaluate {out / 'release'} --key {out / 'key'} --out {out}", highlight=False)
     release, key = read_release(out / "release"), open_key(out / "key")
@@ -35,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         load_originals(out / "release", release, None, None), release.images,
         load_test(out / "release", release, None, None), key, build_authorized(key, out / "key"),
     )  # fmt: skip
-    results = evaluate_into(out, evaluation, release.card, str(out / "release"), arguments.cache)
+    results = evaluate_into(out, evaluation, release.card, str(out / "release"), cache)
     print_table(results, console)
     page, _ = write_report(out)
     console.print(

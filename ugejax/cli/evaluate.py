@@ -16,8 +16,8 @@ from ugejax.authorized import build_authorized
 from ugejax.cli.lock import alone_in
 from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_originals, load_test
+from ugejax.cli.places import check_out, usable_cache
 from ugejax.cli.progress import Reporter
-from ugejax.cli.releasing import check_no_release
 from ugejax.countermeasures import parse_countermeasures
 from ugejax.countermeasures.purifier import one_line, purify
 from ugejax.data import Source
@@ -34,10 +34,11 @@ from ugejax.evaluation import (
 from ugejax.evaluation.candidates import OTHER_INIT
 from ugejax.evaluation.features import learned_features
 from ugejax.evaluation.results import SCHEMA
-from ugejax.evaluation.trial import default_cache
 from ugejax.networks import variable_shapes
 from ugejax.release import key_fingerprints, read_release
 from ugejax.report import draw_curves, draw_images, gather, print_table, write_evidence
+
+EVALUATED = "summary"  # a field of results.json that no other command's has
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,12 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
     distillations = parse_distillations(arguments.distillation) if keyed and arguments.distillation is not None else ()
     if not keyed and "wrong-key" in hackers:
         raise UserError("--hackers: wrong-key needs to know the key's form; use `ugejax evaluate --key`")
-    check_no_release(arguments.out)
+    check_out(arguments.out, EVALUATED)
     release = read_release(arguments.release)
     for name in hackers:
         if name != "wrong-key":
             # Refuse what cannot take these images before anything is trained.
             variable_shapes(name.removesuffix(OTHER_INIT), 2, release.images.shape[1:])
+    cache = usable_cache(arguments.cache)
     key = network = None
     if keyed:
         key = open_key(arguments.key, arguments.passphrase_file)
@@ -79,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         _purifier(arguments.purifier, release.images),
         arguments.batch_size,
     )
-    results = evaluate_into(arguments.out, evaluation, release.card, str(arguments.release), arguments.cache)
+    results = evaluate_into(arguments.out, evaluation, release.card, str(arguments.release), cache)
     print_table(results, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140))
     return 0
 
@@ -101,18 +103,19 @@ def _purifier(name: str | None, images: np.ndarray) -> Callable[[np.ndarray], An
     return function
 
 
-def evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: Path | None) -> dict:
+def evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: Path) -> dict:
     """Evaluate and write results.json, evidence.npz, images.png and accuracy.png into a folder; returns the results."""
     out.mkdir(parents=True, exist_ok=True)
     with alone_in(out):
-        return _evaluate_into(out, evaluation, card, release, cache or default_cache())
+        return _evaluate_into(out, evaluation, card, release, cache)
 
 
 def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: Path) -> dict:
+    originals = evaluation.originals
+    levels = int(np.abs(evaluation.released.astype(int) - originals.images).max())
     draw_images(
-        out / "images.png", evaluation.originals.images, evaluation.released, evaluation.originals.labels,
-        evaluation.originals.class_names, card["eps"],
-    )  # fmt: skip
+        out / "images.png", originals.images, evaluation.released, originals.labels, originals.class_names, levels
+    )
     so_far: dict[str, list[float]] = {"authorized": [], "hackers": []}
     with Reporter(Console(file=sys.stderr)) as reporter:
 
@@ -143,12 +146,11 @@ def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, 
         "n_test": len(evaluation.test.images),
         "seed": card.get("seed"),
         "backend": jax.default_backend(),
-        "realised_linf": int(np.abs(evaluation.released.astype(int) - evaluation.originals.images).max()),
+        "realised_linf": levels,
         "rows": [row | {"by_epoch": curve} for row, curve in zip(rows, curves, strict=True)],
         "summary": summarise(rows),
     }
     draw_curves(out / "accuracy.png", rows, curves)
-    originals = evaluation.originals
     write_evidence(out / "evidence.npz", gather(originals.images, evaluation.released, originals.labels, *features))
     write_results(out / "results.json", results)
     return results

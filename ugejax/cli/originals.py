@@ -58,12 +58,13 @@ def check_originals(release: Release, originals: Dataset, name: str) -> None:
 def load_test(
     folder: Path, release: Release, name: str | None, data_dir: str | None, *, originals: str | None = None
 ) -> Dataset:
-    """Clean test images for a release.
+    """Clean test images for a release: of its own source those that were held out, of another one all that it has.
 
     Args:
         folder: the release's, from which its card tells where they are.
         release: the release.
-        name: where they are, if not beside the originals.
+        name: where they are, if not beside the originals. It is the same source if the last part of its path is, since
+            a set may have moved.
         data_dir: folder of prepared TFDS data sets, if not the one that the card names.
         originals: where the originals are, if not where the card says.
 
@@ -72,7 +73,9 @@ def load_test(
     """
     source = _remembered(folder, release, originals, data_dir)
     if name is not None:
-        test = load_all(dataclasses.replace(source, name=name))
+        named = dataclasses.replace(source, name=name)
+        same = named.absolute().title == source.absolute().title
+        test = load_all(named if same else dataclasses.replace(named, n_test=None))
     else:
         try:
             test = load(source).test

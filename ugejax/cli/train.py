@@ -15,8 +15,8 @@ from ugejax.checkpoint import StepCheckpoints
 from ugejax.cli.lock import alone_in
 from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_test
+from ugejax.cli.places import check_out
 from ugejax.cli.progress import Reporter
-from ugejax.cli.releasing import check_no_release
 from ugejax.errors import UserError
 from ugejax.evaluation import write_results
 from ugejax.release import key_fingerprints, read_release
@@ -27,7 +27,7 @@ from ugejax.training.step import freeze
 def run(arguments: argparse.Namespace) -> int:
     """Train the authorized network on a release; goes on where a run of the same settings was cut off."""
     console = Console(file=sys.stdout, soft_wrap=True)
-    check_no_release(arguments.out)
+    check_out(arguments.out, "accuracy")
     release, key = read_release(arguments.release), open_key(arguments.key, arguments.passphrase_file)
     if key.fingerprint not in key_fingerprints(release.card):
         raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from ugejax.report.content import Content, Group
 from ugejax.report.evidence import Evidence
-from ugejax.report.pictures import COLOURS, epochs_of
+from ugejax.report.pictures import COLOURS, epochs_of, kind_of
 
 # Okabe and Ito's colours for colour-blind readers, without the black and the yellow, which one of the themes hides.
 CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
@@ -63,11 +63,11 @@ def accuracy_chart(content: Content) -> str:
 
 
 def curve_charts(content: Content) -> Iterator[str]:
-    """Accuracy per epoch, a chart a counter-measure."""
+    """Accuracy per epoch, a chart for each counter-measure or distillation."""
     groups = [group for group in content.groups if group.curves]
     for number, name in enumerate(dict.fromkeys(group.countermeasure for group in groups)):
         shown = [group for group in groups if group.countermeasure == name]
-        title = "without counter-measure" if name == "none" else f"counter-measure {name}"
+        title = "without counter-measure" if name == "none" else f"{kind_of(name)} {name}"
         yield _svg(
             f"curves-{number}", f"Accuracy per epoch, {title}", lambda figure, shown=shown: _curves(figure, shown)
         )

@@ -29,8 +29,8 @@ HEAD = (
 )
 IMAGE_ROLES = ("lowest PSNR of all", "median PSNR")
 NOT_RECORDED = (
-    "Not recorded by this evaluation. Give the same `ugejax evaluate` once more: trainings that its cache holds are "
-    "not repeated."
+    "Not recorded by this evaluation. Give the same `ugejax evaluate` once more: its cache keeps scores, and "
+    "networks whose features or answers it lacks are trained again."
 )
 TABLE_NOTES = (
     "on originals: the clean control, the same training with the same counter-measure on the originals",
@@ -296,9 +296,8 @@ def _limits(
 ) -> Iterable[str]:
     if evidence is not None:
         yield f"This page shows {len(np.unique(evidence.index))} of the originals: keep it where they may be seen."
-    adaptive = [
-        group for group in groups if group.role in HACKERS and set(group.countermeasure.split("+")) & set(ADAPTIVE)
-    ]
+    hackers = [group for group in groups if group.role in HACKERS]
+    adaptive = [group for group in hackers if set(group.countermeasure.split("+")) & set(ADAPTIVE)]
     if adaptive:
         most = max(adaptive, key=lambda group: group.protected)
         yield (
@@ -314,13 +313,13 @@ def _limits(
     if card.get("key_from_seed"):
         yield "The key follows from a seed: whoever guesses the seed has it."
     peak = max(
-        (group for group in groups if group.role in HACKERS and _on_release(group)),
+        (group for group in hackers if _on_release(group) and group.peak > group.protected),
         key=lambda group: group.peak,
         default=None,
     )
     if peak is not None:
         yield f"Who stops early by clean images of his own gets more: up to {peak.peak:.3f} ({peak.title})."
-    if len(results["rows"]) and not any(group.countermeasure != "none" for group in groups):
+    if len(results["rows"]) and not any(group.countermeasure != "none" for group in hackers):
         yield "No counter-measure was evaluated: these hackers train on the release as it is."
 
 

@@ -22,6 +22,7 @@ from ugejax.report.content import (
     table_cells,
 )
 from ugejax.report.evidence import Evidence
+from ugejax.report.pictures import amplified
 
 STYLE = f"""\
 :root {{ {colour_variables()} }}
@@ -103,12 +104,6 @@ def _images(content: Content, evidence: Evidence) -> str:
         parts += [f'<img src="{_data_uri(image)}" alt="{escape(f"{kind}, {title}")}">' for kind, image in pictures]
         parts += ["</div>", "</figure>"]
     return "\n".join([*parts, "</div>"])
-
-
-def amplified(original: np.ndarray, released: np.ndarray, levels: int) -> np.ndarray:
-    """The difference of two images, uint8 [H, W, C], so that `levels` less is black, as many more white."""
-    difference = released.astype(np.float64) - original
-    return np.rint(255 * np.clip(difference / (2 * max(1, levels)) + 0.5, 0, 1)).astype(np.uint8)
 
 
 def _data_uri(image: np.ndarray) -> str:

@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
+from ugejax.evaluation import DISTILLATIONS  # noqa: E402
 from ugejax.whole import replaced  # noqa: E402
 
 # Safe for colour-blind readers.
@@ -23,7 +24,7 @@ def draw_images(
     released: np.ndarray,
     labels: np.ndarray,
     class_names: tuple[str, ...],
-    eps: float,
+    levels: int,
 ) -> None:
     """A picture of one image of each of up to ten classes: original, released, and the perturbation.
 
@@ -33,23 +34,21 @@ def draw_images(
         released: uint8 [N, H, W, C].
         labels: int [N].
         class_names: one name per label.
-        eps: budget in units of [0, 1]; -eps is black and +eps white in the last row.
+        levels: largest change in grey levels; that many less are black and as many more white in the last row.
     """
     shown = [int(np.flatnonzero(labels == label)[0]) for label in range(min(10, len(class_names)))]
     figure, axes = plt.subplots(
         3, len(shown), figsize=(1.15 * len(shown) + 0.9, 4.0), squeeze=False, layout="constrained"
     )
-    noise = (released[shown].astype(float) - originals[shown]) / 255
     rows = {
         "original": originals[shown],
         "released": released[shown],
-        f"difference\n(±{eps * 255:.3g}/255)": np.clip(noise / (2 * eps) + 0.5, 0, 1),
+        f"difference\n(±{max(1, levels)}/255)": amplified(originals[shown], released[shown], levels),
     }
     for row, (title, images) in zip(axes, rows.items(), strict=True):
         for column, (axis, image) in enumerate(zip(row, images, strict=True)):
             grey = image.shape[-1] == 1
-            top = 255 if image.dtype == np.uint8 else 1
-            axis.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=top)
+            axis.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
             axis.set_xticks([])
             axis.set_yticks([])
             if column == 0:
@@ -59,8 +58,17 @@ def draw_images(
     _save(figure, path)
 
 
+def amplified(original: np.ndarray, released: np.ndarray, levels: int) -> np.ndarray:
+    """The difference of images, uint8 [..., H, W, C], so that `levels` less is black, as many more white."""
+    difference = released.astype(np.float64) - original
+    return np.rint(255 * np.clip(difference / (2 * max(1, levels)) + 0.5, 0, 1)).astype(np.uint8)
+
+
 def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> None:
-    """A picture of accuracy per epoch, one panel a counter-measure: dashed on originals, solid on the release."""
+    """A picture of accuracy per epoch, a panel for each counter-measure or distillation.
+
+    Dashed lines are on originals, solid ones on the release.
+    """
     names = list(dict.fromkeys(row["countermeasure"] for row in rows))
     columns = min(COLUMNS, len(names))
     lines = -(-len(names) // columns)
@@ -81,13 +89,18 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, A
             label = None if role in labelled else role
             axis.plot(epochs, curve["protected"], f"{marker}-", color=colour, linewidth=1.8, label=label)
             labelled.add(role)
-        axis.set(title=f"counter-measure: {name}", xlabel="epoch", ylim=(0, 1))
+        axis.set(title=f"{kind_of(name)}: {name}", xlabel="epoch", ylim=(0, 1))
         axis.grid(alpha=0.3)
     for line in axes:
         line[0].set_ylabel("accuracy on clean test images")
     axes[0][-1].plot([], [], "--", color="grey", label="trained on originals")
     axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     _save(figure, path)
+
+
+def kind_of(name: str) -> str:
+    """Whether a name in the column of the counter-measures is one, or says what a student was taught with."""
+    return "distillation" if name in DISTILLATIONS else "counter-measure"
 
 
 def epochs_of(curve: list[float], epochs: int) -> np.ndarray:

@@ -46,4 +46,4 @@ def verdict(summary: dict[str, Any]) -> str:
         )
     if summary["worst_distilled"] is not None:
         parts.append(f"the best student of the authorized network gets {summary['worst_distilled']:.3f}")
-    return "; ".join(parts) + "."
+    return ("; ".join(parts) or "Nobody trained on the release") + "."

@@ -1,12 +1,11 @@
 """Training a network: a pure compiled step, the loop around it, and the trajectory that it leaves."""
 
-from ugejax.training.loop import History, accuracy, fit, outputs
+from ugejax.training.loop import accuracy, fit, outputs
 from ugejax.training.recipe import Recipe, default_recipe
 from ugejax.training.step import TrainState, decode, initial_state, make_train_step
 from ugejax.training.trajectory import record_trajectory, snapshot
 
 __all__ = [
-    "History",
     "Recipe",
     "TrainState",
     "accuracy",

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,14 +16,6 @@ from ugejax.memory import whole_batches
 from ugejax.parallel import everywhere, over_devices, spread, whole
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState, decode
-
-
-@dataclass(frozen=True)
-class History:
-    """What a training run reports: mean training loss and, where test images were given, test accuracy per epoch."""
-
-    loss: list[float]
-    accuracy: list[float]
 
 
 def run_steps(step: Callable[..., Any], batch_size: int | None = None) -> Callable[..., Any]:
