@@ -10,8 +10,8 @@ others, the last rows not counted; what is finished is not done again.
 Expect (table in BUILD_NOTES.md, at the tiny scale): each network learns from the release as from the
 originals, by construction, and hackers get more with every key, since the cells leave less: 1, 2, 4 and 8 keys leave
 the perturbation 0.81, 0.67, 0.47 and 0.27 of its budget by calculation (`share_of_budget`, 8 levels and a step of 24).
-The difference of two releases under the same first key tells the textures, and subtracting them gives a cnn all (0.46
-of 0.47); averages, and what two unrelated keys give away, leave it 0.22 to 0.25.
+The difference of two releases under the same first key tells the textures, and subtracting them gives a cnn all (0.47
+of 0.46); averages, and what two unrelated keys give away, leave it 0.22 to 0.25.
 """
 
 import json
