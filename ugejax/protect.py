@@ -313,15 +313,22 @@ class Protection:
             wanted = own if per_image else how.wanted(noise, Batch(x, own, index))
             delta = feasible(wanted, x, view, eps=method.eps, norm=method.norm)
             lower, upper = allowed(x, view, eps=method.eps, norm=method.norm)
-            if method.norm == "l2":  # rounding towards zero is the one that cannot leave the ball
-                delta = jnp.trunc(delta * 255) / 255
-            if view.patch is None and view.blind:
-                return round_to_8bit(x_u8, delta, lower=lower, upper=upper)  # cells hold whole levels: no residue
+            shorter = jnp.trunc(delta * 255) / 255  # what cannot leave a ball by rounding
+            if view.patch is None and view.blind:  # cells hold whole levels: no residue
+                delta = shorter if method.norm == "l2" else delta
+                return round_to_8bit(x_u8, delta, lower=lower, upper=upper)
             keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
             lower, upper = jnp.broadcast_to(lower, x.shape), jnp.broadcast_to(upper, x.shape)
-            return jax.vmap(lambda k, x, d, lo, up: stochastic_round_to_8bit(k, x, d, lower=lo, upper=up))(
-                keys, x_u8, delta, lower, upper
-            )
+            at_random = jax.vmap(lambda k, x, d, lo, up: stochastic_round_to_8bit(k, x, d, lower=lo, upper=up))
+            if method.norm != "l2":
+                return at_random(keys, x_u8, delta, lower, upper)
+            # Rounding at random adds up to a quarter of a squared level to each value on average. The few images that
+            # leave the ball all the same are rounded towards zero, and all of them where the ball is that small.
+            room = max(0.0, 1 - math.prod(x.shape[1:]) / 4 / (255 * method.eps) ** 2)
+            released = at_random(keys, x_u8, math.sqrt(room) * delta, lower, upper)
+            moved = (released.astype(jnp.float32) - x_u8) / 255
+            outside = jnp.sum(moved**2, axis=(1, 2, 3), keepdims=True) > method.eps**2
+            return jnp.where(outside | (room == 0), round_to_8bit(x_u8, shorter, lower=lower, upper=upper), released)
 
         # Noise of images' own goes to the devices with the images, everything else once and for all. The secret view is
         # an argument: a constant would be compiled in, and kept on disk with the program.
