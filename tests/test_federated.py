@@ -152,15 +152,13 @@ def test_clients_protect_their_own_images_with_the_shared_key(tmp_path):
 
 def test_smoke_of_the_experiment(tmp_path, monkeypatch):
     # Shards of one shape are compiled once.
-    monkeypatch.setattr(
-        experiment, "dirichlet_shards", lambda key, labels, clients, alpha: iid_shards(key, labels, clients)
-    )
+    monkeypatch.setattr(experiment, "SPLITS", {"iid": iid_shards, "other": iid_shards})
     key = new_key(
         b"seed 0", form="keyed-dither", network="mlp", image_shape=(8, 8, 1), num_classes=3, step=24,
         recipe=RECIPE, from_seed=True,
     )  # fmt: skip
     job = Job(toy(60, 0), toy(12, 1), key, build_authorized(key), None)
-    rows = list(experiment.run(job, tmp_path, 2, optax.sgd(0.05), rounds=2))
+    rows = list(experiment.run(job, tmp_path, ["iid", "other"], 2, optax.sgd(0.05), rounds=2))
     assert [(row["split"], row["who"]) for row in rows[:3]] == [
         ("iid", "authorized"), ("iid", "wrong key"), ("iid", "without a key"),
     ]  # fmt: skip
