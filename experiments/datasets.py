@@ -4,12 +4,12 @@ Command:
     python -m experiments.datasets --data-dir TFDS_FOLDER --photos TINY_IMAGENET_FOLDER --out runs/datasets
         [--scale small]
 
-Time: at the tiny scale (2,000 images) with --hackers cnn 2 to 8 minutes a set of one CPU core that others share; what
-is finished is not done again. --sets names some of them.
+Time: at the tiny scale (2,000 images) with --hackers cnn 2 to 8 minutes a set of one CPU core that others share, half
+an hour that of 224 pixels; what is finished is not done again. --sets names some of them.
 
 Expect (table in BUILD_NOTES.md, at the tiny scale): the authorized network gets the same of release and originals on
-every set, and a cnn half of what originals give it or less. Least harmed are a thousand classes of two images each
-(0.41 of 0.45), the long tail (0.23 of 0.30) and two classes (0.59 of 0.90, where guessing gives 0.5).
+every set, and a cnn of most about half of what originals give it. Least harmed are a thousand classes of two images
+each (0.41 of 0.45), the long tail (0.23 of 0.30) and two classes (0.59 of 0.90, where guessing gives 0.5).
 """
 
 import argparse

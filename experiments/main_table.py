@@ -4,12 +4,12 @@ Command:
     python -m experiments.main_table --data-dir TFDS_FOLDER --photos TINY_IMAGENET_FOLDER --out runs/main-table
         [--scale small] [--networks cnn,res-tiny,mlp]
 
-Time: at the tiny scale (2,000 images) with --networks cnn,res-tiny,mlp and --hackers cnn half an hour of a
-CPU core; what is finished is not done again.
+Time: at the tiny scale (2,000 images) with --networks cnn,res-tiny,mlp and --hackers cnn half an hour of a CPU
+core; what is finished is not done again.
 
 Expect (table in BUILD_NOTES.md, at the tiny scale): each authorized network gets the same of release and originals, by
-construction, and a hacker's cnn half or less: 0.204 of 0.449 on CIFAR-10, 0.058 of 0.136 on CIFAR-100, 0.118 of 0.228
-on Tiny-ImageNet.
+construction, and a hacker's cnn about half or less: 0.204 of 0.449 on CIFAR-10, 0.058 of 0.136 on CIFAR-100, 0.118 of
+0.228 on Tiny-ImageNet.
 """
 
 from experiments.datasets import arguments_of, table

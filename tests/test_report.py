@@ -177,6 +177,8 @@ def test_what_students_were_taught_with_is_no_counter_measure(figures, tmp_path)
     rows = [make_row("hacker", "grey", 0.5, 0.2), make_row("distilled", "released-hard", 0.5, 0.5)]
     draw_curves(tmp_path / "curves.png", rows, [row["by_epoch"] for row in rows])
     assert [axis.get_title() for axis in figures[0].axes] == ["counter-measure: grey", "distillation: released-hard"]
+    (legend,) = figures[0].legends
+    assert {text.get_text() for text in legend.get_texts()} == {"hacker", "distilled", "trained on originals"}
     charts = "".join(curve_charts(make_content(make_results(rows), None)))
     assert "Accuracy per epoch, distillation released-hard" in charts
     content = make_content(make_results([make_row("hacker", "none", 0.5, 0.2), rows[1]]), None)

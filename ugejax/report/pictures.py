@@ -9,6 +9,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from ugejax.evaluation import DISTILLATIONS  # noqa: E402
 from ugejax.whole import replaced  # noqa: E402
@@ -77,8 +78,8 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, A
     )
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
+    labelled = set()  # once for all panels, in not all of which every role is
     for axis, name in zip(axes.flat, names, strict=False):
-        labelled = set()
         for row, curve in zip(rows, curves, strict=True):
             if row["countermeasure"] != name:
                 continue
@@ -90,11 +91,12 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, A
             axis.plot(epochs, curve["protected"], f"{marker}-", color=colour, linewidth=1.8, label=label)
             labelled.add(role)
         axis.set(title=f"{kind_of(name)}: {name}", xlabel="epoch", ylim=(0, 1))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     for line in axes:
         line[0].set_ylabel("accuracy on clean test images")
     axes[0][-1].plot([], [], "--", color="grey", label="trained on originals")
-    axes[0][-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    figure.legend(fontsize=8, loc="outside right center")
     _save(figure, path)
 
 

@@ -178,12 +178,16 @@ def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_siz
     return sum(piece for _, piece in pieces) / len(images)
 
 
+@functools.cache
+def _forward(module: Any, method: str) -> Callable[..., jax.Array]:
+    return jax.jit(lambda variables, x: module.apply(variables, decode(x), train=False, method=method))
+
+
 def outputs(module: Any, variables: Any, images: np.ndarray, method: str = "__call__") -> np.ndarray:
     """What a network makes of images [N, H, W, C] (uint8 or float in [0, 1]) in eval mode, float32 [N, K or D].
 
     The method of the network is "__call__" for its logits, "features" for its penultimate features.
     """
-    ask = jax.jit(lambda x: module.apply(variables, decode(x), train=False, method=method))
-    size = at_a_time(images.shape[1:], most=500)
-    pieces = in_pieces(lambda part, _: np.asarray(ask(jnp.asarray(images[part]))), len(images), size)
+    forward, size = _forward(module, method), at_a_time(images.shape[1:], most=500)
+    pieces = in_pieces(lambda part, _: np.asarray(forward(variables, jnp.asarray(images[part]))), len(images), size)
     return np.concatenate([piece for _, piece in pieces])
