@@ -38,16 +38,21 @@ def default(key: jax.Array, data: Dataset, period: int = Method().period) -> np.
     return np.asarray(codes)[data.labels]
 
 
-def in_grey(key: jax.Array, data: Dataset, period: int) -> np.ndarray:
-    """The default's waves, in all channels alike."""
-    return np.broadcast_to(default(key, data, period)[..., :1], data.images.shape)
-
-
 def short_and_long(key: jax.Array, data: Dataset) -> np.ndarray:
-    """The default's waves, of about 6 pixels in red and green and 14 in blue: what grey images keep is short."""
-    shape = data.images.shape[1:]
-    short, long = (class_stripes(key, len(data.class_names), shape, amplitude=1.0, period=p) for p in (6, 14))
-    return np.concatenate([short[..., :2], long[..., 2:]], axis=-1)[data.labels]
+    """The default's waves, of about 4 pixels in red and green and 14 in blue: what grey images keep is short."""
+    return np.concatenate([default(key, data, period=4)[..., :2], default(key, data)[..., 2:]], axis=-1)
+
+
+def products(key: jax.Array, data: Dataset, cycles: Sequence[float] = (4, 8, 12)) -> np.ndarray:
+    """Products of short waves along both axes in red and green, the default's long ones in blue."""
+    return np.concatenate([yellow_products(key, data, cycles)[..., :2], default(key, data)[..., 2:]], axis=-1)
+
+
+def yellow_products(key: jax.Array, data: Dataset, cycles: Sequence[float] = (4, 8, 12)) -> np.ndarray:
+    """The same short products in yellow against blue."""
+    bank = _products((0, *cycles), data.images.shape[1:3])
+    dealt = np.asarray(jax.random.permutation(key, len(bank)))[: len(data.class_names)]
+    return (bank[dealt[data.labels]][..., None] * np.array([1, 1, -1])).astype(np.float32)
 
 
 def stripes(key: jax.Array, data: Dataset, period: int = 8) -> np.ndarray:
@@ -73,6 +78,12 @@ def _square_waves(cycles: Sequence[float], side: int) -> np.ndarray:
     return np.where(np.cos(phase) > -1e-9, 1, -1)
 
 
+def _products(cycles: Sequence[float], shape: tuple[int, ...]) -> np.ndarray:
+    """Products of a square wave along the rows and one along the columns, all but the first, int [P, H, W]."""
+    rows, columns = (_square_waves(cycles, side) for side in shape)
+    return (rows[:, None, :, None] * columns[None, :, None, :]).reshape(-1, *shape)[1:]
+
+
 def two_waves(key: jax.Array, data: Dataset) -> np.ndarray:
     """A short wave in red and green, which JPEG keeps, and a long one in blue, which a low-pass filter keeps.
 
@@ -81,8 +92,7 @@ def two_waves(key: jax.Array, data: Dataset) -> np.ndarray:
     """
     noise = np.empty(data.images.shape, np.float32)
     for number, (cycles, channels) in enumerate((((0, 3, 4, 5), (0, 1)), ((0, 1, 2, 3), (2,)))):
-        rows, columns = (_square_waves(cycles, side) for side in data.images.shape[1:3])
-        bank = (rows[:, None, :, None] * columns[None, :, None, :]).reshape(-1, *data.images.shape[1:3])[1:]
+        bank = _products(cycles, data.images.shape[1:3])
         dealt = np.asarray(jax.random.permutation(jax.random.fold_in(key, number), len(bank)))
         for channel in channels:
             noise[..., channel] = bank[dealt[data.labels]]
@@ -133,8 +143,11 @@ def fields(key: jax.Array, data: Dataset) -> np.ndarray:
 KINDS: dict[str, Noise] = {
     "default": default,
     "default-6": functools.partial(default, period=6),
-    "grey-6": functools.partial(in_grey, period=6),
     "short-and-long": short_and_long,
+    "products": products,
+    "shorter-products": functools.partial(products, cycles=(6, 10, 14)),
+    "yellow-products": yellow_products,
+    "shorter-yellow-products": functools.partial(yellow_products, cycles=(6, 10, 14)),
     **{f"stripes-{period}": functools.partial(stripes, period=period) for period in (8, 12, 16)},
     "two-periods": two_periods,
     "two-waves": two_waves,
