@@ -166,3 +166,7 @@ def test_smoke_of_the_experiment(tmp_path, monkeypatch):
     assert all(len(row[kind]) == 2 for row in rows for kind in ("originals", "release"))
     # What it sees is the same, so what it learns is.
     assert all(row["originals"] == row["release"] for row in rows if row["who"] == "authorized")
+    # What is finished is not trained again.
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "federate", None)
+        assert list(experiment.run(job, tmp_path, ["iid"], 2, optax.sgd(0.05), rounds=2, finished=rows)) == rows[:3]
