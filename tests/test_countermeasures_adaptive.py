@@ -7,6 +7,7 @@ import pytest
 from hacker_examples import CLASSES, SIZE, data_of, labels_of, natural
 
 from ugejax.countermeasures import COUNTERMEASURES
+from ugejax.countermeasures.class_means import class_textures
 from ugejax.countermeasures.hacker_data import pixels, to_uint8
 from ugejax.countermeasures.natural import natural_statistics
 
@@ -69,6 +70,15 @@ def test_class_means_lose_a_texture_and_keep_what_is_natural_of_them(kind, ampli
         prepared.images[0] - prepared.images[3], pixels(released)[0] - pixels(released)[3], atol=1e-6
     )
     assert prepared.test_images is data.test_images
+
+
+def test_what_class_means_finds_of_a_class_does_not_hang_on_how_many_images_the_others_have():
+    x, reference = pixels(natural(900)), natural_statistics(pixels(natural(300)))
+    labels = np.repeat([0, 1, 2], [600, 297, 3])
+    together = class_textures(x, labels, reference)
+    for label in range(3):
+        own = labels == label
+        np.testing.assert_allclose(class_textures(x[own], labels[own], reference)[0], together[label], atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ADAPTIVE)
