@@ -5,9 +5,10 @@ Command:
         [--before CHECKOUT] [--repeats 1] [--out runs/bench-whole]
 
 Time: two minutes of one CPU core for `demo`; `protect` and `evaluate` are those of CIFAR-10 at the small scale (5,000
-training and 2,000 test images, all default hackers), the first 18 seconds, the second not timed. --before doubles it.
+training and 2,000 test images, all default hackers), half a minute and twenty of one core that others share. --before
+doubles it.
 
-Expect: table of `demo` and `protect` in BUILD_NOTES.md.
+Expect: table in BUILD_NOTES.md.
 
 With --before the same command of another checkout of this project follows each of ours, so that the ratio is of two
 neighbours. What a user's cache would hold is made anew for each.
