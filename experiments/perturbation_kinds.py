@@ -9,7 +9,8 @@ with the default hacker and counter-measures, a minute or two each on one CPU co
 
 Expect (table in BUILD_NOTES.md): stripes of one code a class harm most, and a hacker who knows of them subtracts them;
 the default's five periods of one colour lose less to JPEG, grey and projections than one period of many colours;
-neither it nor a shorter one leaves anything on grey images with crops and flips (grey+crop-flip);
+nothing of it is left on grey images with crops and flips (grey+crop-flip), where products of short waves hold, which
+lose to a low-pass filter and to crops what they gain there;
 kinds without a class mean withstand that, harm less, and are found by second moments; processes that live in exact
 relations of neighbouring pixels do not survive the cells.
 """
