@@ -7,12 +7,12 @@ Command:
 Time: at the small scale (CIFAR-10, 5,000 training and 2,000 test images, budget 8/255, one seed) three trainings a kind
 with the default hacker and counter-measures, a minute or two each on one CPU core; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): stripes of one code a class harm most, and a hacker who knows of them subtracts them;
+Expect (tables in BUILD_NOTES.md): stripes of one code a class harm most, and a hacker who knows of them subtracts them;
 the default's five periods of one colour lose less to JPEG, grey and projections than one period of many colours;
-nothing of it is left on grey images with crops and flips (grey+crop-flip), where products of short waves hold, which
-lose to a low-pass filter and to crops what they gain there;
-kinds without a class mean withstand that, harm less, and are found by second moments; processes that live in exact
-relations of neighbouring pixels do not survive the cells.
+kinds without a class mean withstand who subtracts, harm less, and are found by second moments; processes that live in
+exact relations of neighbouring pixels do not survive the cells. On grey images with crops and flips
+(grey+crop-flip) nothing of the default is left and half of products of short waves, which lose as much to a low-pass
+filter and to crops.
 """
 
 import functools
