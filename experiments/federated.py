@@ -32,6 +32,7 @@ from ugejax.authorized import AuthorizedNetwork, IdentityView, build_authorized,
 from ugejax.federated import Shards, dirichlet_shards, federate, iid_shards, protect_shards
 from ugejax.perturbation.update import Method
 from ugejax.training import accuracy
+from ugejax.whole import replaced
 
 SPLITS = {"iid": iid_shards, "dirichlet-0.1": functools.partial(dirichlet_shards, alpha=0.1)}
 ROUNDS = {"smoke": 1, "tiny": 30, "small": 30, "full": 100}
@@ -57,7 +58,8 @@ def main() -> int:
     for row in run(job, arguments.out, arguments.splits, arguments.clients, optimizer, rounds, rows):
         if row not in rows:
             rows.append(row)
-            summary.write_text(json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n")
+            with replaced(summary) as file:  # it is read again: whole or not at all
+                file.write((json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n").encode())
         last = [f"{mean(row[kind][-LAST:]):.3f}" for kind in ("originals", "release")]
         cells = [row["split"], f"{min(row['sizes'])} to {max(row['sizes'])}", row["who"], *last]
         print("| " + " | ".join([*cells, f"{max(row['release']):.3f}"]) + " |", flush=True)
