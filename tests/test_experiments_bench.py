@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.bench import __main__ as bench
-from experiments.bench import whole
+from experiments.bench import lowerings, whole
 from experiments.bench.cases import SCALES, Case, disagreement
 from experiments.measured import measured
 
@@ -180,3 +180,17 @@ def test_a_failed_side_is_named(tmp_path):
     case = Case("train_step", "", "no-such-network", 4, 1)
     with pytest.raises(SystemExit, match="no-such-network"), bench.Side("ours", case, str(tmp_path)) as side:
         side("facts")
+
+
+def test_lowerings_are_timed_forward_and_in_both_derivatives(tmp_path, monkeypatch, capsys):
+    shapes = [lowerings.Shape(2, 4, 3, 5, stride=2), lowerings.Shape(2, 4, 3, 3, depthwise=True)]
+    monkeypatch.setattr(lowerings, "SHAPES", shapes)
+    monkeypatch.setattr("sys.argv", ["lowerings", "--out", str(tmp_path), "--repeats", "1"])
+    monkeypatch.setattr(lowerings, "keep_freed_memory", lambda: None)
+    assert lowerings.main() == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row["way"] for row in rows] == [
+        "XLA's own", "as XLA likes", "convolve_by_matmul", "XLA's own", "as XLA likes", "convolve_by_shifts"
+    ]  # fmt: skip
+    assert all(row[name] > 0 for row in rows for name in ("forward", "by maps", "by kernel"))
+    assert "| 2 of 4x4, 3 depthwise, 3x3 by 1 | convolve_by_shifts |" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from ugejax.networks.densenet import DenseLayer
 from ugejax.networks.group_norm import GroupNorm
 from ugejax.networks.mobile import InvertedResidual, ShuffleBlock
 from ugejax.networks.preactivation import PreActivationBlock
+from ugejax.networks.relu import relu
 from ugejax.networks.tokens import FeedForward
 from ugejax.networks.transformer import (
     HEAD,
@@ -54,6 +55,17 @@ def filled(layer, *arguments, **constants):
 def applied(layer, variables, *arguments):
     """The layer in eval mode."""
     return jax.jit(lambda variables: layer.apply(variables, *arguments, False))(variables)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_relu_is_jax_s_in_value_and_both_derivatives(dtype):
+    x = jnp.array([-jnp.inf, -2.0, -0.0, 0.0, 1e-30, 3.0, jnp.inf, jnp.nan], dtype)
+    tangent = jnp.arange(1.0, 9.0).astype(dtype)
+    for ours, theirs in zip(*(jax.jvp(f, (x,), (tangent,)) for f in (relu, jax.nn.relu)), strict=True):
+        assert ours.dtype == theirs.dtype == dtype
+        np.testing.assert_array_equal(ours[:-1], theirs[:-1])
+    assert jnp.isnan(relu(x)[-1])
+    np.testing.assert_array_equal(*(jax.grad(lambda x, f=f: f(x[:-1]).sum())(x)[:-1] for f in (relu, jax.nn.relu)))
 
 
 def test_half_of_the_channels_passes_a_shuffle_block_and_is_interleaved():

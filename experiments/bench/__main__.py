@@ -6,9 +6,9 @@ Command:
 
 Time: 13 minutes on one CPU core (--one-core) with --before; most of them compilation and `r18`.
 
-Expect (table in BUILD_NOTES.md): on one core `cnn` trains at 1.14 times PyTorch's rate at batch 32 and 0.86 at batch
-128, `r18` at 0.68; the gradient-matching update runs at 1.50 at batch 32 and 1.13 at batch 128, of `r18` at 1.19. No
-figures of an accelerator yet.
+Expect (table in BUILD_NOTES.md): on one core `cnn` trains at 1.35 times PyTorch's rate at batch 32, 1.07 at batch 128
+and 0.79 at batch 512, `r18` at 0.89; the gradient-matching update runs at 1.75 at batch 32 and 1.49 at batch 128, of
+`r18` at 1.32. No figures of an accelerator yet.
 
 Every row has a process for each side: ours, PyTorch's, and with --before that of another checkout of this project, such
 as the last release. They start from the same weights and images, have to agree on their first step, and are then timed

@@ -17,6 +17,7 @@ from experiments.bench.worker import Answers, clocked, serve
 from ugejax.allocator import keep_freed_memory
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.authorized.view import IdentityView
+from ugejax.compiler import compiler_options
 from ugejax.networks import build
 from ugejax.networks.convolution import convolve_by_xla
 from ugejax.perturbation.update import Method, NoiseState, make_update
@@ -82,7 +83,8 @@ def prepare(case: Case, folder: Path) -> Answers:
     images, labels, order = jnp.asarray(arrays["images"]), jnp.asarray(arrays["labels"]), jnp.arange(2 * case.batch)
 
     began = time.perf_counter()
-    program = jax.jit(lambda step, *arguments: step(*arguments), donate_argnums=1)
+    options = compiler_options()
+    program = jax.jit(lambda step, *arguments: step(*arguments), donate_argnums=1, compiler_options=options)
     compiled = program.lower(step, state, images, labels, order, key).compile()
     compile_seconds = time.perf_counter() - began
     cost: Any = compiled.cost_analysis()
@@ -100,7 +102,7 @@ def prepare(case: Case, folder: Path) -> Answers:
     product = jax.jit(jnp.matmul).lower(square, square).compile()
     product(square, square).block_until_ready()
     maps, kernel = jax.random.normal(key, MAPS), jax.random.normal(key, (3, 3, MAPS[-1], MAPS[-1]))
-    convolution = jax.jit(lambda x, k: convolve_by_xla(x, k, 1)).lower(maps, kernel).compile()
+    convolution = jax.jit(lambda x, k: convolve_by_xla(x, k, 1), compiler_options=options).lower(maps, kernel).compile()
     convolution(maps, kernel).block_until_ready()
     facts = {
         "backend": backend,

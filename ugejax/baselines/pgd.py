@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.baselines.method import Report
+from ugejax.compiler import compiler_options
 from ugejax.perturbation.budget import box, project_l2, project_linf
 from ugejax.training import decode
 
@@ -33,7 +34,7 @@ def make_gradient(loss: Loss) -> Gradient:
         gradient(context, key, x float [B, H, W, C], y, delta) -> (gradient of the sum of the losses, their mean).
     """
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     def gradient(context, key, x, y, delta):
         def total(delta):
             losses = loss(context, key, x + delta, y)

@@ -195,7 +195,8 @@ def _environment() -> str:
     code = hashlib.sha256()
     called = [f"countermeasures/{name}.py" for name in ("adversarial", "dp_sgd", "last_layer")]
     called += [f"evaluation/{name}.py" for name in ("answers", "trial")]
-    for part in ("networks", "training", "transforms", "batches.py", "parallel.py", "patches.py", *called):
+    alone = [f"{name}.py" for name in ("batches", "compiler", "parallel", "patches")]
+    for part in ("networks", "training", "transforms", *alone, *called):
         path = root / part
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             code.update(file.read_bytes())

@@ -7,6 +7,7 @@ from flax import linen as nn
 from ugejax.networks.batch_norm import batch_norm
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
+from ugejax.networks.relu import relu
 from ugejax.networks.sizes import require_side
 
 
@@ -47,12 +48,12 @@ class DenseNetBody(nn.Module):
         x = Conv(2 * self.growth, name="conv1")(x)
         for block, layers in enumerate(self.blocks):
             if block > 0:
-                x = nn.relu(batch_norm(train, f"trans{block}_bn")(x))
+                x = relu(batch_norm(train, f"trans{block}_bn")(x))
                 x = Conv(x.shape[-1] // 2, kernel_size=1, name=f"trans{block}_conv")(x)
                 x = nn.avg_pool(x, (2, 2), (2, 2))
             for layer in range(layers):
                 x = DenseLayer(self.growth, name=f"dense{block + 1}_{layer}")(x, train)
-        return nn.relu(batch_norm(train, "bn")(x)).mean(axis=(1, 2))
+        return relu(batch_norm(train, "bn")(x)).mean(axis=(1, 2))
 
 
 class DenseLayer(nn.Module):
@@ -63,7 +64,7 @@ class DenseLayer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, H, W, growth + C] of maps x [B, H, W, C]."""
-        y = nn.relu(batch_norm(train, "bn1")(x))
+        y = relu(batch_norm(train, "bn1")(x))
         y = Conv(4 * self.growth, kernel_size=1, name="conv1")(y)
-        y = Conv(self.growth, name="conv2")(nn.relu(batch_norm(train, "bn2")(y)))
+        y = Conv(self.growth, name="conv2")(relu(batch_norm(train, "bn2")(y)))
         return jnp.concatenate([y, x], axis=-1)

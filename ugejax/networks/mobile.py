@@ -7,6 +7,7 @@ from flax import linen as nn
 from ugejax.networks.batch_norm import batch_norm
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
+from ugejax.networks.relu import relu
 
 # (expansion, width, blocks, stride of the first block) of each stage.
 MOBILENET_V2 = (
@@ -47,14 +48,14 @@ class MobileNetV2Body(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Features [B, D] of normalised images x [B, H, W, C]; `train` as in `Classifier.features`."""
-        x = nn.relu(batch_norm(train, "bn1")(Conv(32, name="conv1")(x)))
+        x = relu(batch_norm(train, "bn1")(Conv(32, name="conv1")(x)))
         for stage, (expansion, width, blocks, stride) in enumerate(MOBILENET_V2):
             for block in range(blocks):
                 layer = InvertedResidual(
                     expansion, width, stride if block == 0 else 1, name=f"layer{stage + 1}_{block}"
                 )
                 x = layer(x, train)
-        x = nn.relu(batch_norm(train, "bn2")(Conv(1280, kernel_size=1, name="conv2")(x)))
+        x = relu(batch_norm(train, "bn2")(Conv(1280, kernel_size=1, name="conv2")(x)))
         return x.mean(axis=(1, 2))
 
 
@@ -75,9 +76,9 @@ class InvertedResidual(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, ceil(H / stride), ceil(W / stride), width] of maps x [B, H, W, C]."""
         inner = self.expansion * x.shape[-1]
-        y = nn.relu(batch_norm(train, "bn1")(Conv(inner, kernel_size=1, name="conv1")(x)))
+        y = relu(batch_norm(train, "bn1")(Conv(inner, kernel_size=1, name="conv1")(x)))
         y = Conv(inner, stride=self.stride, groups=inner, name="conv2")(y)
-        y = nn.relu(batch_norm(train, "bn2")(y))
+        y = relu(batch_norm(train, "bn2")(y))
         y = batch_norm(train, "bn3")(Conv(self.width, kernel_size=1, name="conv3")(y))
         if self.stride != 1:
             return y
@@ -93,11 +94,11 @@ class ShuffleNetV2Body(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Features [B, D] of normalised images x [B, H, W, C]; `train` as in `Classifier.features`."""
-        x = nn.relu(batch_norm(train, "bn1")(Conv(24, name="conv1")(x)))
+        x = relu(batch_norm(train, "bn1")(Conv(24, name="conv1")(x)))
         for stage, (width, blocks) in enumerate(SHUFFLENET_V2):
             for block in range(blocks):
                 x = ShuffleBlock(width, downsamples=block == 0, name=f"layer{stage + 1}_{block}")(x, train)
-        x = nn.relu(batch_norm(train, "bn2")(Conv(1024, kernel_size=1, name="conv2")(x)))
+        x = relu(batch_norm(train, "bn2")(Conv(1024, kernel_size=1, name="conv2")(x)))
         return x.mean(axis=(1, 2))
 
 
@@ -129,7 +130,7 @@ class ShuffleBlock(nn.Module):
 
     def _pointwise(self, x: jax.Array, train: bool, index: int) -> jax.Array:
         x = Conv(self.width // 2, kernel_size=1, name=f"conv{index}")(x)
-        return nn.relu(batch_norm(train, f"bn{index}")(x))
+        return relu(batch_norm(train, f"bn{index}")(x))
 
     def _depthwise(self, x: jax.Array, train: bool, index: int) -> jax.Array:
         channels, stride = x.shape[-1], 2 if self.downsamples else 1

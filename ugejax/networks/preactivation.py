@@ -9,6 +9,7 @@ from flax import linen as nn
 from ugejax.networks.batch_norm import batch_norm
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
+from ugejax.networks.relu import relu
 
 
 def se18(num_classes: int) -> Classifier:
@@ -42,7 +43,7 @@ class SENetBody(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Features [B, D] of normalised images x [B, H, W, C]; `train` as in `Classifier.features`."""
-        x = nn.relu(batch_norm(train, "bn1")(Conv(64, name="conv1")(x)))
+        x = relu(batch_norm(train, "bn1")(Conv(64, name="conv1")(x)))
         for stage, width in enumerate((64, 128, 256, 512)):
             x = _stage(x, train, f"layer{stage + 1}", width, blocks=2, stride=1 if stage == 0 else 2, squeeze=16)
         return x.mean(axis=(1, 2))
@@ -68,7 +69,7 @@ class WideResNetBody(nn.Module):
                 x, train, f"layer{stage + 1}", self.widening * width, blocks=(self.depth - 4) // 6,
                 stride=1 if stage == 0 else 2,
             )  # fmt: skip
-        return nn.relu(batch_norm(train, "bn1")(x)).mean(axis=(1, 2))
+        return relu(batch_norm(train, "bn1")(x)).mean(axis=(1, 2))
 
 
 def _stage(
@@ -97,12 +98,12 @@ class PreActivationBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, ceil(H / stride), ceil(W / stride), width] of maps x [B, H, W, C]."""
-        y = nn.relu(batch_norm(train, "bn1")(x))
+        y = relu(batch_norm(train, "bn1")(x))
         if self.stride != 1 or x.shape[-1] != self.width:
             x = Conv(self.width, kernel_size=1, stride=self.stride, name="shortcut_conv")(y)
         y = Conv(self.width, stride=self.stride, name="conv1")(y)
-        y = Conv(self.width, name="conv2")(nn.relu(batch_norm(train, "bn2")(y)))
+        y = Conv(self.width, name="conv2")(relu(batch_norm(train, "bn2")(y)))
         if self.squeeze is not None:
-            gate = nn.relu(nn.Dense(self.width // self.squeeze, name="fc1")(y.mean(axis=(1, 2), keepdims=True)))
+            gate = relu(nn.Dense(self.width // self.squeeze, name="fc1")(y.mean(axis=(1, 2), keepdims=True)))
             y = y * nn.sigmoid(nn.Dense(self.width, name="fc2")(gate))
         return x + y

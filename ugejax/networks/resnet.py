@@ -12,6 +12,7 @@ from flax import linen as nn
 from ugejax.networks.batch_norm import batch_norm
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
+from ugejax.networks.relu import relu
 
 # The normalisation with which the published CIFAR-10 weights of r20 and r56 were trained.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -83,7 +84,7 @@ class ResNetBody(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Features [B, D] of normalised images x [B, H, W, C]; `train` as in `Classifier.features`."""
         x = Conv(self.stages[0][0], name="conv1")(x)
-        x = nn.relu(batch_norm(train, "bn1")(x))
+        x = relu(batch_norm(train, "bn1")(x))
         for stage, (width, blocks) in enumerate(self.stages):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
@@ -102,9 +103,9 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, ceil(H / stride), ceil(W / stride), width] of maps x [B, H, W, C]."""
-        y = nn.relu(batch_norm(train, "bn1")(Conv(self.width, stride=self.stride, name="conv1")(x)))
+        y = relu(batch_norm(train, "bn1")(Conv(self.width, stride=self.stride, name="conv1")(x)))
         y = batch_norm(train, "bn2")(Conv(self.width, name="conv2")(y))
-        return nn.relu(_shortcut(x, y.shape[-1], self.stride, self.shortcut, train) + y)
+        return relu(_shortcut(x, y.shape[-1], self.stride, self.shortcut, train) + y)
 
 
 class BottleneckBlock(nn.Module):
@@ -117,10 +118,10 @@ class BottleneckBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, ceil(H / stride), ceil(W / stride), 4 width] of maps x [B, H, W, C]."""
-        y = nn.relu(batch_norm(train, "bn1")(Conv(self.width, kernel_size=1, name="conv1")(x)))
-        y = nn.relu(batch_norm(train, "bn2")(Conv(self.width, stride=self.stride, name="conv2")(y)))
+        y = relu(batch_norm(train, "bn1")(Conv(self.width, kernel_size=1, name="conv1")(x)))
+        y = relu(batch_norm(train, "bn2")(Conv(self.width, stride=self.stride, name="conv2")(y)))
         y = batch_norm(train, "bn3")(Conv(4 * self.width, kernel_size=1, name="conv3")(y))
-        return nn.relu(_shortcut(x, y.shape[-1], self.stride, self.shortcut, train) + y)
+        return relu(_shortcut(x, y.shape[-1], self.stride, self.shortcut, train) + y)
 
 
 def _shortcut(x: jax.Array, width: int, stride: int, kind: Literal["projection", "pad"], train: bool) -> jax.Array:

@@ -6,6 +6,7 @@ from flax import linen as nn
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
 from ugejax.networks.group_norm import GroupNorm
+from ugejax.networks.relu import relu
 
 GROUPS = 8
 
@@ -64,7 +65,7 @@ class ConvolutionalBody(nn.Module):
         x = Conv(width, stride=stride, use_bias=not self.norm)(x)
         if self.norm:
             x = GroupNorm(GROUPS)(x)
-        return nn.relu(x)
+        return relu(x)
 
 
 class ResidualBody(nn.Module):
@@ -73,13 +74,13 @@ class ResidualBody(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Features [B, D] of normalised images x [B, H, W, C]; `train` changes nothing."""
-        x = nn.relu(GroupNorm(GROUPS)(Conv(32, stride=stride_of(x, stem=True))(x)))
+        x = relu(GroupNorm(GROUPS)(Conv(32, stride=stride_of(x, stem=True))(x)))
         for width in (64, 128):
             stride = stride_of(x)
-            residual = nn.relu(GroupNorm(GROUPS)(Conv(width, stride=stride)(x)))
+            residual = relu(GroupNorm(GROUPS)(Conv(width, stride=stride)(x)))
             residual = GroupNorm(GROUPS)(Conv(width)(residual))
             shortcut = GroupNorm(GROUPS)(Conv(width, kernel_size=1, stride=stride)(x))
-            x = nn.relu(shortcut + residual)
+            x = relu(shortcut + residual)
         return x.mean(axis=(1, 2))
 
 
@@ -91,5 +92,5 @@ class PerceptronBody(nn.Module):
         """Features [B, D] of normalised images x [B, H, W, C]; `train` changes nothing."""
         x = x.reshape(x.shape[0], -1)
         for width in (512, 256):
-            x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.he_normal())(x))
+            x = relu(nn.Dense(width, kernel_init=nn.initializers.he_normal())(x))
         return x

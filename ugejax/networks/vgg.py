@@ -6,6 +6,7 @@ from flax import linen as nn
 from ugejax.networks.batch_norm import batch_norm
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
+from ugejax.networks.relu import relu
 from ugejax.networks.sizes import require_side
 
 VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -44,7 +45,7 @@ class VGGBody(nn.Module):
         for stage, (width, convolutions) in enumerate(self.stages):
             for index in range(convolutions):
                 x = Conv(width, use_bias=True, name=f"conv{stage + 1}_{index}")(x)
-                x = nn.relu(batch_norm(train, f"bn{stage + 1}_{index}")(x))
+                x = relu(batch_norm(train, f"bn{stage + 1}_{index}")(x))
             x = max_pool(x)
         return x.mean(axis=(1, 2))
 

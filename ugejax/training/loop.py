@@ -10,6 +10,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from ugejax.batches import at_a_time, in_pieces
+from ugejax.compiler import compiler_options
 from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
 from ugejax.memory import whole_batches
@@ -29,7 +30,7 @@ def run_steps(step: Callable[..., Any], batch_size: int | None = None) -> Callab
     """
     step = step if isinstance(step, Partial) else Partial(step)
 
-    @functools.partial(jax.jit, donate_argnums=1)
+    @functools.partial(jax.jit, donate_argnums=1, compiler_options=compiler_options())
     def one_step(step, *arguments):
         return whole(step(*arguments))
 
@@ -76,7 +77,9 @@ def stream_steps(
         after: after(state, index), once the step is done.
     """
     step = step if isinstance(step, Partial) else Partial(step)
-    compiled = jax.jit(lambda step, *arguments: whole(step(*arguments)), donate_argnums=1)
+    compiled = jax.jit(
+        lambda step, *arguments: whole(step(*arguments)), donate_argnums=1, compiler_options=compiler_options()
+    )
 
     def run(state, images, labels, order, key, count):
         order, labels, losses, arguments = np.asarray(order), np.asarray(labels), [], ()
@@ -160,7 +163,10 @@ def fit(
 
 @functools.cache
 def _predictor(module: Any) -> Callable[..., jax.Array]:
-    return jax.jit(lambda variables, x: module.apply(variables, spread(decode(x)), train=False).argmax(axis=-1))
+    def predict(variables, x):
+        return module.apply(variables, spread(decode(x)), train=False).argmax(axis=-1)
+
+    return jax.jit(predict, compiler_options=compiler_options())
 
 
 def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_size: int = 500) -> float:
@@ -180,7 +186,10 @@ def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_siz
 
 @functools.cache
 def _forward(module: Any, method: str) -> Callable[..., jax.Array]:
-    return jax.jit(lambda variables, x: module.apply(variables, decode(x), train=False, method=method))
+    def forward(variables, x):
+        return module.apply(variables, decode(x), train=False, method=method)
+
+    return jax.jit(forward, compiler_options=compiler_options())
 
 
 def outputs(module: Any, variables: Any, images: np.ndarray, method: str = "__call__") -> np.ndarray:
