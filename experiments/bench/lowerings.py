@@ -1,7 +1,7 @@
 """The ways to lower a convolution beside each other, forward and both derivatives: why `convolve` chooses as it does.
 
 Command:
-    python -m experiments.bench.lowerings [--out runs/bench-lowerings] [--repeats 9]
+    python -m experiments.bench.lowerings [--out runs/bench-lowerings] [--repeats 5]
 
 Time: two minutes of one CPU core.
 
@@ -94,7 +94,7 @@ def rates(shape: Shape, repeats: int) -> dict[str, dict[str, float]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-lowerings"), help="folder for results.json")
-    parser.add_argument("--repeats", type=int, default=9, help="rounds (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds (default %(default)s)")
     arguments = parser.parse_args()
     keep_freed_memory()
     arguments.out.mkdir(parents=True, exist_ok=True)

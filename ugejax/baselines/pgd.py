@@ -31,7 +31,8 @@ def make_gradient(loss: Loss) -> Gradient:
             loss of one example must not depend on another's image: networks run in eval mode.
 
     Returns:
-        gradient(context, key, x float [B, H, W, C], y, delta) -> (gradient of the sum of the losses, their mean).
+        gradient(context, key, x float [B, H, W, C], y, delta) -> (gradient of the sum of the losses, their mean). It is
+        a program of its own, which JAX does not take into another: compiled with `ugejax.compiler.compiler_options`.
     """
 
     @functools.partial(jax.jit, compiler_options=compiler_options())
