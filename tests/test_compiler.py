@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ugejax import compiler
-from ugejax.compiler import compiler_options
+from ugejax.compiler import compiled, compiler_options
 from ugejax.networks import build
 from ugejax.networks.convolution import convolve_by_xla
 from ugejax.training import loop
@@ -49,7 +49,8 @@ def test_an_accelerator_gets_none(monkeypatch):
 
 
 def test_training_and_prediction_are_compiled_with_them(monkeypatch):
-    monkeypatch.setattr(loop, "compiler_options", lambda: {"xla_cpu_of_another_release": "1"})
+    for place in (compiler, loop):
+        monkeypatch.setattr(place, "compiler_options", lambda: {"xla_cpu_of_another_release": "1"})
     module, images, labels = build("mlp", 3), np.zeros((4, 4, 4, 1), np.uint8), np.zeros(4, np.int32)
     variables = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
 
@@ -65,3 +66,16 @@ def test_training_and_prediction_are_compiled_with_them(monkeypatch):
     ):
         with pytest.raises(jax.errors.JaxRuntimeError, match="xla_cpu_of_another_release"):
             program()
+
+
+def test_what_is_compiled_with_them_can_be_a_part_of_another_program(monkeypatch):
+    square = compiled(lambda x, y: {"sum": x * x + y["y"]})
+    x, y = jnp.arange(3.0), {"y": jnp.ones(3)}
+    for within in (square, jax.jit(square), jax.vmap(square)):
+        np.testing.assert_array_equal(within(x, y)["sum"], [1, 2, 5])
+    np.testing.assert_array_equal(jax.grad(lambda x: square(x, y)["sum"].sum())(x), 2 * x)
+    monkeypatch.setattr(compiler, "compiler_options", lambda: {"xla_cpu_of_another_release": "1"})
+    other = compiled(lambda x: x)
+    np.testing.assert_array_equal(jax.jit(other)(x), x)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_cpu_of_another_release"):
+        other(x)

@@ -1,8 +1,11 @@
 """What programs are compiled with, where XLA's own choice is not the fastest."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
+from jax.core import Tracer
 
 # XLA for CPU gives a convolution to its library YNNPACK, which takes the derivative by the kernel of large batches at a
 # third of the rate of XLA's own (`experiments.bench.lowerings`). What is named here is given to it as by default.
@@ -16,7 +19,7 @@ def compiler_options() -> dict[str, str]:
     """The options of XLA under which networks train fastest on the default backend, for `jax.jit` of a whole program.
 
     `jax.jit(step, compiler_options=compiler_options())` compiles a training step or a perturbation update as
-    `ugejax`'s own loops do. JAX takes options for the outermost program only.
+    `ugejax`'s own loops do. JAX takes options for the outermost program only: see `compiled`.
 
     Returns:
         The options for a CPU; {} for an accelerator, and where this release of XLA does not know them.
@@ -28,3 +31,18 @@ def compiler_options() -> dict[str, str]:
     except jax.errors.JaxRuntimeError:
         return {}
     return ON_CPU
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.jit` of a function of arrays under `compiler_options`.
+
+    Called while another function is traced, under `jax.jit`, `jax.grad` or `jax.vmap`, it is a part of that one.
+    """
+    outermost, part = jax.jit(function, compiler_options=compiler_options()), jax.jit(function)
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
+        return (part if traced else outermost)(*arguments)
+
+    return call

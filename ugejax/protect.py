@@ -29,7 +29,7 @@ from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.authorized.shared import shared_blind_set
 from ugejax.batches import at_a_time, in_pieces
 from ugejax.checkpoint import StepCheckpoints
-from ugejax.compiler import compiler_options
+from ugejax.compiler import compiled
 from ugejax.data import Images
 from ugejax.data.stream import ImageStream
 from ugejax.errors import UserError
@@ -223,8 +223,8 @@ class Protection:
             return None
         prototypes, encode = self.prototypes, self.feature_space.encode
         if prototypes is None:
-            compiled = jax.jit(lambda x: encode(decode(x)), compiler_options=compiler_options())
-            parts = in_pieces(lambda part, _: np.asarray(compiled(images[part])), len(images), batch_size)
+            run = compiled(lambda x: encode(decode(x)))
+            parts = in_pieces(lambda part, _: np.asarray(run(images[part])), len(images), batch_size)
             features = jnp.concatenate([features for _, features in parts])
             prototypes = class_prototypes(features, jnp.asarray(labels), num_classes=self.num_classes)
         return CommonSpace(encode, jnp.asarray(prototypes))

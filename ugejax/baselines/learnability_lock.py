@@ -8,7 +8,6 @@ Peng, Chen, Learnability Lock: Authorized Learnability Control Through Adversari
 with I steps of theta, then J passes of psi, until the surrogate's training accuracy on the locked images exceeds 0.9.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ import optax
 from ugejax.baselines.method import Report
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import joint_surrogate, shuffled_batches
-from ugejax.compiler import compiler_options
+from ugejax.compiler import compiled
 from ugejax.losses import error_minimising
 from ugejax.training import accuracy, decode
 
@@ -82,7 +81,7 @@ def learn_lock(
     module, state, train = joint_surrogate(init_key, settings.surrogate, images.shape[1:], num_classes, batch_size=size)
     optimizer = optax.sgd(settings.learning_rate, momentum=0.9)
 
-    @functools.partial(jax.jit, compiler_options=compiler_options())
+    @compiled
     def improve(params, opt_state, weights, x, y):
         def loss(params):
             return error_minimising(module.apply(weights, lock(params, decode(x), y), train=False), y).mean()

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.baselines.method import Report
-from ugejax.compiler import compiler_options
+from ugejax.compiler import compiled
 from ugejax.perturbation.budget import box, project_l2, project_linf
 from ugejax.training import decode
 
@@ -31,11 +31,10 @@ def make_gradient(loss: Loss) -> Gradient:
             loss of one example must not depend on another's image: networks run in eval mode.
 
     Returns:
-        gradient(context, key, x float [B, H, W, C], y, delta) -> (gradient of the sum of the losses, their mean). It is
-        a program of its own, which JAX does not take into another: compiled with `ugejax.compiler.compiler_options`.
+        gradient(context, key, x float [B, H, W, C], y, delta) -> (gradient of the sum of the losses, their mean).
     """
 
-    @functools.partial(jax.jit, compiler_options=compiler_options())
+    @compiled
     def gradient(context, key, x, y, delta):
         def total(delta):
             losses = loss(context, key, x + delta, y)

@@ -21,6 +21,7 @@ from ugejax.baselines.method import BaselineMethod, Report
 from ugejax.baselines.pgd import batches, descend, make_gradient, perturb
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import clean_checkpoints
+from ugejax.compiler import compiled
 from ugejax.losses import class_prototypes
 from ugejax.training import decode
 
@@ -62,7 +63,7 @@ def self_ensemble(
         epochs=settings.epochs, checkpoints=settings.checkpoints, report=report,
     )  # fmt: skip
 
-    @jax.jit  # also a part of the compiled gradient, where JAX takes no options of the compiler
+    @compiled
     def features(weights, x):
         return module.apply(weights, x, train=False, method="features")
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from ugejax.baselines.method import Report
-from ugejax.compiler import compiler_options
+from ugejax.compiler import compiled
 from ugejax.networks import build
 from ugejax.training import Recipe, TrainState, default_recipe, fit, initial_state, make_train_step
 from ugejax.training.loop import epoch_order
@@ -94,7 +94,7 @@ def joint_surrogate(
     recipe = dataclasses.replace(default_recipe(name), batch_size=batch_size)
     module, optimizer = build(name, num_classes), _steady(recipe, decay_at)
     state = initial_state(_initialise(module, key, shape), optimizer)
-    step = jax.jit(make_train_step(module, optimizer, recipe), compiler_options=compiler_options())
+    step = compiled(make_train_step(module, optimizer, recipe))
     order, unused = jnp.arange(batch_size), jax.random.key(0)  # the recipe augments nothing, so no key is used
 
     def train(state: TrainState, x: jax.Array, y: jax.Array) -> tuple[TrainState, jax.Array]:

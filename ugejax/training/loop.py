@@ -10,7 +10,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from ugejax.batches import at_a_time, in_pieces
-from ugejax.compiler import compiler_options
+from ugejax.compiler import compiled, compiler_options
 from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
 from ugejax.memory import whole_batches
@@ -166,7 +166,7 @@ def _predictor(module: Any) -> Callable[..., jax.Array]:
     def predict(variables, x):
         return module.apply(variables, spread(decode(x)), train=False).argmax(axis=-1)
 
-    return jax.jit(predict, compiler_options=compiler_options())
+    return compiled(predict)
 
 
 def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_size: int = 500) -> float:
@@ -189,7 +189,7 @@ def _forward(module: Any, method: str) -> Callable[..., jax.Array]:
     def forward(variables, x):
         return module.apply(variables, decode(x), train=False, method=method)
 
-    return jax.jit(forward, compiler_options=compiler_options())
+    return compiled(forward)
 
 
 def outputs(module: Any, variables: Any, images: np.ndarray, method: str = "__call__") -> np.ndarray:
