@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.bench import __main__ as bench
-from experiments.bench import lowerings, whole
+from experiments.bench import lowerings, together, whole
 from experiments.bench.cases import SCALES, Case, disagreement
 from experiments.measured import measured
 
@@ -194,3 +194,12 @@ def test_lowerings_are_timed_forward_and_in_both_derivatives(tmp_path, monkeypat
     ]  # fmt: skip
     assert all(row[name] > 0 for row in rows for name in ("forward", "by maps", "by kernel"))
     assert "| 2 of 4x4, 3 depthwise, 3x3 by 1 | convolve_by_shifts |" in capsys.readouterr().out
+
+
+def test_both_ways_to_train_several_hackers_are_timed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(together, "IMAGES", 8)
+    monkeypatch.setattr(together, "TEST_IMAGES", 4)
+    together.compare(["mlp"], count=2, repeats=1, out=tmp_path)
+    (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert row["ratio"] == pytest.approx(row["together_seconds"] / row["alone_seconds"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| mlp | 2 | cpu | ")

@@ -1,7 +1,7 @@
 """Which trials an evaluation consists of, and the rows that they make."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ugejax.evaluation.candidates import (
 )
 from ugejax.evaluation.distillation import DISTILLATIONS, student_labels
 from ugejax.evaluation.ensemble import Ensemble
+from ugejax.evaluation.together import train_ahead, worthwhile
 from ugejax.evaluation.trial import Phase, Score, Trial, epochs_of
 
 # What the authorized side does as well: it augments, but has no reason to fight the release.
@@ -97,6 +98,11 @@ class _Row:
     protected: Callable[[], Trial | Ensemble]
     backbone: Callable[[], Trial] | None = None
 
+    @property
+    def trials(self) -> list[Callable[[], Trial | Ensemble]]:
+        """All of them, in the order in which they are due."""
+        return [self.clean, self.protected, *([] if self.backbone is None else [self.backbone])]
+
 
 def evaluate(
     evaluation: Evaluation,
@@ -105,6 +111,9 @@ def evaluate(
     found: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Run all trials.
+
+    On an accelerator the networks of one architecture train together, see `ugejax.evaluation.together`; their scores
+    may differ from those of networks that train alone as roundings do.
 
     Args:
         evaluation: what to evaluate.
@@ -120,30 +129,44 @@ def evaluate(
     """
     # Teachers go first: their scores are then there for the authorized rows.
     plan = [*_rows(evaluation), *_distilled_rows(evaluation, cache, report)]
-    total = sum(2 + (row.backbone is not None) for row in plan)
-    done, rows, curves = 0, [], []
+    total = sum(len(row.trials) for row in plan)
+    done, ahead, rows, curves = 0, 0, [], []
+
+    def tell(title: str, epoch: int, epochs: int, accuracy: float) -> None:
+        report(done + ahead, total, title, epoch, epochs, accuracy)
 
     def score(row: _Row, kind: str, trial: Trial | Ensemble) -> Score:
-        nonlocal done
+        nonlocal done, ahead
         title = f"{row.candidate.role} {row.candidate.network} {row.countermeasure} on {kind}"
         trained = False
 
         def after_epoch(epoch: int, epochs: int, accuracy: float) -> None:
             nonlocal trained
             trained = True
-            report(done, total, title, epoch, epochs, accuracy)
+            tell(title, epoch, epochs, accuracy)
 
         try:
             result = trial.run_cached(cache, after_epoch)
         except UserError as error:
             raise UserError(f"{title}: {error}") from error
         if not trained:  # a log has the curve of every training, those from the cache among them
+            ahead = max(0, ahead - 1)
             for epoch, accuracy in enumerate(result.by_epoch, 1):
                 after_epoch(epoch, len(result.by_epoch), accuracy)
         done += 1
         return result
 
+    def together(countermeasure: str) -> None:
+        nonlocal ahead
+        trials = _single(row for row in plan if row.countermeasure == countermeasure)
+        for trained in train_ahead(trials, cache, tell):
+            ahead += trained
+
+    begun = set()
     for row in plan:
+        if worthwhile() and row.countermeasure not in begun:
+            begun.add(row.countermeasure)
+            together(row.countermeasure)
         clean = score(row, "originals", row.clean())
         protected = score(row, "release", trial := row.protected())
         rows.append(
@@ -167,6 +190,14 @@ def evaluate(
         curves.append({"clean": clean.by_epoch, "protected": protected.by_epoch})
         found(rows[-1])
     return rows, curves
+
+
+def _single(rows: Iterable[_Row]) -> Iterator[tuple[str, Trial]]:
+    """The trials of the rows that are no ensembles, each with the name of its network."""
+    for row in rows:
+        for make in row.trials:
+            if isinstance(trial := make(), Trial):
+                yield row.candidate.network, trial
 
 
 def _rows(evaluation: Evaluation) -> Iterator[_Row]:

@@ -31,7 +31,7 @@ class Score:
 
     Attributes:
         by_epoch: clean-test accuracy after each epoch, fractions.
-        seconds: wall-clock time that training and scoring took.
+        seconds: wall-clock time that training and scoring took; an equal share of it for networks trained together.
     """
 
     by_epoch: list[float]
@@ -102,19 +102,28 @@ class Trial:
         return epochs_of(self.recipe, *(phase.trains for phase in self.then))
 
     @property
-    def digest(self) -> str:
-        """SHA-256 over everything that determines the score, the code of the package and the backend among it."""
-        phases = (Phase(self.images, self.labels, self.trains), *self.then)
+    def phases(self) -> tuple[Phase, ...]:
+        """The first phase and those that follow."""
+        return Phase(self.images, self.labels, self.trains), *self.then
+
+    @property
+    def described(self) -> str:
+        """JSON of everything that determines the score but the arrays."""
         described = {
             "environment": _environment(),
             "module": repr(self.module),
             "recipe": asdict(self.recipe),
-            "trains": [phase.trains for phase in phases],
+            "trains": [phase.trains for phase in self.phases],
             # A function's own repr holds its address.
             "hooks": [hook and [hook.func.__qualname__, hook.keywords] for hook in (self.adversary, self.aggregate)],
         }
-        content = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-        arrays = [array for phase in phases for array in (phase.images, phase.labels)]
+        return json.dumps(described, sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that determines the score, the code of the package and the backend among it."""
+        content = hashlib.sha256(self.described.encode())
+        arrays = [array for phase in self.phases for array in (phase.images, phase.labels)]
         arrays += [self.test_images, self.test_labels, jax.random.key_data(self.key)]
         for array in [*arrays, *jax.tree.leaves(self.variables)]:
             array = np.ascontiguousarray(array)
@@ -122,22 +131,36 @@ class Trial:
             content.update(array.tobytes())
         return content.hexdigest()
 
+    def start(self) -> tuple[Any, jax.Array]:
+        """The variables before the first step, and the PRNG key of order and augmentation."""
+        init_key, train_key = jax.random.split(self.key)
+        if self.variables is not None:
+            return self.variables, train_key
+        return self.module.init(init_key, jnp.zeros((1, *self.images.shape[1:]))), train_key
+
+    def make_step(self, number: int = 0) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+        """Optimizer and training step of the phase of that number; the hooks are those of the first alone."""
+        phase = self.phases[number]
+        optimizer = freeze(self.recipe.build_optimizer(len(phase.images)), phase.trains)
+        step = make_train_step(
+            self.module, optimizer, self.recipe, train_mode=phase.trains == "all",
+            adversary=None if number else self.adversary, aggregate=None if number else self.aggregate,
+        )  # fmt: skip
+        return optimizer, step
+
     def run(
         self, report: Callable[[int, int, float], None] = lambda epoch, epochs, accuracy: None
     ) -> tuple[Score, Any]:
         """Train and score; `report` is called after every epoch. Returns the score and the trained variables."""
-        start, by_epoch = time.perf_counter(), []
-        init_key, train_key = jax.random.split(self.key)
-        variables = self.variables
-        if variables is None:
-            variables = self.module.init(init_key, jnp.zeros((1, *self.images.shape[1:])))
+        began, by_epoch = time.perf_counter(), []
+        variables, train_key = self.start()
         test_images = jnp.asarray(self.test_images)
 
         def score(epoch, state, loss):
             by_epoch.append(accuracy(self.module, state.variables, test_images, self.test_labels))
             report(len(by_epoch), self.epochs, by_epoch[-1])
 
-        for number, phase in enumerate((Phase(self.images, self.labels, self.trains), *self.then)):
+        for number, phase in enumerate(self.phases):
             if number and phase.trains == "head":
                 params, labels = variables["params"], np.asarray(phase.labels)
                 features = outputs(self.module, variables, phase.images, "features")
@@ -146,25 +169,25 @@ class Trial:
                 by_epoch.append(accuracy(self.module, variables, test_images, self.test_labels))
                 report(len(by_epoch), self.epochs, by_epoch[-1])
                 continue
-            optimizer = freeze(self.recipe.build_optimizer(len(phase.images)), phase.trains)
-            step = make_train_step(
-                self.module, optimizer, self.recipe, train_mode=phase.trains == "all",
-                adversary=None if number else self.adversary, aggregate=None if number else self.aggregate,
-            )  # fmt: skip
+            optimizer, step = self.make_step(number)
             state = fit(
                 step, initial_state(variables, optimizer), jnp.asarray(phase.images), jnp.asarray(phase.labels),
                 self.recipe, jax.random.fold_in(train_key, number) if number else train_key, after_epoch=score,
             )  # fmt: skip
             variables = state.variables
-        return Score(by_epoch, time.perf_counter() - start), variables
+        return Score(by_epoch, time.perf_counter() - began), variables
+
+    def cached(self, folder: Path) -> Score | None:
+        """The score, if this very trial is in the cache folder."""
+        try:
+            return Score(**json.loads((folder / f"{self.digest}.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None  # not there, or cut off while it was written
 
     def run_cached(self, folder: Path, report: Callable[[int, int, float], None]) -> Score:
         """The score, from the cache folder if this very trial is in it."""
-        file = folder / f"{self.digest}.json"
-        try:
-            return Score(**json.loads(file.read_text()))
-        except (OSError, ValueError, TypeError):
-            pass  # not there, or cut off while it was written: do it again
+        if (score := self.cached(folder)) is not None:
+            return score
         score, _ = self.run(report)
         self.keep(folder, score)
         return score

@@ -3,6 +3,7 @@
 from ugejax.training.loop import accuracy, fit, outputs
 from ugejax.training.recipe import Recipe, default_recipe
 from ugejax.training.step import TrainState, decode, initial_state, make_train_step
+from ugejax.training.together import fit_together
 from ugejax.training.trajectory import record_trajectory, snapshot
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "decode",
     "default_recipe",
     "fit",
+    "fit_together",
     "initial_state",
     "make_train_step",
     "outputs",
