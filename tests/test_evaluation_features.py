@@ -7,8 +7,8 @@ from evaluation_examples import make_evaluation
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate
 from ugejax.evaluation import features as module
-from ugejax.evaluation.evaluate import plain_trials
 from ugejax.evaluation.features import learned_features
+from ugejax.evaluation.plan import plain_trials
 from ugejax.evaluation.trial import Score, Trial
 
 

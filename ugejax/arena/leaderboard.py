@@ -7,7 +7,7 @@ from statistics import mean
 
 from ugejax.arena.rows import Row
 from ugejax.countermeasures.registry import place_of
-from ugejax.evaluation.evaluate import AUTHORIZED_COUNTERMEASURES
+from ugejax.evaluation.plan import AUTHORIZED_COUNTERMEASURES
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ugejax.arena.grid import Grid
-from ugejax.evaluation.evaluate import AUTHORIZED_COUNTERMEASURES
+from ugejax.evaluation.plan import AUTHORIZED_COUNTERMEASURES
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from ugejax.evaluation.candidates import DEFAULT_HACKERS, parse_hackers
 from ugejax.evaluation.distillation import DISTILLATIONS, parse_distillations
-from ugejax.evaluation.evaluate import Evaluation, evaluate
+from ugejax.evaluation.evaluate import evaluate
+from ugejax.evaluation.plan import Evaluation
 from ugejax.evaluation.results import summarise, write_results
 
 __all__ = [

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from ugejax.data.dataset import stratified_subset
 from ugejax.errors import UserError
 from ugejax.evaluation.answers import answers_of
-from ugejax.evaluation.evaluate import Evaluation, plain_trials
+from ugejax.evaluation.plan import Evaluation, plain_trials
 
 N_IMAGES = 500  # as many as a chart can hold
 N_CLASSES = 10  # more cannot be told apart by colour and shape

@@ -217,7 +217,7 @@ def _environment() -> str:
     root = Path(__file__).parent.parent
     code = hashlib.sha256()
     called = [f"countermeasures/{name}.py" for name in ("adversarial", "dp_sgd", "last_layer")]
-    called += [f"evaluation/{name}.py" for name in ("answers", "trial")]
+    called += [f"evaluation/{name}.py" for name in ("answers", "together", "trial")]
     alone = [f"{name}.py" for name in ("batches", "compiler", "parallel", "patches")]
     for part in ("networks", "training", "transforms", *alone, *called):
         path = root / part
