@@ -69,10 +69,27 @@ def test_every_report_is_a_line_of_json(clock, tmp_path):
         {"stage": "a", "done": 1, "of": 4, "share": 0.25, "elapsed_seconds": 0.0, "per_second": None,
          "remaining_seconds": None, "figures": {"loss": 2.0}},
         {"stage": "a", "done": 2, "of": 4, "share": 0.5, "elapsed_seconds": 2.0, "per_second": 0.5,
-         "remaining_seconds": 2.0, "figures": {"loss": 1.0}},
+         "remaining_seconds": 4.0, "figures": {"loss": 1.0}},
         {"stage": "b", "done": 0, "of": 3, "share": 0.75, "elapsed_seconds": 3.0, "per_second": None,
-         "remaining_seconds": 1.0, "figures": {}},
+         "remaining_seconds": 1.5, "figures": {}},
     ]  # fmt: skip
+
+
+def test_what_was_found_finished_says_nothing_of_the_pace(clock, tmp_path):
+    handler = log_to(tmp_path / "log.jsonl")
+    with Reporter(Console(file=io.StringIO())) as reporter:
+        reporter.update(0.5, "", stage="other work", done=1, of=2)
+        clock.now += 999
+        reporter.update(1.0, "", stage="other work", done=2, of=2)
+        for done in range(3):  # of ten, all at once
+            reporter.update(done / 10, "", stage="cached", done=done, of=3)
+        for done in range(3, 5):
+            clock.now += 30
+            reporter.update(done / 10, "", stage="trained", done=done, of=8)
+    stop_logging(handler)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()][2:]
+    told = [(line["per_second"], line["remaining_seconds"]) for line in lines]
+    assert told == [(None, None)] * 3 + [(None, pytest.approx(7 * 30)), (pytest.approx(1 / 30), pytest.approx(6 * 30))]
 
 
 def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capsys):

@@ -117,7 +117,17 @@ def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, 
         out / "images.png", originals.images, evaluation.released, originals.labels, originals.class_names, levels
     )
     so_far: dict[str, list[float]] = {"authorized": [], "hackers": []}
-    with Reporter(Console(file=sys.stderr)) as reporter:
+    console = Console(file=sys.stderr)
+    # A bar of its own: the rows find these trainings in the cache, and nobody knows yet how many rows there are.
+    with Reporter(console, estimates=False) as reporter:
+
+        def learn(title: str, epoch: int, epochs: int, accuracy: float) -> None:
+            text = f"{title}, epoch {epoch}/{epochs}: {accuracy:.3f}"
+            figures = {"accuracy": accuracy}
+            reporter.update(epoch / epochs, text, stage=title, done=epoch, of=epochs, figures=figures)
+
+        features = learned_features(evaluation, cache, learn)
+    with Reporter(console) as reporter:
 
         def report(done: int, of: int, title: str, epoch: int, epochs: int, accuracy: float) -> None:
             figures = {"accuracy": accuracy} | {f"{who}_so_far": max(some) for who, some in so_far.items() if some}
@@ -131,11 +141,6 @@ def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, 
             who = "authorized" if row["role"] == "authorized" else "hackers"
             so_far[who].append(row["protected_accuracy"])
 
-        def learn(title: str, epoch: int, epochs: int, accuracy: float) -> None:
-            text = f"{title}, epoch {epoch}/{epochs}: {accuracy:.3f}"
-            reporter.update(0.0, text, stage=title, done=epoch, of=epochs, figures={"accuracy": accuracy})
-
-        features = learned_features(evaluation, cache, learn)
         rows, curves = evaluate(evaluation, cache, report, found)
     results = {
         "schema": SCHEMA,

@@ -15,6 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from ugejax.arena.estimate import duration
 from ugejax.errors import UserError
 
+# Seconds below which a step was not done now but found finished, in a cache: it says nothing of the pace.
+AT_ONCE = 1e-3
+
 # Whole lines, whoever else of the process writes some.
 _LOG = logging.getLogger("ugejax.progress")
 _LOG.propagate = False
@@ -75,7 +78,9 @@ class Reporter:
         self._live = console.is_terminal and not os.environ.get("CI")
         self._estimates = estimates
         self._last = 0.0
-        self._began: tuple[float, float] | None = None  # when, and the share that was done
+        self._began: float | None = None
+        self._seen = 0.0, 0.0  # when the share last grew, and to what
+        self._spent, self._gained = 0.0, 0.0  # seconds, and the share that was done in them
         self._stage: tuple[str, float, int] | None = None  # which, since when, and its step then
         columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %")]
         columns += [TimeElapsedColumn(), TimeRemainingColumn()][: 1 + estimates]
@@ -105,10 +110,11 @@ class Reporter:
         """
         now = time.monotonic()
         if self._began is None:
-            self._began = now, share
+            self._began, self._seen = now, (now, share)
+        self._count(now, share)
         if stage is not None and (self._stage is None or self._stage[0] != stage):
             self._stage = stage, now, done
-        elapsed, pace, rest = now - self._began[0], self._pace(now, done), self._remaining(now, share)
+        elapsed, pace, rest = now - self._began, self._pace(now, done), self._remaining(share)
         if stage is not None:
             line = {
                 "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "stage": stage, "done": done,
@@ -130,14 +136,23 @@ class Reporter:
         shown = " ".join(f"{k} {v:.4f}" for k, v in figures.items())
         self.update(done / of, f"{name} {done}/{of} {shown}", stage=name, done=done, of=of, figures=figures)
 
+    def _count(self, now: float, share: float) -> None:
+        """Add what the share has grown by to what was done, and the time that it took."""
+        took, grown = now - self._seen[0], share - self._seen[1]
+        if grown:
+            self._seen = now, share
+        if grown < 0:  # of other work, such as the teachers before the rows
+            self._spent, self._gained = 0.0, 0.0
+        elif grown and took >= AT_ONCE:
+            self._spent, self._gained = self._spent + took, self._gained + grown
+
     def _pace(self, now: float, done: int) -> float | None:
         """Steps of the stage a second, since its first report."""
-        if self._stage is None or now <= self._stage[1] or done <= self._stage[2]:
+        if self._stage is None or done <= self._stage[2]:
             return None
-        return (done - self._stage[2]) / (now - self._stage[1])
+        took, steps = now - self._stage[1], done - self._stage[2]
+        return steps / took if took >= AT_ONCE * steps else None
 
-    def _remaining(self, now: float, share: float) -> float | None:
-        """Seconds, if what remains goes on as what was done since the first report."""
-        if not self._estimates or self._began is None or now <= self._began[0] or share <= self._began[1]:
-            return None
-        return (now - self._began[0]) * (1 - share) / (share - self._began[1])
+    def _remaining(self, share: float) -> float | None:
+        """Seconds, if what remains goes on as what was done."""
+        return self._spent * (1 - share) / self._gained if self._estimates and self._gained else None
