@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -156,6 +157,14 @@ def test_views_work_under_jit_and_vmap(name):
     expected = view.apply(x)
     np.testing.assert_allclose(jax.jit(lambda v, z: v.apply(z))(view, x), expected, atol=1e-6)
     np.testing.assert_allclose(jax.vmap(view.apply)(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["linear", "content"])
+def test_what_a_view_hides_is_worked_out_in_full_on_every_device(name):
+    x = jnp.zeros((2, *SHAPE))
+    for function in (VIEWS[name].apply, lambda x: feasible(x, x, VIEWS[name], eps=EPS)):
+        products = re.findall(r"precision=(\S+)", str(jax.make_jaxpr(function)(x)))
+        assert products and all(precision.startswith("(Precision.HIGHEST") for precision in products)
 
 
 def test_l2_budget():

@@ -42,7 +42,8 @@ class ContentView:
         colours = patchify(x, self.patch)
         colours = colours.reshape(*colours.shape[:-1], self.patch**2, x.shape[-1]).mean(axis=-2)
         colours = colours.reshape(*colours.shape[:-2], -1)
-        return jnp.argmax(colours @ self.hash_weights.T, axis=-1)
+        # In full, so that every device picks the same.
+        return jnp.argmax(jnp.matmul(colours, self.hash_weights.T, precision=jax.lax.Precision.HIGHEST), axis=-1)
 
     def apply(self, x: jax.Array) -> jax.Array:
         """M + (I - Q_k Q_k^T)(x - m) with the subspace k = select(x)."""

@@ -40,8 +40,10 @@ class LinearView:
         """Q Q^T delta, patch by patch; x is not used."""
         h, w, c = delta.shape[-3:]
         patches = patchify(delta, self.patch)
-        coefficients = jnp.einsum("...pn,pns->...ps", patches, self.basis)
-        return unpatchify(jnp.einsum("...ps,pns->...pn", coefficients, self.basis), self.patch, (h, w, c))
+        # In full: accelerators would multiply some ten bits, and what one hides another device would see.
+        coefficients = jnp.einsum("...pn,pns->...ps", patches, self.basis, precision=jax.lax.Precision.HIGHEST)
+        hidden = jnp.einsum("...ps,pns->...pn", coefficients, self.basis, precision=jax.lax.Precision.HIGHEST)
+        return unpatchify(hidden, self.patch, (h, w, c))
 
     def bounds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """None: the subspace alone makes a perturbation blind."""
