@@ -112,21 +112,29 @@ def test_no_group_is_larger_than_the_most(monkeypatch):
     assert [len(group) for group in groups(different(5))] == [2, 2]
 
 
-def test_what_does_not_fit_is_trained_in_halves(monkeypatch):
+@pytest.mark.parametrize(
+    "full", [OutOfMemory(5, 2), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")], ids=["step", "images"]
+)
+def test_what_does_not_fit_is_trained_in_halves(full, monkeypatch):
     asked, room = [], 1
 
     def all_at_once(trials, report):
         asked.append(trials)
         if len(trials) > room:
-            raise OutOfMemory(5, 2)
+            raise full
         return [f"score of {trial}" for trial in trials]
 
     monkeypatch.setattr(together, "_all_at_once", all_at_once)
     assert run_together(["a", "b", "c"]) == ["score of a", "score of b", "score of c"]
     assert asked == [["a", "b", "c"], ["a"], ["b", "c"], ["b"], ["c"]]
     room = 0
-    with pytest.raises(OutOfMemory):
+    with pytest.raises(type(full)):
         run_together(["a", "b"])
+    full = jax.errors.JaxRuntimeError("INTERNAL: something else")
+    asked.clear()
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        run_together(["a", "b"])
+    assert asked == [["a", "b"]]
 
 
 def test_a_loss_that_is_not_finite_names_its_network(tmp_path):

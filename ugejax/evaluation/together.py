@@ -11,7 +11,7 @@ import numpy as np
 
 from ugejax.errors import UserError
 from ugejax.evaluation.trial import Score, Trial
-from ugejax.memory import OutOfMemory
+from ugejax.memory import OutOfMemory, ran_out
 from ugejax.training import accuracy, fit_together, initial_state
 
 # Networks in one program: their activations lie on the device at the same time.
@@ -54,8 +54,8 @@ def run_together(
     """
     try:
         return _all_at_once(trials, report)
-    except OutOfMemory:
-        if len(trials) == 1:
+    except (OutOfMemory, jax.errors.JaxRuntimeError) as error:
+        if len(trials) == 1 or not (isinstance(error, OutOfMemory) or ran_out(error)):
             raise
         half = len(trials) // 2
     # Not in the handler, whose error holds on to what lies on the device.
