@@ -92,6 +92,18 @@ def test_what_was_found_finished_says_nothing_of_the_pace(clock, tmp_path):
     assert told == [(None, None)] * 3 + [(None, pytest.approx(7 * 30)), (pytest.approx(1 / 30), pytest.approx(6 * 30))]
 
 
+def test_many_steps_in_one_report_have_a_pace(clock, tmp_path):
+    handler = log_to(tmp_path / "log.jsonl")
+    with Reporter(Console(file=io.StringIO())) as reporter:
+        reporter.update(0.0, "", stage="release", done=0, of=50_000)
+        clock.now += 0.5
+        reporter.update(0.04, "", stage="release", done=2_000, of=50_000)
+    stop_logging(handler)
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert last["per_second"] == pytest.approx(4_000)
+    assert last["remaining_seconds"] == pytest.approx(12)
+
+
 def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capsys):
     command = ["protect", "digits", "--out", str(tmp_path / "R"), "--key", str(tmp_path / "K")]
     assert main([*command, "--log-json", str(tmp_path / "no" / "log")]) == 2

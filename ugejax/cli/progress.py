@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from ugejax.arena.estimate import duration
 from ugejax.errors import UserError
 
-# Seconds below which a step was not done now but found finished, in a cache: it says nothing of the pace.
+# Seconds below which what is reported was not done now but found finished, in a cache: it says nothing of the pace.
 AT_ONCE = 1e-3
 
 # Whole lines, whoever else of the process writes some.
@@ -82,6 +82,7 @@ class Reporter:
         self._seen = 0.0, 0.0  # when the share last grew, and to what
         self._spent, self._gained = 0.0, 0.0  # seconds, and the share that was done in them
         self._stage: tuple[str, float, int] | None = None  # which, since when, and its step then
+        self._reports = 0  # of the stage
         columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %")]
         columns += [TimeElapsedColumn(), TimeRemainingColumn()][: 1 + estimates]
         self._progress = Progress(*columns, console=console, disable=not self._live, transient=True)
@@ -113,7 +114,8 @@ class Reporter:
             self._began, self._seen = now, (now, share)
         self._count(now, share)
         if stage is not None and (self._stage is None or self._stage[0] != stage):
-            self._stage = stage, now, done
+            self._stage, self._reports = (stage, now, done), 0
+        self._reports += 1
         elapsed, pace, rest = now - self._began, self._pace(now, done), self._remaining(share)
         if stage is not None:
             line = {
@@ -151,7 +153,7 @@ class Reporter:
         if self._stage is None or done <= self._stage[2]:
             return None
         took, steps = now - self._stage[1], done - self._stage[2]
-        return steps / took if took >= AT_ONCE * steps else None
+        return steps / took if took >= AT_ONCE * self._reports else None
 
     def _remaining(self, share: float) -> float | None:
         """Seconds, if what remains goes on as what was done."""
