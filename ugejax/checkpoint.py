@@ -198,7 +198,18 @@ def _checked(tree: Any, like: Any, path: Path, checksum: str | None) -> Any:
         raise UserError(f"{path}: the checkpoint is of another network")
     if checksum is not None and checksum != _checksum(tree):
         raise UserError(f"{path}: the checkpoint is damaged, its values are not those that were written; remove it")
-    return tree
+    return jax.tree.map(_unbound, tree)
+
+
+def _unbound(leaf: Any) -> Any:
+    """An array that Orbax bound to the one device there is, free to go anywhere, as fresh arrays are.
+
+    A step that was compiled for free arrays is compiled a second time for bound ones, and what comes of bound ones is
+    bound.
+    """
+    if isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1:
+        return leaf
+    return jnp.asarray(np.asarray(leaf))
 
 
 def _archive(tree: Any, checksum: str | None = None) -> io.BytesIO:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 from jax.core import Tracer
@@ -12,6 +12,12 @@ from jax.core import Tracer
 ON_CPU = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
 }
+
+# Programs of a kind that stay compiled: an arena trains some twenty networks by two or three recipes.
+_KEPT = 64
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 @functools.cache
@@ -46,3 +52,28 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return (part if traced else outermost)(*arguments)
 
     return call
+
+
+def kept(build: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The function that builds a step, or a part of one, which gives equal arguments the same result again.
+
+    `jax.jit` traces, lowers and compiles a function object once for each shape. A step that is built anew for every
+    training would be a new object each time, however equal. The last `_KEPT` results stay, with what was compiled of
+    them. Arguments that cannot be hashed, as a network with a list among its fields, are built for anew.
+    """
+    cached = functools.lru_cache(maxsize=_KEPT)(build)
+
+    @functools.wraps(build)
+    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        if all(_hashable(argument) for argument in (*arguments, *named.values())):
+            return cached(*arguments, **named)
+        return build(*arguments, **named)
+
+    return call
+
+
+def _hashable(argument: Any) -> bool:
+    try:
+        return isinstance(hash(argument), int)
+    except TypeError:
+        return False

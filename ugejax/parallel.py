@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from ugejax.compiler import kept
+
 _AXIS = "data"
 
 
@@ -34,9 +36,7 @@ def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int)
     """
     devices = jax.local_devices()
     each = -(-batch_size // len(devices))
-    mapped = jax.pmap(function, devices=devices)
-    # Of several processes jax.pmap cannot return nothing, and there may be nothing to share.
-    copy = jax.pmap(lambda index, tree: (index, tree), in_axes=(0, None), devices=devices)
+    mapped, copy = _mapped(function), _mapped(_with_shared, in_axes=(0, None))
     _, copies = copy(np.arange(len(devices)), shared)
 
     def run(*arrays: np.ndarray) -> np.ndarray:
@@ -48,6 +48,16 @@ def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int)
         return result.reshape(-1, *result.shape[2:])[real]
 
     return run
+
+
+@kept
+def _mapped(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
+    return jax.pmap(function, in_axes=in_axes, devices=jax.local_devices())
+
+
+def _with_shared(index: jax.Array, shared: Any) -> Any:
+    # Of several processes jax.pmap cannot return nothing, and there may be nothing to share.
+    return index, shared
 
 
 def spread(batch: Any) -> Any:

@@ -29,14 +29,14 @@ from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.authorized.shared import shared_blind_set
 from ugejax.batches import at_a_time, in_pieces
 from ugejax.checkpoint import StepCheckpoints
-from ugejax.compiler import compiled
+from ugejax.compiler import compiled, kept
 from ugejax.data import Images
 from ugejax.data.stream import ImageStream
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace
 from ugejax.losses import class_prototypes
 from ugejax.memory import OutOfMemory
-from ugejax.networks import build
+from ugejax.networks import build, initial_variables
 from ugejax.parallel import everywhere, here, in_bulk
 from ugejax.perturbation.budget import amplitude
 from ugejax.perturbation.feasible import allowed, feasible
@@ -243,10 +243,9 @@ class Protection:
             class_means(images, labels, self.num_classes) if space is None else np.asarray(space.prototypes)
         )
         modules = [build(name, self.num_classes) for name in method.surrogates]
-        optimizers = [optax.adam(1e-3) for _ in modules]
-        blank = jnp.zeros((1, *images.shape[1:]))
+        optimizers, init_key = [_surrogate_optimizer() for _ in modules], jax.random.fold_in(self.key, 0)
         surrogates = tuple(
-            initial_state(module.init(jax.random.fold_in(jax.random.fold_in(self.key, 0), i), blank), optimizer)
+            initial_state(initial_variables(module, jax.random.fold_in(init_key, i), images.shape[1:]), optimizer)
             for i, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True))
         )
         state = NoiseState(jnp.zeros((), jnp.int32), noise, surrogates)
@@ -305,37 +304,15 @@ class Protection:
         """
         key, method = jax.random.fold_in(self.key, 2), self.method
         view = shared_blind_set([self.network.view, *(partner.network.view for partner in self.others)])
-        how, per_image = parametrise(method, images.shape[1:]), method.parametrisation == "sample-wise"
+        per_image = method.parametrisation == "sample-wise"
         first, end, _ = part.indices(len(images))
         batch_size = at_a_time(images.shape[1:], most=batch_size or end - first)
-
-        def batch(shared, own, x_u8, index):
-            (noise, view), x = shared, decode(x_u8)
-            wanted = own if per_image else how.wanted(noise, Batch(x, own, index))
-            delta = feasible(wanted, x, view, eps=method.eps, norm=method.norm)
-            lower, upper = allowed(x, view, eps=method.eps, norm=method.norm)
-            shorter = jnp.trunc(delta * 255) / 255  # what cannot leave a ball by rounding
-            if view.patch is None and view.blind:  # cells hold whole levels: no residue
-                delta = shorter if method.norm == "l2" else delta
-                return round_to_8bit(x_u8, delta, lower=lower, upper=upper)
-            keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-            lower, upper = jnp.broadcast_to(lower, x.shape), jnp.broadcast_to(upper, x.shape)
-            at_random = jax.vmap(lambda k, x, d, lo, up: stochastic_round_to_8bit(k, x, d, lower=lo, upper=up))
-            if method.norm != "l2":
-                return at_random(keys, x_u8, delta, lower, upper)
-            # Rounding at random adds up to a quarter of a squared level to each value on average. The few images that
-            # leave the ball all the same are rounded towards zero, and all of them where the ball is that small.
-            room = max(0.0, 1 - math.prod(x.shape[1:]) / 4 / (255 * method.eps) ** 2)
-            released = at_random(keys, x_u8, math.sqrt(room) * delta, lower, upper)
-            moved = (released.astype(jnp.float32) - x_u8) / 255
-            outside = jnp.sum(moved**2, axis=(1, 2, 3), keepdims=True) > method.eps**2
-            return jnp.where(outside | (room == 0), round_to_8bit(x_u8, shorter, lower=lower, upper=upper), released)
 
         # Noise of images' own goes to the devices with the images, everything else once and for all. The secret view is
         # an argument: a constant would be compiled in, and kept on disk with the program.
         @functools.lru_cache(maxsize=1)
         def bulk(size: int) -> Callable[..., np.ndarray]:
-            return in_bulk(batch, (None if per_image else noise, view), batch_size=size)
+            return in_bulk(_released_batch(method), (None if per_image else noise, view, key), batch_size=size)
 
         def work(piece: slice, size: int) -> np.ndarray:
             own = np.asarray(noise[piece]) if per_image else labels[piece]
@@ -344,6 +321,44 @@ class Protection:
         for piece, released in in_pieces(work, end, batch_size, start=first):
             yield released
             report("release", piece.stop, end, {})
+
+
+@kept
+def _surrogate_optimizer() -> optax.GradientTransformation:
+    return optax.adam(1e-3)
+
+
+@kept
+def _released_batch(method: Method) -> Callable[..., jax.Array]:
+    """The release of a batch: released((noise, view, PRNG key), labels or own noise, images, indices), all of them [B].
+
+    Images and result are uint8 [B, H, W, C].
+    """
+
+    def released(shared, own, x_u8, index):
+        (noise, view, key), x = shared, decode(x_u8)
+        how, per_image = parametrise(method, x.shape[1:]), method.parametrisation == "sample-wise"
+        wanted = own if per_image else how.wanted(noise, Batch(x, own, index))
+        delta = feasible(wanted, x, view, eps=method.eps, norm=method.norm)
+        lower, upper = allowed(x, view, eps=method.eps, norm=method.norm)
+        shorter = jnp.trunc(delta * 255) / 255  # what cannot leave a ball by rounding
+        if view.patch is None and view.blind:  # cells hold whole levels: no residue
+            delta = shorter if method.norm == "l2" else delta
+            return round_to_8bit(x_u8, delta, lower=lower, upper=upper)
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+        lower, upper = jnp.broadcast_to(lower, x.shape), jnp.broadcast_to(upper, x.shape)
+        at_random = jax.vmap(lambda k, x, d, lo, up: stochastic_round_to_8bit(k, x, d, lower=lo, upper=up))
+        if method.norm != "l2":
+            return at_random(keys, x_u8, delta, lower, upper)
+        # Rounding at random adds up to a quarter of a squared level to each value on average. The few images that
+        # leave the ball all the same are rounded towards zero, and all of them where the ball is that small.
+        room = max(0.0, 1 - math.prod(x.shape[1:]) / 4 / (255 * method.eps) ** 2)
+        rounded = at_random(keys, x_u8, math.sqrt(room) * delta, lower, upper)
+        moved = (rounded.astype(jnp.float32) - x_u8) / 255
+        outside = jnp.sum(moved**2, axis=(1, 2, 3), keepdims=True) > method.eps**2
+        return jnp.where(outside | (room == 0), round_to_8bit(x_u8, shorter, lower=lower, upper=upper), rounded)
+
+    return released
 
 
 def _streams(images: Images) -> bool:

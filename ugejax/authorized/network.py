@@ -13,7 +13,7 @@ from ugejax.authorized.key import Key, read_arrays
 from ugejax.authorized.view import View
 from ugejax.batches import at_a_time, in_pieces
 from ugejax.errors import UserError
-from ugejax.networks import build
+from ugejax.networks import build, initial_variables
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,17 @@ class AuthorizedNetwork:
     variables: Any = field(repr=False)
     trains: str
 
-    def split(self, params: Any) -> tuple[Any, Any]:
-        """The weights that train, and those that are frozen."""
-        if self.trains == "all":
-            return params, {}
-        return {"head": params["head"]}, {name: value for name, value in params.items() if name != "head"}
-
     @property
     def arrays(self) -> dict[str, Any]:
         """What the key folder's checkpoint holds."""
         return {"theta_0": self.variables, "view": jax.tree.leaves(self.view)}
+
+
+def split_weights(params: Any, trains: str) -> tuple[Any, Any]:
+    """The weights of a network that train, and those that are frozen; `trains` as in `AuthorizedNetwork`."""
+    if trains == "all":
+        return params, {}
+    return {"head": params["head"]}, {name: value for name, value in params.items() if name != "head"}
 
 
 def build_authorized(key: Key, folder: Path | None = None) -> AuthorizedNetwork:
@@ -59,7 +60,7 @@ def build_authorized(key: Key, folder: Path | None = None) -> AuthorizedNetwork:
         raise UserError(f"unknown authorized form {key.form!r}: choose one of {', '.join(FORMS)}")
     form, module = FORMS[key.form], build(key.network, key.num_classes)
     view = form.view(key.prng("view"), key.image_shape, key.step)
-    variables = module.init(key.prng("init"), jnp.zeros((1, *key.image_shape)))
+    variables = initial_variables(module, key.prng("init"), key.image_shape)
     network = AuthorizedNetwork(view, module, variables, form.trains)
     if folder is not None:
         arrays = read_arrays(folder, key, network.arrays)

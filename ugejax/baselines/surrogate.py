@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 from ugejax.baselines.method import Report
-from ugejax.compiler import compiled
-from ugejax.networks import build
+from ugejax.compiler import compiled, kept
+from ugejax.networks import build, initial_variables
 from ugejax.training import Recipe, TrainState, default_recipe, fit, initial_state, make_train_step
 from ugejax.training.loop import epoch_order
 
@@ -50,7 +50,7 @@ def clean_checkpoints(
     init_key, train_key = jax.random.split(key)
     module = build(name, num_classes)
     optimizer = recipe.build_optimizer(len(images))
-    state = initial_state(_initialise(module, init_key, images.shape[1:]), optimizer)
+    state = initial_state(initial_variables(module, init_key, images.shape[1:]), optimizer)
     wanted = {-(-(i + 1) * epochs // checkpoints) for i in range(checkpoints)}
     kept = []
 
@@ -93,8 +93,8 @@ def joint_surrogate(
     """
     recipe = dataclasses.replace(default_recipe(name), batch_size=batch_size)
     module, optimizer = build(name, num_classes), _steady(recipe, decay_at)
-    state = initial_state(_initialise(module, key, shape), optimizer)
-    step = compiled(make_train_step(module, optimizer, recipe))
+    state = initial_state(initial_variables(module, key, shape), optimizer)
+    step = _compiled_step(module, optimizer, recipe)
     order, unused = jnp.arange(batch_size), jax.random.key(0)  # the recipe augments nothing, so no key is used
 
     def train(state: TrainState, x: jax.Array, y: jax.Array) -> tuple[TrainState, jax.Array]:
@@ -114,10 +114,12 @@ def shuffled_batches(key: jax.Array, n: int, size: int) -> Iterator[np.ndarray]:
             yield order[start : start + size]
 
 
-def _initialise(module: Any, key: jax.Array, shape: tuple[int, ...]) -> Any:
-    return jax.jit(module.init)(key, jnp.zeros((1, *shape)))  # outside of jit every small operation is compiled alone
+@kept
+def _compiled_step(module: Any, optimizer: optax.GradientTransformation, recipe: Recipe) -> Callable[..., Any]:
+    return compiled(make_train_step(module, optimizer, recipe))
 
 
+@kept
 def _steady(recipe: Recipe, decay_at: tuple[int, ...]) -> optax.GradientTransformation:
     rate = optax.piecewise_constant_schedule(recipe.learning_rate, dict.fromkeys(decay_at, 0.1))
     if recipe.optimizer == "sgd":

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from ugejax.countermeasures.last_layer import fit_last_layer
+from ugejax.networks import initial_variables
 from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step, outputs
 from ugejax.training.step import freeze
 from ugejax.whole import replaced
@@ -136,7 +137,7 @@ class Trial:
         init_key, train_key = jax.random.split(self.key)
         if self.variables is not None:
             return self.variables, train_key
-        return self.module.init(init_key, jnp.zeros((1, *self.images.shape[1:]))), train_key
+        return initial_variables(self.module, init_key, self.images.shape[1:]), train_key
 
     def make_step(self, number: int = 0) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
         """Optimizer and training step of the phase of that number; the hooks are those of the first alone."""

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ugejax.compiler import kept
 from ugejax.errors import UserError
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.densenet import de121
@@ -81,6 +82,24 @@ def build(name: str, num_classes: int) -> Classifier:
         UserError: there is no network of that name.
     """
     return find_network(name).build(num_classes)
+
+
+def initial_variables(module: Any, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
+    """A network's variables before any training: `module.init` in one compiled program.
+
+    Outside of `jax.jit` each of some hundred small operations is a program of its own; the weights are the same.
+
+    Args:
+        module: a flax network.
+        key: PRNG key.
+        image_shape: (H, W, C) of its images.
+    """
+    return _initialiser(module)(key, jnp.zeros((1, *image_shape)))
+
+
+@kept
+def _initialiser(module: Any) -> Callable[..., Any]:
+    return jax.jit(module.init)
 
 
 def variable_shapes(name: str, num_classes: int, image_shape: tuple[int, ...]) -> Any:

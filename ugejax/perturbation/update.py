@@ -18,8 +18,10 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from ugejax.authorized.network import AuthorizedNetwork
+from ugejax.authorized.network import AuthorizedNetwork, split_weights
 from ugejax.authorized.shared import shared_blind_set
+from ugejax.authorized.view import BlindSet
+from ugejax.compiler import kept
 from ugejax.losses import (
     error_minimising,
     feature_cosine,
@@ -161,21 +163,53 @@ def make_update(
         mode, on the snapshot's statistics, so that examples do not mix.
     """
     networks = ((network, trajectory), *others)
-    view = shared_blind_set([network.view for network, _ in networks])
+    taught = [(network, trajectory) for network, trajectory in networks if trajectory is not None]
+    bound = _Bound(
+        shared_blind_set([network.view for network, _ in networks]),
+        tuple(trajectory for _, trajectory in taught),
+        jax.nn.one_hot(wrong, wrong.shape[0]),
+        None if space is None else space.prototypes,
+    )
+    parts = tuple((network.module, network.trains) for network, _ in taught)
+    encode = None if space is None else space.encode
+    return Partial(_update(method, parts, tuple(surrogates), tuple(optimizers), encode), bound)
+
+
+class _Bound(NamedTuple):
+    """The arrays that an update is bound to: arguments of the compiled program, never constants in it.
+
+    Attributes:
+        view: the blind set that all authorized networks share.
+        trajectories: of the networks whose gradients are matched.
+        aim: float32 [K, K]; y @ aim gives each class's share to its wrong class.
+        prototypes: float32 [K, F] in the common feature space; None without one.
+    """
+
+    view: BlindSet
+    trajectories: tuple[Any, ...]
+    aim: jax.Array
+    prototypes: jax.Array | None
+
+
+@kept
+def _update(
+    method: Method,
+    taught: tuple[tuple[Any, str], ...],
+    surrogates: tuple[Any, ...],
+    optimizers: tuple[optax.GradientTransformation, ...],
+    encode: Callable[[jax.Array], jax.Array] | None,
+) -> Callable[..., tuple[NoiseState, dict[str, jax.Array]]]:
+    """The update without its arrays: of each network whose gradients are matched its module and which weights train."""
     transform = mixture(method.transforms)
-    aim = jax.nn.one_hot(wrong, wrong.shape[0])  # [K, K]: y @ aim gives each class's share to its wrong class
-    taught = [network for network, trajectory in networks if trajectory is not None]
     matches = bool(taught) and method.gradient_matching > 0
     undistils = bool(taught) and method.undistillation > 0
     misleads = method.feature_distance > 0
 
-    def authorized_logits(
-        network: AuthorizedNetwork, trained: Any, frozen: Any, statistics: Any, x: jax.Array
-    ) -> jax.Array:
+    def authorized_logits(module: Any, trained: Any, frozen: Any, statistics: Any, x: jax.Array) -> jax.Array:
         variables = {"params": {**frozen, **trained}, **statistics}
-        return network.module.apply(variables, x, train=False)
+        return module.apply(variables, x, train=False)
 
-    def feature_loss(module, surrogate, x, x_u, y):
+    def feature_loss(module, surrogate, x, x_u, y, aim):
         """L_fd per example, to be minimised; y float [B, K]."""
         if method.feature_loss == "distance":
             phi_x, phi_u = (module.apply(surrogate.variables, z, train=False, method="features") for z in (x, x_u))
@@ -185,25 +219,26 @@ def make_update(
             return targeted_error_maximising(logits, y @ aim)
         return error_minimising(logits, y)
 
-    def theta_of(network, trajectory, key):
+    def theta_of(module, trains, trajectory, key):
         """A random snapshot of a network, split into the weights that train, those that do not, and statistics."""
         count = jax.tree.leaves(trajectory)[0].shape[0]
         variables = snapshot(trajectory, jax.random.randint(key, (), 0, count))
         statistics = {name: value for name, value in variables.items() if name != "params"}
-        return network, *network.split(variables["params"]), statistics
+        return module, *split_weights(variables["params"], trains), statistics
 
-    def common_loss(space, x, x_u, y):
+    def common_loss(encode, x, x_u, y, bound):
         """L_fd per example in the common feature space: away from the original, towards another class."""
-        phi_x, phi_u = space.encode(x), space.encode(x_u)
-        return misalignment(phi_u, space.prototypes, (y @ aim).argmax(axis=-1)) - feature_cosine(phi_x, phi_u)
+        phi_x, phi_u = encode(x), encode(x_u)
+        return misalignment(phi_u, bound.prototypes, (y @ bound.aim).argmax(axis=-1)) - feature_cosine(phi_x, phi_u)
 
-    def first_order(delta, x, y, key, states, thetas):
+    def first_order(delta, x, y, key, states, thetas, bound):
         (x_t, y_t), (x_u, _) = transform(key, x, y), transform(key, x + delta, y)  # the same key: the same transform
         total, losses = jnp.zeros(()), {}
         if misleads:
-            each = [feature_loss(m, s, x_t, x_u, y_t).mean() for m, s in zip(surrogates, states, strict=True)]
-            if space is not None:
-                each.append(common_loss(space, x_t, x_u, y_t).mean())
+            pairs = zip(surrogates, states, strict=True)
+            each = [feature_loss(module, state, x_t, x_u, y_t, bound.aim).mean() for module, state in pairs]
+            if encode is not None:
+                each.append(common_loss(encode, x_t, x_u, y_t, bound).mean())
             losses["feature_distance"] = sum(each) / len(each)
             total = total + method.feature_distance * losses["feature_distance"]
         if undistils:
@@ -216,8 +251,8 @@ def make_update(
         return total, losses
 
     def loss_of(theta):
-        network, trained, frozen, statistics = theta
-        return trained, lambda w, x, y: error_minimising(authorized_logits(network, w, frozen, statistics, x), y).mean()
+        module, trained, frozen, statistics = theta
+        return trained, lambda w, x, y: error_minimising(authorized_logits(module, w, frozen, statistics, x), y).mean()
 
     def clean_gradients(x, y, key, theta):
         trained, loss = loss_of(theta)
@@ -240,27 +275,29 @@ def make_update(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), batch_stats, opt_state)
 
-    def update(view, trajectories, state, images, labels, order, key):
+    def update(bound, state, images, labels, order, key):
         def project(delta, x):
-            return feasible(delta, x, view, eps=method.eps, norm=method.norm)
+            return feasible(delta, x, bound.view, eps=method.eps, norm=method.norm)
 
         size = min(method.batch_size, order.shape[0])
         position = state.step % max(1, order.shape[0] // size) * size
         index = jax.lax.dynamic_slice(order, (position,), (size,))
         x, y = spread((decode(images[index]), labels[index]))
-        shares = jax.nn.one_hot(y, wrong.shape[0])
+        shares = jax.nn.one_hot(y, bound.aim.shape[0])
         keys = jax.random.split(jax.random.fold_in(key, state.step), 4)
         snapshot_key, transform_key, train_key, dropout_key = keys
         batch = Batch(x, y, index)
 
-        thetas = [theta_of(*pair, snapshot_key) for pair in zip(taught, trajectories, strict=True)]
+        pairs = zip(taught, bound.trajectories, strict=True)
+        thetas = [theta_of(*part, trajectory, snapshot_key) for part, trajectory in pairs]
         targets = [clean_gradients(x, shares, transform_key, theta) for theta in thetas] if matches else []
 
         how, noise, losses = parametrise(method, x.shape[1:]), state.noise, {}
         delta = project(how.wanted(noise, batch), x)
         for _ in range(method.steps_per_batch):  # few, and unrolled: a loop over convolutions is slow on a CPU
-            first = jax.grad(lambda d: first_order(d, x, shares, transform_key, state.surrogates, thetas), has_aux=True)
-            grad, losses = first(delta)
+            grad, losses = jax.grad(
+                lambda d: first_order(d, x, shares, transform_key, state.surrogates, thetas, bound), has_aux=True
+            )(delta)
             if matches:
                 pairs = zip(thetas, targets, strict=True)
                 values, second = zip(*(matching(delta, x, shares, transform_key, *pair) for pair in pairs), strict=True)
@@ -278,4 +315,4 @@ def make_update(
             )
         return NoiseState(state.step + 1, noise, states), losses
 
-    return Partial(update, view, [trajectory for _, trajectory in networks if trajectory is not None])
+    return update

@@ -10,7 +10,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from ugejax.batches import at_a_time, in_pieces
-from ugejax.compiler import compiled, compiler_options
+from ugejax.compiler import compiled, compiler_options, kept
 from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
 from ugejax.memory import whole_batches
@@ -29,10 +29,7 @@ def run_steps(step: Callable[..., Any], batch_size: int | None = None) -> Callab
     them. Of a batch size that is named `OutOfMemory` is raised where the device's memory runs out.
     """
     step = step if isinstance(step, Partial) else Partial(step)
-
-    @functools.partial(jax.jit, donate_argnums=1, compiler_options=compiler_options())
-    def one_step(step, *arguments):
-        return whole(step(*arguments))
+    one_step, scan = _programs(step.func)
 
     def loop(step, state, images, labels, order, key, count):
         losses = []
@@ -40,10 +37,6 @@ def run_steps(step: Callable[..., Any], batch_size: int | None = None) -> Callab
             state, loss = one_step(step, state, images, labels, order, key)
             losses.append(loss)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
-
-    @functools.partial(jax.jit, static_argnames="count", donate_argnums=1)
-    def scan(step, state, images, labels, order, key, count):
-        return whole(jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count))
 
     chosen: Callable[..., Any] = loop if jax.default_backend() == "cpu" else scan
 
@@ -54,6 +47,21 @@ def run_steps(step: Callable[..., Any], batch_size: int | None = None) -> Callab
                 return jax.block_until_ready(chosen(*arguments, count))
 
     return run
+
+
+@kept
+def _programs(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """One step compiled, and a scan over `count` of them; both take a `Partial` of the function, state and data."""
+
+    @functools.partial(jax.jit, donate_argnums=1, compiler_options=compiler_options())
+    def one_step(step, *arguments):
+        return whole(step(*arguments))
+
+    @functools.partial(jax.jit, static_argnames="count", donate_argnums=1)
+    def scan(step, state, images, labels, order, key, count):
+        return whole(jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count))
+
+    return one_step, scan
 
 
 def _shapes(tree: Any) -> Any:
@@ -77,19 +85,17 @@ def stream_steps(
         after: after(state, index), once the step is done.
     """
     step = step if isinstance(step, Partial) else Partial(step)
-    compiled = jax.jit(
-        lambda step, *arguments: whole(step(*arguments)), donate_argnums=1, compiler_options=compiler_options()
-    )
+    one_step, _ = _programs(step.func)
 
     def run(state, images, labels, order, key, count):
         order, labels, losses, arguments = np.asarray(order), np.asarray(labels), [], ()
         # All at once: waiting for each step would leave the devices idle while the next batch is read.
-        with over_devices(), whole_batches(batch_size, lambda: compiled.lower(*_shapes(arguments)).compile()):
+        with over_devices(), whole_batches(batch_size, lambda: one_step.lower(*_shapes(arguments)).compile()):
             for index in order[: count * batch_size].reshape(count, -1):
                 ascending = np.sort(index)
                 x = images[ascending][np.searchsorted(ascending, index)]
                 arguments = everywhere((step, before(state, index), x, labels[index], np.arange(len(index)), key))
-                state, loss = compiled(*arguments)
+                state, loss = one_step(*arguments)
                 after(state, index)
                 losses.append(loss)
             return jax.block_until_ready((state, jax.tree.map(lambda *values: jnp.stack(values), *losses)))
@@ -161,7 +167,7 @@ def fit(
     return state
 
 
-@functools.cache
+@kept
 def _predictor(module: Any) -> Callable[..., jax.Array]:
     def predict(variables, x):
         return module.apply(variables, spread(decode(x)), train=False).argmax(axis=-1)
@@ -184,7 +190,7 @@ def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_siz
     return sum(piece for _, piece in pieces) / len(images)
 
 
-@functools.cache
+@kept
 def _forward(module: Any, method: str) -> Callable[..., jax.Array]:
     def forward(variables, x):
         return module.apply(variables, decode(x), train=False, method=method)

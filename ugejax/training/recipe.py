@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import optax
 
+from ugejax.compiler import kept
 from ugejax.errors import UserError
 from ugejax.networks import find_network
 
@@ -41,15 +42,19 @@ class Recipe:
 
         adamw: one cycle with a cosine, the peak at 20 %. sgd: cosine decay to zero, the field's schedule for CIFAR.
         """
-        steps = self.steps_per_epoch(n) * self.epochs
-        if self.optimizer == "adamw":
-            # A one-cycle schedule needs at least one step on either side of its peak.
-            schedule = optax.cosine_onecycle_schedule(max(steps, 10), self.learning_rate, 0.2)
-            return optax.adamw(schedule, weight_decay=self.weight_decay)
-        if self.optimizer == "sgd":
-            schedule = optax.cosine_decay_schedule(self.learning_rate, steps)
-            return optax.chain(optax.add_decayed_weights(self.weight_decay), optax.sgd(schedule, momentum=0.9))
-        raise UserError(f"unknown optimizer {self.optimizer!r}: choose adamw or sgd")
+        return _optimizer(self, self.steps_per_epoch(n) * self.epochs)
+
+
+@kept
+def _optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
+    if recipe.optimizer == "adamw":
+        # A one-cycle schedule needs at least one step on either side of its peak.
+        schedule = optax.cosine_onecycle_schedule(max(steps, 10), recipe.learning_rate, 0.2)
+        return optax.adamw(schedule, weight_decay=recipe.weight_decay)
+    if recipe.optimizer == "sgd":
+        schedule = optax.cosine_decay_schedule(recipe.learning_rate, steps)
+        return optax.chain(optax.add_decayed_weights(recipe.weight_decay), optax.sgd(schedule, momentum=0.9))
+    raise UserError(f"unknown optimizer {recipe.optimizer!r}: choose adamw or sgd")
 
 
 # What the entries of `ugejax.networks.NETWORKS` name.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ugejax.compiler import kept
 from ugejax.parallel import spread
 from ugejax.training.recipe import Recipe
 from ugejax.transforms import compose
@@ -50,6 +51,7 @@ def decode(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
 
 
+@kept
 def freeze(optimizer: optax.GradientTransformation, trains: str) -> optax.GradientTransformation:
     """The optimizer for the part of a network that trains: "all", or "head", which leaves every other weight alone."""
     if trains == "all":
@@ -62,6 +64,7 @@ def freeze(optimizer: optax.GradientTransformation, trains: str) -> optax.Gradie
     return optax.partition({"train": optimizer, "frozen": optax.set_to_zero()}, label)
 
 
+@kept
 def make_train_step(
     module: Any,
     optimizer: optax.GradientTransformation,
