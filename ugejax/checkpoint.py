@@ -14,17 +14,19 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from ugejax.errors import UserError
 from ugejax.hosts import exchange, from_leader, leads
 from ugejax.seal import Seal
 from ugejax.whole import replace_text
+
+if TYPE_CHECKING:  # imported late: half a second that most commands' mistakes need not wait for
+    import orbax.checkpoint as ocp
 
 # Orbax reports every step there, and with every error the whole way that it took through Orbax.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -40,6 +42,8 @@ def save_tree(path: Path, tree: Any, seal: Seal | None = None) -> None:
     if seal is not None:
         seal.write(sealed(path), _archive(tree))
         return
+    import orbax.checkpoint as ocp
+
     with ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
         try:
             checkpointer.save(path.absolute(), _on_host(tree))
@@ -61,6 +65,8 @@ def restore_tree(path: Path, like: Any, seal: Seal | None = None) -> Any:
         return _unsealed(sealed(path), like, seal)
     if not path.is_dir():
         raise UserError(f"{path}: the checkpoint is missing")
+    import orbax.checkpoint as ocp
+
     with ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
         try:
             tree = checkpointer.restore(path.absolute(), jax.tree.map(_abstract, like))
@@ -81,6 +87,8 @@ def seal_tree(path: Path, seal: Seal) -> None:
     """
     if not path.is_dir():
         return
+    import orbax.checkpoint as ocp
+
     if not sealed(path).exists():
         with ocp.StandardCheckpointer() as checkpointer:
             try:
@@ -111,6 +119,8 @@ class StepCheckpoints:
             keep: how many of the last steps to keep; None keeps all.
             seal: encrypts the steps that are saved; those that are there may be encrypted or not.
         """
+        import orbax.checkpoint as ocp
+
         self.path = path
         if leads():
             path.mkdir(parents=True, exist_ok=True)
@@ -147,6 +157,8 @@ class StepCheckpoints:
         Raises:
             UserError: it is damaged.
         """
+        import orbax.checkpoint as ocp
+
         path = self.path / str(step)
         if self._seal is not None and sealed(path).exists():
             return _unsealed(sealed(path), like, self._seal / str(step))
@@ -166,6 +178,8 @@ class StepCheckpoints:
         return sorted({*self._manager.all_steps(), *(int(file.stem) for file in encrypted)})
 
     def _save(self, step: int, tree: Any) -> None:
+        import orbax.checkpoint as ocp
+
         try:
             self._manager.save(step, args=ocp.args.StandardSave(_on_host(tree)))
             self._manager.wait_until_finished()
@@ -184,8 +198,10 @@ def _on_host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, tree)
 
 
-def _own() -> ocp.options.MultiprocessingOptions:
+def _own() -> "ocp.options.MultiprocessingOptions":
     """Orbax at work in this process alone; otherwise it would wait for all others at each step."""
+    import orbax.checkpoint as ocp
+
     own = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process {own}"

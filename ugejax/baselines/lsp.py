@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from sklearn.datasets import make_classification
 
 from ugejax.baselines.method import CIFAR_VALUES, BaselineMethod, Report
 from ugejax.baselines.release import release, scale_to_l2
@@ -45,6 +44,8 @@ def separable_noise(
             f"lsp: blocks of {settings.block} pixels leave {height}x{width} images {dimensions} dimensions, too few "
             f"for {num_classes} classes; set a smaller block"
         )
+    from sklearn.datasets import make_classification  # imported late: scikit-learn takes a second to load
+
     counts = np.bincount(labels, minlength=num_classes)
     points, point_labels = make_classification(
         n_samples=int(counts.max()) * num_classes,

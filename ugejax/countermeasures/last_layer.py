@@ -7,8 +7,6 @@ scikit-learn's L2 penalty at its default strength, since a hacker with a few ori
 """
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 ABSENT = -1e4  # logit of a class of which there is no image
 
@@ -24,6 +22,10 @@ def fit_last_layer(features: np.ndarray, labels: np.ndarray, num_classes: int) -
     Returns:
         {"kernel": float32 [D, K], "bias": float32 [K]}; a class without images is never the answer.
     """
+    # Imported late: scikit-learn takes a second to load.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(features.astype(np.float64))
     fitted = LogisticRegression(class_weight="balanced", max_iter=1000).fit(scaler.transform(features), labels)
     slopes, offsets = fitted.coef_, fitted.intercept_

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
-from skimage.restoration import denoise_nl_means
 
 from ugejax.batches import at_a_time
 from ugejax.countermeasures.hacker_data import pixels, to_uint8
@@ -86,6 +85,8 @@ def non_local_means(images: np.ndarray, *, noise: float) -> np.ndarray:
         images: uint8 [N, H, W, C].
         noise: standard deviation of the noise to remove, in units of [0, 1].
     """
+    from skimage.restoration import denoise_nl_means  # imported late: scikit-image takes a second to load
+
     settings = {"patch_size": 5, "patch_distance": 6, "h": 0.8 * noise, "sigma": noise, "channel_axis": -1}
     denoised = np.stack([denoise_nl_means(image, **settings) for image in pixels(images)])
     return to_uint8(denoised.reshape(images.shape))  # scikit-image drops a single channel

@@ -6,8 +6,6 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import orth
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from ugejax.countermeasures.hacker_data import HackerData, pixels
 from ugejax.patches import patchify, unpatchify
@@ -21,6 +19,10 @@ def orthogonal_projection(data: HackerData) -> HackerData:
     here test images are projected too, which costs them K - 1 of d dimensions and spares the network a component that
     it has never seen.
     """
+    # Imported late: scikit-learn takes a second to load.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     x = pixels(data.images)
     flat = x.reshape(len(x), -1)
     mean = flat.mean(axis=0)

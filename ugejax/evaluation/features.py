@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from ugejax.data.dataset import stratified_subset
 from ugejax.errors import UserError
@@ -47,6 +46,8 @@ def learned_features(
             (features,) = answers_of(trial, (seen,), cache, functools.partial(report, title), method="features")
         except UserError as error:
             raise UserError(f"{title}: {error}") from error
+        from sklearn.decomposition import PCA  # imported late: scikit-learn takes a second to load
+
         components = PCA(min(DIMENSIONS, *features.shape), svd_solver="full")
         learned[title] = components.fit_transform(features.astype(np.float32))
     return evaluation.test.labels[few], learned

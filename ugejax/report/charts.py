@@ -10,7 +10,6 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from ugejax.report.content import Content, Group
@@ -180,6 +179,8 @@ def laid_out(features: np.ndarray) -> np.ndarray:
     """
     if not np.ptp(features, axis=0).any():
         return np.zeros((len(features), 2), np.float32)
+    from sklearn.manifold import TSNE  # imported late: scikit-learn takes a second to load
+
     tsne = TSNE(init="pca", perplexity=min(30.0, (len(features) - 1) / 3), random_state=0)
     with threadpool_limits(1):  # on a busy machine several threads wait for each other most of the time
         return tsne.fit_transform(features)

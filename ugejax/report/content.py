@@ -8,7 +8,6 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from ugejax.countermeasures import COUNTERMEASURES
 from ugejax.errors import UserError
@@ -161,6 +160,8 @@ def make_content(results: dict[str, Any], evidence: Evidence | None) -> Content:
 
 def interval(accuracy: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval ("Probable inference", 1927) of an accuracy on n test images."""
+    from scipy.stats import binomtest  # imported late: a second to load
+
     found = binomtest(round(accuracy * n), n).proportion_ci(0.95, method="wilson")
     return found.low, found.high
 
