@@ -32,12 +32,14 @@ _CHECKSUM = "sha256"
 
 
 def save_tree(path: Path, tree: Any, seal: Seal | None = None) -> None:
-    """Write one pytree of arrays to a new folder or, with a seal, encrypted to the file of that name with `.sealed`.
+    """Write one pytree of arrays to a new folder or, where a seal requires it, encrypted to a file.
+
+    The file has the folder's name and `.sealed`.
 
     Raises:
         OSError, UserError: it cannot be written.
     """
-    if seal is not None:
+    if seal is not None and seal.required:
         seal.write(sealed(path), _archive(tree))
         return
     with ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
@@ -52,13 +54,15 @@ def save_tree(path: Path, tree: Any, seal: Seal | None = None) -> None:
 def restore_tree(path: Path, like: Any, seal: Seal | None = None) -> Any:
     """Read a pytree; shapes and dtypes must be those of `like`, which Orbax by itself would cast or accept silently.
 
-    With a seal it may be encrypted or not.
+    With a seal it may be encrypted, and has to be where that requires it.
 
     Raises:
-        UserError: the checkpoint is missing, damaged or of another shape.
+        UserError: the checkpoint is missing, damaged, of another shape or not encrypted.
     """
-    if seal is not None and sealed(path).exists():
-        return _unsealed(sealed(path), like, seal)
+    if seal is not None:
+        seal.check_plain(path)
+        if sealed(path).exists():
+            return _unsealed(sealed(path), like, seal)
     if not path.is_dir():
         raise UserError(f"{path}: the checkpoint is missing")
     with ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
@@ -109,7 +113,7 @@ class StepCheckpoints:
         Args:
             path: folder.
             keep: how many of the last steps to keep; None keeps all.
-            seal: encrypts the steps that are saved; those that are there may be encrypted or not.
+            seal: of the steps, which have to be encrypted where it requires that, and otherwise may be.
         """
         self.path = path
         if leads():
@@ -123,7 +127,11 @@ class StepCheckpoints:
         self._keep, self._seal = keep, seal
 
     def steps(self) -> list[int]:
-        """The steps that are there, ascending."""
+        """The steps that are there, ascending.
+
+        Raises:
+            UserError: one is not encrypted and has to be.
+        """
         return from_leader(self._found)
 
     def save(self, step: int, tree: Any) -> None:
@@ -133,12 +141,12 @@ class StepCheckpoints:
             OSError: it cannot be written; the steps before it are still there.
         """
         if leads() and step not in self._found():
-            if self._seal is None:
-                self._save(step, tree)
-            else:
+            if self._seal is not None and self._seal.required:
                 save_tree(self.path / str(step), tree, self._seal / str(step))
-                for old in self._found()[: -self._keep] if self._keep else ():
-                    self._remove(old)
+            else:
+                self._save(step, tree)
+            for old in self._found()[: -self._keep] if self._keep else ():
+                self._remove(old)
         exchange()
 
     def restore(self, step: int, like: Any) -> Any:
@@ -162,8 +170,11 @@ class StepCheckpoints:
         return _checked(tree, like, path, _checksum_beside(path))
 
     def _found(self) -> list[int]:
-        encrypted = self.path.glob("*.sealed") if self._seal else ()
-        return sorted({*self._manager.all_steps(), *(int(file.stem) for file in encrypted)})
+        plain, encrypted = self._manager.all_steps(), self.path.glob("*.sealed") if self._seal else ()
+        if self._seal is not None:
+            for step in plain:
+                self._seal.check_plain(self.path / str(step))
+        return sorted({*plain, *(int(file.stem) for file in encrypted)})
 
     def _save(self, step: int, tree: Any) -> None:
         try:

@@ -67,16 +67,28 @@ class Seal:
     Attributes:
         secret: at least 16 bytes; never printed.
         place: names from the key's folder down.
+        required: whether all that is added there is encrypted, and what is not is refused; otherwise nothing that is
+            added is, and what is there may be either.
     """
 
     secret: bytes = field(repr=False)
     place: str = ""
+    required: bool = True
 
     def __truediv__(self, name: str) -> "Seal":
-        return Seal(self.secret, f"{self.place}/{name}")
+        return Seal(self.secret, f"{self.place}/{name}", self.required)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a seal holds a key's secret and is never pickled")
+
+    def check_plain(self, path: Path) -> None:
+        """Refuse a file or folder that is there and is not encrypted, where all has to be.
+
+        Raises:
+            UserError: as it says; whoever can write to the folder, but has no passphrase, may have put it there.
+        """
+        if self.required and os.path.lexists(path):
+            raise UserError(f"{path}: is not encrypted, as all of a key with a passphrase is; remove it")
 
     def begin(self, file: BinaryIO) -> FileCipher:
         """Write the header of a new file, for its owner's eyes alone, and give its cipher."""

@@ -4,7 +4,6 @@ from ugejax.authorized.forms import FORMS, Form, default_step
 from ugejax.authorized.key import (
     Key,
     draw_master,
-    folder_seal,
     has_passphrase,
     new_key,
     read_key,
@@ -26,7 +25,6 @@ __all__ = [
     "build_authorized",
     "default_step",
     "draw_master",
-    "folder_seal",
     "has_passphrase",
     "new_key",
     "read_key",

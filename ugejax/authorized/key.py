@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.checkpoint import restore_tree, save_tree, sealed
+from ugejax.checkpoint import restore_tree, save_tree
 from ugejax.errors import UserError
 from ugejax.seal import Seal, lock, unlock
 from ugejax.training.recipe import Recipe
@@ -39,6 +39,8 @@ class Key:
         from_seed: whether the secret follows from a seed that somebody chose, and so may be guessed: for experiments
             only.
         secret: 16 bytes from which everything secret follows; never printed.
+        locked: whether its folder's key.json has the secret encrypted by a passphrase, so that all the rest of the
+            folder has to be encrypted as well.
     """
 
     form: str
@@ -49,6 +51,7 @@ class Key:
     recipe: Recipe
     from_seed: bool
     secret: bytes = field(repr=False)
+    locked: bool = field(default=False, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -70,14 +73,14 @@ class Key:
 
     @property
     def seal(self) -> Seal:
-        """What encrypts the other files of the key's folder, where it has or had a passphrase."""
-        return Seal(hashlib.sha256(b"ugejax seal" + self.secret).digest())
+        """What encrypts the other files of the key's folder, and has to where the key has a passphrase."""
+        return Seal(hashlib.sha256(b"ugejax seal" + self.secret).digest(), required=self.locked)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is never pickled; write_key writes it to a private folder")
 
     def _public(self) -> str:
-        described = {name: value for name, value in asdict(self).items() if name != "secret"}
+        described = {name: value for name, value in asdict(self).items() if name not in ("secret", "locked")}
         return json.dumps(described, sort_keys=True)
 
 
@@ -111,7 +114,7 @@ def write_key(path: Path, key: Key, arrays: Any, passphrase: str | None = None) 
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True, mode=0o700)
         (temporary / "key.json").write_text(_described(key, passphrase))
-        save_tree(temporary / "network", arrays, None if passphrase is None else key.seal / "network")
+        save_tree(temporary / "network", arrays, replace(key, locked=passphrase is not None).seal / "network")
         temporary.rename(path)
     except OSError as error:
         raise UserError(f"--key {path}: cannot be written ({error.strerror or error})") from error
@@ -166,7 +169,7 @@ def read_key(path: Path, passphrase: Callable[[], str] | None = None) -> Key:
         raise UserError(f"--key {file}: cannot be read as a key ({error!r})") from error
     if secret is None:
         raise UserError(f"--key {path}: the passphrase is wrong, or key.json was changed")
-    key = replace(key, secret=secret)
+    key = replace(key, secret=secret, locked="locked_secret" in content)
     if key.fingerprint != content.get("fingerprint"):
         raise UserError(f"--key {file}: its fingerprint does not match its content; it was changed or damaged")
     return key
@@ -181,13 +184,12 @@ def has_passphrase(path: Path) -> bool:
     return "locked_secret" in _content(path)
 
 
-def folder_seal(path: Path, key: Key) -> Seal | None:
-    """What encrypts that which is added to a key folder: None where the rest is not encrypted."""
-    return key.seal if sealed(path / "network").exists() else None
-
-
 def read_arrays(path: Path, key: Key, like: Any) -> Any:
-    """The arrays of a key folder's checkpoint, checked against the shapes and dtypes of `like`."""
+    """The arrays of a key folder's checkpoint, checked against the shapes and dtypes of `like`.
+
+    Raises:
+        UserError: they are damaged, missing, or not encrypted though the key has a passphrase.
+    """
     arrays = restore_tree(path / "network", like, key.seal / "network")
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(arrays)):
         raise UserError(f"--key {path}: its network holds non-finite values; it is damaged")
@@ -211,6 +213,7 @@ def _content(path: Path) -> dict[str, Any]:
 def _described(key: Key, passphrase: str | None) -> str:
     """The text of key.json; with a passphrase all of it but the secret may be read."""
     content = asdict(key) | {"secret": key.secret.hex(), "fingerprint": key.fingerprint, "schema": SCHEMA}
+    del content["locked"]  # which follows from the rest
     if passphrase is not None:
         del content["secret"]
         # The fingerprint is that of all the rest, so none of it can be another's.
