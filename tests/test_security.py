@@ -18,7 +18,7 @@ from exchange_examples import live_pickles, make_splits, watched
 
 from ugejax.authorized import build_authorized, read_key
 from ugejax.cli import main
-from ugejax.data import Source, load
+from ugejax.data import Source, load, tfds_source
 from ugejax.errors import UserError
 from ugejax.exchange import EXCHANGE_FORMS, read_labels
 from ugejax.release import read as reading
@@ -140,9 +140,50 @@ def test_the_description_of_a_tfds_folder_imports_nothing(tmp_path, monkeypatch)
         '{"python\\u0043lassName": "planted.Feature", "pythonClassName": "tensorflow_datasets.core.features.Text"}',
     ):
         (folder / "features.json").write_text(text)
-        with pytest.raises(UserError, match="names a class of another package"):
+        with pytest.raises(UserError, match="names a class of features that is not TFDS's own"):
             load(Source("toy", data_dir=str(tmp_path / "data")))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("linked", ["version", "configuration", "description", "dataset_info.json"])
+def test_no_link_hides_the_description_of_a_tfds_folder(linked, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "data" / "toy" / "1.0.0"
+    elsewhere.mkdir()
+    folder.parent.mkdir(parents=True)
+    (elsewhere / "dataset_info.json").write_text('{"name": "toy", "version": "1.0.0"}')
+    (elsewhere / "features.json").write_text('{"pythonClassName": "planted.Feature"}')
+    name = "toy"
+    if linked == "version":
+        folder.symlink_to(elsewhere)
+    elif linked == "configuration":
+        (tmp_path / "some").mkdir()
+        elsewhere.rename(tmp_path / "some" / "1.0.0")
+        (folder.parent / "small").symlink_to(tmp_path / "some")
+        name = "toy/small:1.0.0"
+    else:
+        shutil.copytree(elsewhere, folder)
+        file = folder / ("features.json" if linked == "description" else linked)
+        file.unlink()
+        file.symlink_to(elsewhere / file.name)
+    with pytest.raises(UserError, match="is a link, which is not followed|that is not TFDS's own"):
+        load(Source(name, data_dir=str(tmp_path / "data")))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_no_configuration_of_a_tfds_folder_leads_out_of_it(tmp_path):
+    (tmp_path / "toy").mkdir()
+    for name in ("toy/..:1.0.0", "toy/.", "toy/.hidden"):
+        with pytest.raises(UserError, match="neither 'digits' nor the name of a TFDS dataset"):
+            load(Source(name, data_dir=str(tmp_path)))
+
+
+def test_the_classes_that_a_tfds_folder_may_name_are_those_that_tfds_has():
+    import tensorflow_datasets as tfds
+
+    # Of others it would import the modules.
+    assert set(tfds.features.FeatureConnector._registered_features) >= tfds_source._FEATURE_CLASSES
 
 
 def array_header(shape: tuple[int, ...], dtype: str = "|u1", version: int = 1, filling: int = 0) -> bytes:
