@@ -9,8 +9,8 @@ import pytest
 from cli_examples import PNG, protect, tree
 
 from ugejax.cli import evaluate, main
-from ugejax.cli.lock import alone_in
 from ugejax.cli.originals import load_test
+from ugejax.lock import alone_in
 from ugejax.release import read_release
 
 

@@ -23,9 +23,9 @@ from ugejax import seal as module
 from ugejax.authorized import build_authorized, has_passphrase, read_key
 from ugejax.checkpoint import StepCheckpoints, restore_tree, save_tree, seal_tree
 from ugejax.cli import main
-from ugejax.cli.lock import alone_in
 from ugejax.cli.opening import open_key
 from ugejax.errors import UserError
+from ugejax.lock import alone_in
 from ugejax.perturbation.noise_files import NoiseFiles, seal_rows
 from ugejax.perturbation.stored import read_generator
 from ugejax.perturbation.update import NoiseState

@@ -269,6 +269,24 @@ def test_pipes_are_refused_and_not_waited_for(place, read, tmp_path):
         read(tmp_path)
 
 
+def test_a_key_is_on_the_disk_before_its_release_has_its_name(tmp_path, monkeypatch):
+    synced, rename, found = set(), os.rename, []
+
+    def watched_rename(source, target, **more):
+        if Path(target) == tmp_path / "R":
+            key = tmp_path / "key-R"
+            files = [key, *(path for path in key.rglob("*") if "runs" not in path.parts)]
+            found.append({path.name for path in files if path.stat().st_ino not in synced})
+        rename(source, target, **more)
+
+    write_toy(tmp_path / "toy.npz")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(os, "rename", watched_rename)
+    assert main(protect(tmp_path, "R", "--parametrisation", "generator", "--perturbation-epochs", "1")) == 0
+    assert found == [set()]
+    assert {path.stat().st_ino for path in (tmp_path, *(tmp_path / "R").rglob("*"))} <= synced
+
+
 def test_a_key_is_not_pickled(made):
     key = read_key(made / "key-R")
     with pytest.raises(TypeError, match="never pickled"):

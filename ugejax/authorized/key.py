@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Callable
@@ -16,9 +15,10 @@ import numpy as np
 
 from ugejax.checkpoint import restore_tree, save_tree
 from ugejax.errors import UserError
+from ugejax.lock import alone_in
 from ugejax.seal import Seal, lock, unlock
 from ugejax.training.recipe import Recipe
-from ugejax.whole import replaced
+from ugejax.whole import made_parents, private, replaced, sync_tree
 
 SCHEMA = 1
 # Of a key with a passphrase, which cannot be read by what knows of none.
@@ -95,7 +95,7 @@ def new_key(master: bytes, **architecture: Any) -> Key:
 
 
 def write_key(path: Path, key: Key, arrays: Any, passphrase: str | None = None) -> None:
-    """Write the key folder: mode 0700, files 0600, whole or not at all.
+    """Write the key folder: mode 0700, files 0600, whole or not at all; when it returns, the key is on the disk.
 
     Args:
         path: folder to make; must not exist, or be empty.
@@ -104,23 +104,27 @@ def write_key(path: Path, key: Key, arrays: Any, passphrase: str | None = None) 
         passphrase: encrypts all that is secret.
 
     Raises:
-        UserError: the folder exists or cannot be written.
+        UserError: the folder exists or cannot be written, or another process makes the same key.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):  # a rename replaces an empty folder
-        raise UserError(f"--key {path}: already exists")
+    seal = None if passphrase is None else replace(key, locked=True).seal / "network"
     temporary = path.with_name(f".{path.name}.partial")  # of one name, so that what a kill leaves there is replaced
-    old_mask = os.umask(0o077)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True, mode=0o700)
-        (temporary / "key.json").write_text(_described(key, passphrase))
-        save_tree(temporary / "network", arrays, replace(key, locked=passphrase is not None).seal / "network")
-        temporary.rename(path)
+        with made_parents(path), private():
+            temporary.mkdir(exist_ok=True)
+            with alone_in(temporary):
+                try:
+                    if path.exists() and not (path.is_dir() and not any(path.iterdir())):  # which a rename replaces
+                        raise UserError(f"--key {path}: already exists")
+                    for left in temporary.iterdir():
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
+                    (temporary / "key.json").write_text(_described(key, passphrase))
+                    save_tree(temporary / "network", arrays, seal)
+                    sync_tree(temporary)
+                    temporary.rename(path)
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise UserError(f"--key {path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        os.umask(old_mask)
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def set_passphrase(path: Path, key: Key, passphrase: str | None) -> None:
@@ -131,8 +135,7 @@ def set_passphrase(path: Path, key: Key, passphrase: str | None) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    with replaced(path / "key.json", otherwise="move the key to another place") as file:
-        os.fchmod(file.fileno(), 0o600)
+    with private(), replaced(path / "key.json", otherwise="move the key to another place") as file:
         file.write(_described(key, passphrase).encode())
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ugejax.authorized import Key, build_authorized, has_passphrase, set_passphrase
 from ugejax.checkpoint import StepCheckpoints, seal_tree
-from ugejax.cli.lock import alone_in
 from ugejax.cli.opening import ask_passphrase, open_key, read_passphrase
 from ugejax.errors import UserError
+from ugejax.lock import alone_in
 from ugejax.perturbation.noise_files import seal_rows
 from ugejax.seal import Seal
 

@@ -21,7 +21,6 @@ from ugejax.cli.keys import (
     wanted_keys,
     write_new_keys,
 )
-from ugejax.cli.lock import alone_in
 from ugejax.cli.opening import given_passphrase
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
@@ -29,6 +28,7 @@ from ugejax.data import ImageShards, Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototypes
 from ugejax.hosts import exchange, from_leader, gathered, leads, share
+from ugejax.lock import alone_in
 from ugejax.networks import build
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.stored import StoredGenerator, write_generator
