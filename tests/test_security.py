@@ -1,14 +1,17 @@
 """What SECURITY.md promises of files: nothing in them is run, nothing unpacks to any size or leads elsewhere."""
 
 import ast
+import contextlib
 import io
 import os
 import pickle
 import shutil
+import stat
 import struct
+import sys
 import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from ugejax.cli import main
 from ugejax.data import Source, load, tfds_source
 from ugejax.errors import UserError
 from ugejax.exchange import EXCHANGE_FORMS, read_labels
+from ugejax.perturbation.noise_files import NoiseFiles
 from ugejax.release import read as reading
 from ugejax.release import read_release
 
@@ -285,6 +289,68 @@ def test_a_key_is_on_the_disk_before_its_release_has_its_name(tmp_path, monkeypa
     assert main(protect(tmp_path, "R", "--parametrisation", "generator", "--perturbation-epochs", "1")) == 0
     assert found == [set()]
     assert {path.stat().st_ino for path in (tmp_path, *(tmp_path / "R").rglob("*"))} <= synced
+
+
+@contextlib.contextmanager
+def watched_modes(private: Callable[[Path], bool]) -> Iterator[list[str]]:
+    """What is made within it where it is private, while others could have opened it."""
+    too_open, active = [], True
+
+    def hook(event: str, arguments: tuple) -> None:
+        if (
+            not active
+            or event not in ("open", "os.mkdir", "os.chmod")
+            or not isinstance(arguments[0], (str, os.PathLike))
+        ):
+            return
+        path = Path(arguments[0])
+        if not private(path):
+            return
+        os.umask(mask := os.umask(0o777))
+        if event == "os.chmod":
+            too_open.append(f"{path} is given another mode")
+        elif (event == "os.mkdir" or arguments[2] & os.O_CREAT) and 0o077 & ~mask:
+            too_open.append(f"{path} is made with umask {mask:03o}")
+
+    sys.addaudithook(hook)
+    mask = os.umask(0)
+    try:
+        yield too_open
+    finally:
+        active = False
+        os.umask(mask)
+
+
+@pytest.mark.parametrize("passphrase", [None, "correct horse"])
+def test_what_is_private_is_never_open_to_others(passphrase, tmp_path, monkeypatch):
+    monkeypatch.setattr("ugejax.seal._SCRYPT", (16, 8, 1))
+    monkeypatch.chdir(tmp_path)
+    Path("passphrase").write_text("correct horse")
+    write_toy(Path("toy.npz"))
+    given = ["--passphrase-file", "passphrase"] if passphrase else []
+    generator = ["--parametrisation", "generator", "--perturbation-epochs", "1"]
+
+    def private(path: Path) -> bool:
+        parts = path.absolute().relative_to(tmp_path).parts if tmp_path in path.absolute().parents else ("",)
+        return parts[0] in ("key-R", ".key-R.partial") or "view" in parts[0] or "checkpoints" in "/".join(parts)
+
+    with watched_modes(private) as too_open:
+        assert main(protect(tmp_path, "R", *generator, *given)) == 0
+        assert main(["train", "R", "--key", "key-R", "--out", "T", *given]) == 0
+        assert main(["export-key", "key-R", "--out", "view", *given]) == 0
+        files = NoiseFiles(Path("key-R/runs/noise"), np.zeros((3, 2, 2, 1), np.float32), np.arange(3), epoch=0)
+        with files.next_epoch():
+            pass
+        assert main(["passphrase", "key-R", *given, "--new-passphrase-file", "passphrase"]) == 0
+    assert too_open == []
+    (checkpoints,) = Path("T").glob("checkpoints-*")
+    assert [path.name for path in checkpoints.iterdir()] == (["2.sealed"] if passphrase else ["2"])
+    found = [Path("key-R"), checkpoints, Path("view"), *Path("key-R").rglob("*"), *checkpoints.rglob("*")]
+    assert len(found) > 10
+    for path in found:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    for path in (Path("R"), *Path("R").iterdir()):  # which is for everybody
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077
 
 
 def test_a_key_is_not_pickled(made):

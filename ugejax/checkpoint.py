@@ -1,5 +1,7 @@
 """Orbax, in one place: single trees, and runs of numbered steps of which the last whole one is restored.
 
+All is for its owner alone, from the first byte: mode 0700 of folders, 0600 of files.
+
 Orbax finds a checkpoint whole whose values changed on the disk, so a checksum of them lies beside each.
 
 Orbax cannot encrypt. What is to be encrypted is a file in place of Orbax's folder: an archive of NumPy's with the
@@ -24,7 +26,7 @@ import orbax.checkpoint as ocp
 from ugejax.errors import UserError
 from ugejax.hosts import exchange, from_leader, leads
 from ugejax.seal import Seal
-from ugejax.whole import replace_text
+from ugejax.whole import private, replace_text
 
 # Orbax reports every step there, and with every error the whole way that it took through Orbax.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -42,13 +44,13 @@ def save_tree(path: Path, tree: Any, seal: Seal | None = None) -> None:
     if seal is not None and seal.required:
         seal.write(sealed(path), _archive(tree))
         return
-    with ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
+    with private(), ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
         try:
             checkpointer.save(path.absolute(), _on_host(tree))
             checkpointer.wait_until_finished()
         except ValueError as error:
             raise _os_error(error, path) from error
-    replace_text(path / _CHECKSUM, _checksum(tree) + "\n")
+        replace_text(path / _CHECKSUM, _checksum(tree) + "\n")
 
 
 def restore_tree(path: Path, like: Any, seal: Seal | None = None) -> Any:
@@ -117,7 +119,8 @@ class StepCheckpoints:
         """
         self.path = path
         if leads():
-            path.mkdir(parents=True, exist_ok=True)
+            with private():
+                path.mkdir(parents=True, exist_ok=True)
         exchange()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=False, cleanup_tmp_directories=leads(), read_only=not leads(),
@@ -177,12 +180,13 @@ class StepCheckpoints:
         return sorted({*plain, *(int(file.stem) for file in encrypted)})
 
     def _save(self, step: int, tree: Any) -> None:
-        try:
-            self._manager.save(step, args=ocp.args.StandardSave(_on_host(tree)))
-            self._manager.wait_until_finished()
-        except ValueError as error:
-            raise _os_error(error, self.path) from error
-        replace_text(self.path / str(step) / _CHECKSUM, _checksum(tree) + "\n")
+        with private():
+            try:
+                self._manager.save(step, args=ocp.args.StandardSave(_on_host(tree)))
+                self._manager.wait_until_finished()
+            except ValueError as error:
+                raise _os_error(error, self.path) from error
+            replace_text(self.path / str(step) / _CHECKSUM, _checksum(tree) + "\n")
 
     def _remove(self, step: int) -> None:
         if step in self._manager.all_steps():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from ugejax.errors import UserError
-from ugejax.whole import replaced
+from ugejax.whole import private, replaced
 
 if TYPE_CHECKING:  # imported late: most keys have no passphrase
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -91,8 +91,7 @@ class Seal:
             raise UserError(f"{path}: is not encrypted, as all of a key with a passphrase is; remove it")
 
     def begin(self, file: BinaryIO) -> FileCipher:
-        """Write the header of a new file, for its owner's eyes alone, and give its cipher."""
-        os.fchmod(file.fileno(), 0o600)
+        """Write the header of a new file and give its cipher."""
         salt = secrets.token_bytes(_SALT)
         file.write(_HEADER + salt)
         return self._cipher(salt)
@@ -116,7 +115,7 @@ class Seal:
         """
         count = max(1, -(-content.seek(0, os.SEEK_END) // chunk))
         content.seek(0)
-        with replaced(path, otherwise="move the key to another place") as file:
+        with private(), replaced(path, otherwise="move the key to another place") as file:
             cipher = self.begin(file)
             for number in range(count):
                 file.write(cipher.encrypt(number, content.read(chunk), last=number == count - 1))

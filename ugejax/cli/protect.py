@@ -37,6 +37,7 @@ from ugejax.protect import Partner, Protection, check_budget, method_of
 from ugejax.release import Quality, measure_quality
 from ugejax.release.read import read_card
 from ugejax.transforms import parse_transforms
+from ugejax.whole import private
 
 
 def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
@@ -139,8 +140,9 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     work = wanted[0].folder / "runs" / run
     folders = dict.fromkeys([work, *(one.folder / "runs" / trained for one in wanted)])
     if leads():
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with private():
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
     partners = []
     for one, key, network in zip(wanted, keys, networks, strict=True):
         own = one.folder / "runs" / trained, key.seal / "runs" / trained

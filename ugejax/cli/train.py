@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     run = hashlib.sha256(settings.encode()).hexdigest()[:16]
     images = seen(network.view, release.images)
     with alone_in(arguments.out), Reporter(Console(file=sys.stderr)) as reporter:
-        checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{run}")
+        checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{run}", seal=key.seal / "train" / run)
         optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
         state = initial_state(network.variables, optimizer)
         if done := checkpoints.steps():

@@ -16,6 +16,7 @@ from ugejax.errors import UserError
 from ugejax.hosts import leads
 from ugejax.perturbation.update import NoiseState
 from ugejax.seal import HEADER_BYTES, TAG, FileCipher, Seal
+from ugejax.whole import private
 
 
 class NoiseFiles:
@@ -41,7 +42,8 @@ class NoiseFiles:
             seal: encrypts the rows, each by itself, where it requires that; otherwise those of the last epoch may be
                 encrypted.
         """
-        folder.mkdir(exist_ok=True)
+        with private():
+            folder.mkdir(exist_ok=True)
         self.finite = True
         self._folder, self._start, self._labels, self._seal = folder, start, labels, seal
         self._row_bytes = 4 * math.prod(start.shape[1:])
@@ -67,7 +69,9 @@ class NoiseFiles:
             return
         path = self._folder / f"{self._epoch + 1}.f32"
         path = sealed(path) if self._seal is not None and self._seal.required else path
-        with open(path, "wb") as file:
+        with contextlib.ExitStack() as stack:
+            with private():
+                file = stack.enter_context(open(path, "wb"))
             seal = self._seal_of(path)
             self._next = _Rows(file, self._row_bytes, len(self._labels), seal and seal.begin(file))
             yield
