@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import io
+import json
 import os
 import pickle
 import shutil
@@ -255,11 +256,49 @@ def test_no_archive_leads_out_of_its_folder(name, tmp_path):
     assert tree(tmp_path) == before
 
 
-def test_a_card_of_any_size_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "_MOST_TEXT", 1000)
-    (tmp_path / "card.json").write_text('{"class_names": [' + '"a",' * 1000 + '"a"]}')
+def peak(read: Callable[[Path], object], folder: Path) -> int:
+    """Bytes of memory that a reading takes that ends in a refusal."""
+    tracemalloc.start()
+    with pytest.raises(UserError):
+        read(folder)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return taken
+
+
+@pytest.mark.parametrize("lines", ["1,2,a,b\n", ",,,,,,,,\n", '"\n"', "1,2,a\n"])
+def test_a_manifest_takes_memory_in_proportion_to_its_size(lines, tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_text("index,label,class_name,sha256\n" + lines * (2**22 // len(lines)))
+    assert peak(reading.read_manifest, tmp_path) < 3 * path.stat().st_size
+    sound = f"1,2,a,{'0' * 64}\n"
+    path.write_text("index,label,class_name,sha256\n" + sound * (2**20 // len(sound)) + lines)
+    assert peak(reading.read_manifest, tmp_path) < 12 * path.stat().st_size
+
+
+def test_a_card_takes_no_more_memory_than_its_images_account_for(made, tmp_path):
+    folder = shutil.copytree(made / "R", tmp_path / "R")
+    for content in ('{"class_names": [' + "[]," * 2**22 + "0]}", "[" * 2**23, '{"a":0,' * 2**20, "[" + "{}," * 2**20):
+        (folder / "card.json").write_text(content)
+        assert peak(reading.read_card, folder) < 2**22
+    (folder / "card.json").write_text('{"class_names": [' + "[]," * 2**18 + "0]}")  # of the size that is read
+    assert peak(reading.read_card, folder) < 2**25
+    with pytest.raises(UserError, match="class_names must be a list of text"):
+        reading.read_card(folder)
+
+
+def test_a_card_may_name_a_class_for_each_image(tmp_path):
+    n = 40_000
+    np.savez(tmp_path / "data.npz", data=np.zeros((n, 8, 8, 1), np.uint8), targets=np.arange(n, dtype=np.int32))
+    names = [f"class of the {n:06d}th image" for n in range(n)]
+    (tmp_path / "card.json").write_text(json.dumps({"class_names": names}, indent=2))
+    assert (tmp_path / "card.json").stat().st_size > 2**20
+    assert reading.read_card(tmp_path)["class_names"] == names
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:  # which is smaller than what it declares
+        archive.writestr("targets.npy", b"")
+        archive.getinfo("targets.npy").file_size = 2**31
     with pytest.raises(UserError, match="larger than that of any release"):
-        read_release(tmp_path)
+        reading.read_card(tmp_path)
 
 
 @pytest.mark.parametrize(("place", "read"), [("cat/0.png", of_source("")), ("x.npz", of_source("x.npz")),
