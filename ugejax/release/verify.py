@@ -19,6 +19,7 @@ from ugejax.errors import UserError
 from ugejax.release.quality import measure_quality
 from ugejax.release.read import ManifestRow, check_hash, key_fingerprints, read_card, read_data, read_manifest
 from ugejax.release.secrets import find_secret, forms_of_secret
+from ugejax.release.write import in_a_cell
 
 # By how many grey levels 255 eps may miss the whole number that was meant.
 _TOLERANCE = 1e-4
@@ -165,7 +166,9 @@ def _labels(release: _Contents) -> str:
     if labels.size and (labels.min() < 0 or labels.max() >= len(names)):
         raise UserError(f"labels must lie in [0, {len(names) - 1}], but range from {labels.min()} to {labels.max()}")
     for index, (row, label) in enumerate(zip(release.manifest, labels.tolist(), strict=True)):
-        if (row.index, row.label, row.class_name) != (index, label, names[label]):
+        # Releases of before hold formulas as they are.
+        named = row.class_name in (in_a_cell(names[label]), names[label])
+        if (row.index, row.label) != (index, label) or not named:
             raise UserError(f"image {index}: manifest.csv says otherwise than data.npz and the class names")
     return f"{len(labels)} in {len(names)} classes, as in the manifest"
 
