@@ -376,6 +376,7 @@ def test_of_a_key_with_a_passphrase_nothing_is_taken_that_is_not_encrypted(plant
                 ["passphrase", "key-locked", *given, "--remove"]]  # fmt: skip
     if planted.name == "network":
         commands.append(["train", "R-locked", "--key", "key-locked", *given, "--out", "T"])
+        commands.append(["verify", "R-locked", "--key", "key-locked", *given])
     elif planted.name == "weights":
         commands.append(["apply", str(generator), "toy.npz", "--out", "A", *given])
     for arguments in commands:

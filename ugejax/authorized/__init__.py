@@ -10,7 +10,7 @@ from ugejax.authorized.key import (
     set_passphrase,
     write_key,
 )
-from ugejax.authorized.network import AuthorizedNetwork, build_authorized, seen
+from ugejax.authorized.network import AuthorizedNetwork, build_authorized, secret_words, seen
 from ugejax.authorized.shared import share_of_budget, shared_blind_set
 from ugejax.authorized.view import BlindSet, IdentityView, View
 
@@ -28,6 +28,7 @@ __all__ = [
     "has_passphrase",
     "new_key",
     "read_key",
+    "secret_words",
     "seen",
     "set_passphrase",
     "share_of_budget",

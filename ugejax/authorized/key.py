@@ -23,6 +23,8 @@ from ugejax.whole import made_parents, private, replaced, sync_tree
 SCHEMA = 1
 # Of a key with a passphrase, which cannot be read by what knows of none.
 LOCKED_SCHEMA = 2
+# For which `Key.prng` draws.
+PURPOSES = ("view", "init", "training", "textures", "rounding")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Key:
         return int.from_bytes(hashlib.sha256(b"ugejax public" + self.secret).digest()[:4], "big") >> 1
 
     def prng(self, purpose: str) -> jax.Array:
-        """A PRNG key for one purpose ("view", "init", "training"), each independent of the others."""
+        """A PRNG key for one of the `PURPOSES`, each independent of the others."""
         digest = hashlib.sha256(b"ugejax " + purpose.encode() + self.secret).digest()
         key = jax.random.key(0)
         for word in np.frombuffer(digest, "<u4"):
