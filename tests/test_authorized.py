@@ -15,12 +15,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ugejax.authorized import FORMS, build_authorized, default_step, new_key, read_key, seen, write_key
+from ugejax.authorized import (
+    FORMS,
+    build_authorized,
+    default_step,
+    new_key,
+    read_key,
+    seen,
+    set_passphrase,
+    write_key,
+)
 from ugejax.authorized.content import content_view
 from ugejax.authorized.dither import dither_view
 from ugejax.authorized.linear import linear_view
 from ugejax.authorized.view import IdentityView
 from ugejax.errors import UserError
+from ugejax.lock import alone_in
 from ugejax.patches import patchify, unpatchify
 from ugejax.perturbation.feasible import TOLERANCE, allowed, feasible
 from ugejax.perturbation.rounding import stochastic_round_to_8bit
@@ -220,6 +230,30 @@ key.write_key(Path({str(tmp_path / "key")!r}), None, None)
     key = make_key("plain")
     write_key(tmp_path / "key", key, build_authorized(key).arrays)
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_two_that_make_the_same_key_are_kept_apart(tmp_path):
+    key, made = make_key("plain"), tmp_path / "new" / "key"
+    partial = made.with_name(".key.partial")
+    partial.mkdir(parents=True)
+    (partial / "of the other").touch()
+    arrays = build_authorized(key).arrays
+    with alone_in(partial), pytest.raises(UserError, match="another run is at work"):
+        write_key(made, key, arrays)
+    assert (partial / "of the other").exists() and not made.exists()
+    write_key(made, key, arrays)
+    assert [path.name for path in made.parent.iterdir()] == ["key"]
+    assert not (made / "of the other").exists()
+
+
+def test_a_key_is_on_the_disk_when_it_is_there(tmp_path, monkeypatch):
+    synced, key = set(), make_key("plain")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    write_key(tmp_path / "new" / "key", key, build_authorized(key).arrays)
+    assert {path.stat().st_ino for path in (tmp_path, *tmp_path.rglob("*"))} <= synced
+    synced.clear()
+    set_passphrase(tmp_path / "new" / "key", key, "a new passphrase")
+    assert {(tmp_path / "new" / "key" / name).stat().st_ino for name in (".", "key.json")} <= synced
 
 
 def test_secrets_decide_the_key_and_its_fingerprint():

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from cli_examples import PNG, protect, tree
 
+from ugejax.authorized import build_authorized, read_key
 from ugejax.cli import evaluate, main
-from ugejax.cli.lock import alone_in
 from ugejax.cli.originals import load_test
+from ugejax.lock import alone_in
 from ugejax.release import read_release
 
 
@@ -217,6 +218,15 @@ def test_verify(place, tmp_path, capsys):
 
     assert main(["verify", str(place / "R"), "--key", str(place / "key-other")]) == 1
     assert "FAILED key fingerprint" in capsys.readouterr().out
+
+
+def test_verify_finds_words_of_the_view(place, capsys):
+    view = build_authorized(read_key(place / "key-R"), place / "key-R").view
+    card = json.loads((place / "R" / "card.json").read_text())
+    card["settings"]["debug"] = np.asarray(view.secret).tolist()
+    (place / "R" / "card.json").write_text(json.dumps(card))
+    assert main(["verify", str(place / "R"), "--key", str(place / "key-R")]) == 1
+    assert "FAILED key material: 'card.json' holds a secret of the key" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("with_originals", [False, True])

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ugejax.cli import arena_pool, main
-from ugejax.cli.lock import alone_in
 from ugejax.evaluation.trial import Score, Trial
+from ugejax.lock import alone_in
 from ugejax.release import read_release
 
 SIZE = ["--n-train", "60", "--n-test", "30", "--epochs", "1"]

@@ -4,8 +4,10 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 
 from ugejax.cli import compiled, main
@@ -63,6 +65,48 @@ def test_the_users_own_place_wins(tmp_path):
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path):
     (tmp_path / "home").write_text("a file")
     assert hits(start(XDG_CACHE_HOME=str(tmp_path / "home"), UGEJAX_CACHE="")) == 0
+
+
+@pytest.fixture
+def kept_in(tmp_path, monkeypatch) -> Callable[[], Path | None]:
+    """Where programs are kept from now on, if anywhere; the cache folder is `cache`."""
+    chosen = {}
+    monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(jax.config, "update", chosen.__setitem__)
+    monkeypatch.setattr(type(jax.config), "jax_compilation_cache_dir", None)
+
+    def keep() -> Path | None:
+        chosen.clear()
+        compiled.keep_compiled()
+        return Path(chosen["jax_compilation_cache_dir"]) if chosen else None
+
+    return keep
+
+
+def test_no_program_is_taken_from_a_folder_that_others_can_write_to(tmp_path, kept_in, monkeypatch, capsys):
+    folder, own = tmp_path / "cache" / "compiled", tmp_path / "cache" / f"compiled-{os.getuid()}"
+    previous = os.umask(0)
+    try:
+        assert kept_in() == folder and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    finally:
+        os.umask(previous)
+    for mode, left in ((0o755, ["some-cache"]), (0o777, [])):  # of an own one the mode is mended
+        (folder / "some-cache").write_bytes(b"")
+        folder.chmod(mode)
+        assert kept_in() == folder and stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert [file.name for file in folder.iterdir()] == left
+    assert capsys.readouterr().err == ""
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert kept_in() == own and stat.S_IMODE(own.stat().st_mode) == 0o700
+    error = capsys.readouterr().err
+    assert error.startswith(f"{folder}: not this user's own") and str(own) in error and error.count("\n") == 1
+    folder.unlink()
+    folder.mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: 1 + folder.stat().st_uid)  # to whom both are another's
+    (tmp_path / "cache" / f"compiled-{os.getuid()}").mkdir()
+    assert kept_in() is None
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(("arguments", "keeps"), [(["list"], [1]), (["--help"], [])])

@@ -28,8 +28,8 @@ from ugejax.training import Recipe, initial_state, make_train_step
 def test_a_release_keeps_the_budget_and_the_authorized_network_sees_no_difference(shape, classes):
     images = np.random.default_rng(0).integers(0, 256, (3, *shape)).astype(np.uint8)
     network = AuthorizedNetwork(dither_view(jax.random.key(0), shape, step=24), None, None, "all")
-    keys = jax.random.split(jax.random.key(1), 3)
-    job = Protection(Method(), network, Recipe(), classes, keys[0], keys[1], texture_key=keys[2])
+    keys = jax.random.split(jax.random.key(1), 4)
+    job = Protection(Method(), network, Recipe(), classes, keys[0], keys[1], texture_key=keys[2], rounding_key=keys[3])
     labels = np.array([0, classes - 1, 1], np.int32)
     noise = class_stripes(keys[2], classes, shape, amplitude=8 / 255, period=8)
     released = job.release(images, labels, noise)

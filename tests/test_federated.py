@@ -138,8 +138,8 @@ def test_a_small_concentration_leaves_clients_few_classes():
 def test_clients_protect_their_own_images_with_the_shared_key(tmp_path):
     data = toy(12, 0)
     network = AuthorizedNetwork(dither_view(jax.random.key(0), (8, 8, 1), step=24), None, None, "all")
-    keys = jax.random.split(jax.random.key(1), 3)
-    job = Protection(Method(), network, Recipe(), 3, keys[0], keys[1], texture_key=keys[2])
+    keys = jax.random.split(jax.random.key(1), 4)
+    job = Protection(Method(), network, Recipe(), 3, keys[0], keys[1], texture_key=keys[2], rounding_key=keys[3])
     # The first client has one class alone, the second none at all.
     shards = shards_of([0, 3, 6], [], [1, 2, 4, 5, 7, 8, 9, 10, 11])
     released = protect_shards(job, data.images, data.labels, shards, tmp_path)

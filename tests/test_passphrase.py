@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ugejax import seal as module
-from ugejax.authorized import build_authorized, folder_seal, has_passphrase, read_key
+from ugejax.authorized import build_authorized, has_passphrase, read_key
 from ugejax.checkpoint import StepCheckpoints, restore_tree, save_tree, seal_tree
 from ugejax.cli import main
-from ugejax.cli.lock import alone_in
 from ugejax.cli.opening import open_key
 from ugejax.errors import UserError
+from ugejax.lock import alone_in
 from ugejax.perturbation.noise_files import NoiseFiles, seal_rows
 from ugejax.perturbation.stored import read_generator
 from ugejax.perturbation.update import NoiseState
@@ -34,6 +34,7 @@ from ugejax.seal import Seal, lock, unlock
 
 PASSPHRASE = "correct horse bättery"
 SEAL = Seal(bytes(range(32))) / "runs" / "noise"
+EITHER = Seal(bytes(range(32)), required=False) / "runs" / "noise"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -266,8 +267,7 @@ def state_of(folder: Path) -> tuple:
     """All that a key folder that can be read holds, whichever of it is encrypted."""
     key = read_key(folder)
     (generator,), (run,) = folder.glob("generators/*"), folder.glob("runs/*")
-    seal = folder_seal(folder, key)
-    steps = StepCheckpoints(run / "noise", seal=seal and seal / "runs" / run.name / "noise").steps()
+    steps = StepCheckpoints(run / "noise", seal=key.seal / "runs" / run.name / "noise").steps()
     stored = read_generator(generator, key.image_shape, key.seal / "generators" / generator.name)
     arrays = jax.tree.leaves((build_authorized(key, folder).arrays, stored.state))
     return key, steps, [np.asarray(array).tobytes() for array in arrays]
@@ -333,6 +333,77 @@ def test_a_checkpoint_that_was_damaged_before_it_was_encrypted_is_refused(tmp_pa
     seal_tree(tmp_path / "tree", SEAL)
     with pytest.raises(UserError, match="not those that were written"):
         restore_tree(tmp_path / "tree", array, SEAL)
+
+
+def plain_network() -> Path:
+    shutil.copytree("key-plain/network", "key-locked/network")
+    return Path("key-locked/network")
+
+
+def plain_network_in_its_place() -> Path:
+    Path("key-locked/network.sealed").unlink()
+    return plain_network()
+
+
+def plain_weights() -> Path:
+    (locked,), (plain,) = (Path(f"key-{name}/generators").iterdir() for name in ("locked", "plain"))
+    (locked / "weights.sealed").unlink()
+    return Path(shutil.copytree(plain / "weights", locked / "weights"))
+
+
+def plain_step() -> Path:
+    (locked,), (plain,) = (Path(f"key-{name}/runs").iterdir() for name in ("locked", "plain"))
+    (locked / "noise" / "1.sealed").unlink()
+    return Path(shutil.copytree(plain / "noise" / "1", locked / "noise" / "1"))
+
+
+def plain_rows() -> Path:
+    (locked,) = Path("key-locked/runs").iterdir()
+    (locked / "noise-files").mkdir()
+    (locked / "noise-files" / "1.f32").write_bytes(np.zeros(64, np.float32).tobytes())
+    return locked / "noise-files" / "1.f32"
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [plain_network, plain_network_in_its_place, plain_weights, plain_step, plain_rows],
+    ids=lambda f: f.__name__,
+)
+def test_of_a_key_with_a_passphrase_nothing_is_taken_that_is_not_encrypted(plant, place, capsys):
+    planted, given = plant(), ["--passphrase-file", "passphrase"]
+    (generator,), before = Path("key-locked/generators").iterdir(), tree(place)
+    commands = [["passphrase", "key-locked", *given, "--new-passphrase-file", "passphrase"],
+                ["passphrase", "key-locked", *given, "--remove"]]  # fmt: skip
+    if planted.name == "network":
+        commands.append(["train", "R-locked", "--key", "key-locked", *given, "--out", "T"])
+        commands.append(["verify", "R-locked", "--key", "key-locked", *given])
+    elif planted.name == "weights":
+        commands.append(["apply", str(generator), "toy.npz", "--out", "A", *given])
+    for arguments in commands:
+        assert main(arguments) == 2
+        assert (
+            capsys.readouterr()
+            .err.splitlines()[-1]
+            .endswith(f"{planted}: is not encrypted, as all of a key with a passphrase is; remove it")
+        )
+    assert tree(place) == before
+    shutil.rmtree("R-locked")
+    if planted.parent.name != "noise-files":  # which a generator has none of
+        again = protect(place, "locked", "--parametrisation", "generator", "--perturbation-epochs", "1", *given)
+        assert main(again) == (0 if planted.name == "weights" else 2)
+
+
+def test_what_a_key_with_a_passphrase_gets_later_is_encrypted(place):
+    """Whatever lies in its folder: it follows from key.json alone."""
+    secrets, given = secrets_of(Path("key-plain")), ["--passphrase-file", "passphrase"]
+    shutil.rmtree("key-locked/runs")
+    shutil.rmtree("key-locked/generators")
+    shutil.rmtree("R-locked")
+    again = protect(place, "locked", "--parametrisation", "generator", "--perturbation-epochs", "1", *given)
+    assert main(again) == 0
+    assert readable(Path("key-locked"), secrets) == set()
+    assert {path.name for path in Path("key-locked").rglob("1*")} == {"1.sealed"}
+    assert tree(Path("R-locked")) == tree(Path("R-plain"))
 
 
 @settings(max_examples=30)
@@ -404,13 +475,18 @@ def test_encrypted_steps_are_those_of_plain_checkpoints(tmp_path):
             assert jax.tree.all(jax.tree.map(np.array_equal, again.restore(3, trees[0]), trees[3]))
             with pytest.raises(UserError, match="of another network|is damaged"):
                 again.restore(3, {"a": jnp.zeros(4), "b": trees[0]["b"]})
-    # A step that is plain is found, and gives way to an encrypted one.
-    path = tmp_path / "plain-1"
-    checkpoints = StepCheckpoints(path, seal=SEAL)
+    # Where none has to be encrypted, one that is is found, and gives way to a plain one.
+    path = tmp_path / "sealed-1"
+    checkpoints = StepCheckpoints(path, seal=EITHER)
     assert checkpoints.steps() == [3]
     np.testing.assert_array_equal(checkpoints.restore(3, trees[0])["a"], trees[3]["a"])
     checkpoints.save(4, trees[0])
-    assert [file.name for file in path.iterdir()] == ["4.sealed"]
+    assert [file.name for file in path.iterdir()] == ["4"]
+    for plain in (path, tmp_path / "plain-1"):  # where each has to be, none that is not is taken
+        with pytest.raises(UserError, match="is not encrypted"):
+            StepCheckpoints(plain, seal=SEAL).steps()
+        with pytest.raises(UserError, match="is not encrypted"):
+            StepCheckpoints(plain, seal=SEAL).save(5, trees[0])
 
 
 def test_noise_of_a_stream_is_encrypted_row_by_row(tmp_path):
@@ -437,7 +513,9 @@ def test_noise_of_a_stream_is_encrypted_row_by_row(tmp_path):
     # Rows that are there are encrypted into the same form.
     file.unlink()
     (tmp_path / "2.f32").write_bytes(epochs[0].tobytes())
-    np.testing.assert_array_equal(NoiseFiles(tmp_path, start, labels, epoch=2, seal=SEAL)[:], epochs[0])
+    with pytest.raises(UserError, match="is not encrypted"):
+        NoiseFiles(tmp_path, start, labels, epoch=2, seal=SEAL)
+    np.testing.assert_array_equal(NoiseFiles(tmp_path, start, labels, epoch=2, seal=EITHER)[:], epochs[0])
     seal_rows(tmp_path, (4, 4, 1), SEAL)
     assert [file.name for file in tmp_path.iterdir()] == ["2.f32.sealed"]
     np.testing.assert_array_equal(NoiseFiles(tmp_path, start, labels, epoch=2, seal=SEAL)[:], epochs[0])

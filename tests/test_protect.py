@@ -102,6 +102,30 @@ def test_cells_stay_within_a_ball_of_the_euclidean_norm_too(eps, tmp_path):
     np.testing.assert_array_equal(seen(job.network.view, released), seen(job.network.view, images))
 
 
+@pytest.mark.parametrize("form", ["keyed-linear", "keyed-content"])
+def test_rounding_follows_from_the_secret_and_from_nothing_that_the_card_tells(form):
+    images, labels = toy()
+    job = protection(form)
+    noise = 0.02 * jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
+    released = job.release(images, labels, noise)
+    np.testing.assert_array_equal(
+        dataclasses.replace(job, key=jax.random.key(5)).release(images, labels, noise), released
+    )
+    other = dataclasses.replace(job, rounding_key=jax.random.key(5)).release(images, labels, noise)
+    assert (other != released).mean() > 0.1
+
+
+def test_rounding_moves_no_image_to_another_subspace():
+    images, labels = toy()
+    job = protection("keyed-content")
+    before = job.network.view.select(images / 255)
+    for seed in range(4):
+        again = dataclasses.replace(job, rounding_key=jax.random.key(seed))
+        released = again.release(images, labels, again._start(images, labels))
+        np.testing.assert_array_equal(job.network.view.select(released / 255), before)
+        assert (released != images).any(axis=(1, 2, 3)).all()
+
+
 @pytest.mark.parametrize("eps", [0.02, 0.5])
 def test_within_a_ball_rounding_leaves_a_subspace_no_mean_by_class(eps, tmp_path):
     images, labels = (np.tile(part, (10,) + (1,) * (part.ndim - 1)) for part in toy())

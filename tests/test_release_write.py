@@ -15,7 +15,7 @@ from PIL import Image
 from release_examples import make_arguments, make_release
 
 from ugejax.errors import UserError
-from ugejax.release import read_release, write_release
+from ugejax.release import read_release, verify_release, write_release
 from ugejax.release import write as write_module
 
 
@@ -39,6 +39,22 @@ def test_the_folder_holds_what_the_contract_says(tmp_path: Path):
     assert rows[1]["class_name"] == "dog, small"
     with Image.open(folder / "images" / "3.png") as image:
         np.testing.assert_array_equal(np.asarray(image), arguments["images"][3])
+
+
+def test_no_class_name_is_a_formula_in_the_table_of_images(tmp_path: Path):
+    names = ("=1+1", '@SUM("A1")', "-1")
+    folder = make_release(tmp_path / "release", class_names=names)
+    with open(folder / "manifest.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class_name"] for row in rows[:3]] == ["'=1+1", '\'@SUM("A1")', "'-1"]
+    assert read_release(folder).class_names == names
+    assert not [check for check in verify_release(folder) if not check.ok]
+    # Releases of before have them as they are.
+    card, manifest = json.loads((folder / "card.json").read_text()), (folder / "manifest.csv").read_bytes()
+    (folder / "manifest.csv").write_bytes(manifest.replace(b"'=1", b"=1").replace(b"'-1", b"-1"))
+    card["sha256"]["manifest.csv"] = hashlib.sha256((folder / "manifest.csv").read_bytes()).hexdigest()
+    (folder / "card.json").write_text(json.dumps(card))
+    assert not [check for check in verify_release(folder) if not check.ok]
 
 
 def test_the_card_adds_what_was_measured(tmp_path: Path):

@@ -349,6 +349,18 @@ def test_the_text_says_the_same(tmp_path):
     assert "](images.png)" not in text
 
 
+def test_no_name_is_markup_in_the_text(tmp_path):
+    evil = "<img src=x onerror=alert(1)> [a](http://b) ![c](d) `e`\n# f | g & h"
+    content = dataclasses.replace(
+        make_content(make_results(), make_evidence()), class_names=(evil,) * 3, limits=(evil,), title=evil,
+        facts=((evil, evil),), settings=((evil, evil),),
+    )  # fmt: skip
+    text = to_markdown(content, tmp_path)
+    assert text.count("&lt;img src=x onerror=alert(1)> \\[a\\](http://b) !\\[c\\](d) \\`e\\` # f | g &amp; h") >= 7
+    assert "<" not in text and "\n# f" not in text
+    assert re.findall(r"(?<!\\)\]\(", text) == []
+
+
 def test_a_report_is_written_beside_what_it_is_of(tmp_path):
     make_run(tmp_path)
     assert write_report(tmp_path) == [tmp_path / "report.html", tmp_path / "report.md"]

@@ -1,14 +1,18 @@
 """What SECURITY.md promises of files: nothing in them is run, nothing unpacks to any size or leads elsewhere."""
 
 import ast
+import contextlib
 import io
+import json
 import os
 import pickle
 import shutil
+import stat
 import struct
+import sys
 import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +22,10 @@ from exchange_examples import live_pickles, make_splits, watched
 
 from ugejax.authorized import build_authorized, read_key
 from ugejax.cli import main
-from ugejax.data import Source, load
+from ugejax.data import Source, load, tfds_source
 from ugejax.errors import UserError
 from ugejax.exchange import EXCHANGE_FORMS, read_labels
+from ugejax.perturbation.noise_files import NoiseFiles
 from ugejax.release import read as reading
 from ugejax.release import read_release
 
@@ -140,9 +145,50 @@ def test_the_description_of_a_tfds_folder_imports_nothing(tmp_path, monkeypatch)
         '{"python\\u0043lassName": "planted.Feature", "pythonClassName": "tensorflow_datasets.core.features.Text"}',
     ):
         (folder / "features.json").write_text(text)
-        with pytest.raises(UserError, match="names a class of another package"):
+        with pytest.raises(UserError, match="names a class of features that is not TFDS's own"):
             load(Source("toy", data_dir=str(tmp_path / "data")))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("linked", ["version", "configuration", "description", "dataset_info.json"])
+def test_no_link_hides_the_description_of_a_tfds_folder(linked, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "data" / "toy" / "1.0.0"
+    elsewhere.mkdir()
+    folder.parent.mkdir(parents=True)
+    (elsewhere / "dataset_info.json").write_text('{"name": "toy", "version": "1.0.0"}')
+    (elsewhere / "features.json").write_text('{"pythonClassName": "planted.Feature"}')
+    name = "toy"
+    if linked == "version":
+        folder.symlink_to(elsewhere)
+    elif linked == "configuration":
+        (tmp_path / "some").mkdir()
+        elsewhere.rename(tmp_path / "some" / "1.0.0")
+        (folder.parent / "small").symlink_to(tmp_path / "some")
+        name = "toy/small:1.0.0"
+    else:
+        shutil.copytree(elsewhere, folder)
+        file = folder / ("features.json" if linked == "description" else linked)
+        file.unlink()
+        file.symlink_to(elsewhere / file.name)
+    with pytest.raises(UserError, match="is a link, which is not followed|that is not TFDS's own"):
+        load(Source(name, data_dir=str(tmp_path / "data")))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_no_configuration_of_a_tfds_folder_leads_out_of_it(tmp_path):
+    (tmp_path / "toy").mkdir()
+    for name in ("toy/..:1.0.0", "toy/.", "toy/.hidden"):
+        with pytest.raises(UserError, match="neither 'digits' nor the name of a TFDS dataset"):
+            load(Source(name, data_dir=str(tmp_path)))
+
+
+def test_the_classes_that_a_tfds_folder_may_name_are_those_that_tfds_has():
+    import tensorflow_datasets as tfds
+
+    # Of others it would import the modules.
+    assert set(tfds.features.FeatureConnector._registered_features) >= tfds_source._FEATURE_CLASSES
 
 
 def array_header(shape: tuple[int, ...], dtype: str = "|u1", version: int = 1, filling: int = 0) -> bytes:
@@ -210,11 +256,49 @@ def test_no_archive_leads_out_of_its_folder(name, tmp_path):
     assert tree(tmp_path) == before
 
 
-def test_a_card_of_any_size_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "_MOST_TEXT", 1000)
-    (tmp_path / "card.json").write_text('{"class_names": [' + '"a",' * 1000 + '"a"]}')
+def peak(read: Callable[[Path], object], folder: Path) -> int:
+    """Bytes of memory that a reading takes that ends in a refusal."""
+    tracemalloc.start()
+    with pytest.raises(UserError):
+        read(folder)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return taken
+
+
+@pytest.mark.parametrize("lines", ["1,2,a,b\n", ",,,,,,,,\n", '"\n"', "1,2,a\n"])
+def test_a_manifest_takes_memory_in_proportion_to_its_size(lines, tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_text("index,label,class_name,sha256\n" + lines * (2**22 // len(lines)))
+    assert peak(reading.read_manifest, tmp_path) < 3 * path.stat().st_size
+    sound = f"1,2,a,{'0' * 64}\n"
+    path.write_text("index,label,class_name,sha256\n" + sound * (2**20 // len(sound)) + lines)
+    assert peak(reading.read_manifest, tmp_path) < 12 * path.stat().st_size
+
+
+def test_a_card_takes_no_more_memory_than_its_images_account_for(made, tmp_path):
+    folder = shutil.copytree(made / "R", tmp_path / "R")
+    for content in ('{"class_names": [' + "[]," * 2**22 + "0]}", "[" * 2**23, '{"a":0,' * 2**20, "[" + "{}," * 2**20):
+        (folder / "card.json").write_text(content)
+        assert peak(reading.read_card, folder) < 2**22
+    (folder / "card.json").write_text('{"class_names": [' + "[]," * 2**18 + "0]}")  # of the size that is read
+    assert peak(reading.read_card, folder) < 2**25
+    with pytest.raises(UserError, match="class_names must be a list of text"):
+        reading.read_card(folder)
+
+
+def test_a_card_may_name_a_class_for_each_image(tmp_path):
+    n = 40_000
+    np.savez(tmp_path / "data.npz", data=np.zeros((n, 8, 8, 1), np.uint8), targets=np.arange(n, dtype=np.int32))
+    names = [f"class of the {n:06d}th image" for n in range(n)]
+    (tmp_path / "card.json").write_text(json.dumps({"class_names": names}, indent=2))
+    assert (tmp_path / "card.json").stat().st_size > 2**20
+    assert reading.read_card(tmp_path)["class_names"] == names
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:  # which is smaller than what it declares
+        archive.writestr("targets.npy", b"")
+        archive.getinfo("targets.npy").file_size = 2**31
     with pytest.raises(UserError, match="larger than that of any release"):
-        read_release(tmp_path)
+        reading.read_card(tmp_path)
 
 
 @pytest.mark.parametrize(("place", "read"), [("cat/0.png", of_source("")), ("x.npz", of_source("x.npz")),
@@ -226,6 +310,86 @@ def test_pipes_are_refused_and_not_waited_for(place, read, tmp_path):
     os.mkfifo(tmp_path / place)
     with pytest.raises(UserError, match="not a (plain )?file"):
         read(tmp_path)
+
+
+def test_a_key_is_on_the_disk_before_its_release_has_its_name(tmp_path, monkeypatch):
+    synced, rename, found = set(), os.rename, []
+
+    def watched_rename(source, target, **more):
+        if Path(target) == tmp_path / "R":
+            key = tmp_path / "key-R"
+            files = [key, *(path for path in key.rglob("*") if "runs" not in path.parts)]
+            found.append({path.name for path in files if path.stat().st_ino not in synced})
+        rename(source, target, **more)
+
+    write_toy(tmp_path / "toy.npz")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(os, "rename", watched_rename)
+    assert main(protect(tmp_path, "R", "--parametrisation", "generator", "--perturbation-epochs", "1")) == 0
+    assert found == [set()]
+    assert {path.stat().st_ino for path in (tmp_path, *(tmp_path / "R").rglob("*"))} <= synced
+
+
+@contextlib.contextmanager
+def watched_modes(private: Callable[[Path], bool]) -> Iterator[list[str]]:
+    """What is made within it where it is private, while others could have opened it."""
+    too_open, active = [], True
+
+    def hook(event: str, arguments: tuple) -> None:
+        if (
+            not active
+            or event not in ("open", "os.mkdir", "os.chmod")
+            or not isinstance(arguments[0], (str, os.PathLike))
+        ):
+            return
+        path = Path(arguments[0])
+        if not private(path):
+            return
+        os.umask(mask := os.umask(0o777))
+        if event == "os.chmod":
+            too_open.append(f"{path} is given another mode")
+        elif (event == "os.mkdir" or arguments[2] & os.O_CREAT) and 0o077 & ~mask:
+            too_open.append(f"{path} is made with umask {mask:03o}")
+
+    sys.addaudithook(hook)
+    mask = os.umask(0)
+    try:
+        yield too_open
+    finally:
+        active = False
+        os.umask(mask)
+
+
+@pytest.mark.parametrize("passphrase", [None, "correct horse"])
+def test_what_is_private_is_never_open_to_others(passphrase, tmp_path, monkeypatch):
+    monkeypatch.setattr("ugejax.seal._SCRYPT", (16, 8, 1))
+    monkeypatch.chdir(tmp_path)
+    Path("passphrase").write_text("correct horse")
+    write_toy(Path("toy.npz"))
+    given = ["--passphrase-file", "passphrase"] if passphrase else []
+    generator = ["--parametrisation", "generator", "--perturbation-epochs", "1"]
+
+    def private(path: Path) -> bool:
+        parts = path.absolute().relative_to(tmp_path).parts if tmp_path in path.absolute().parents else ("",)
+        return parts[0] in ("key-R", ".key-R.partial") or "view" in parts[0] or "checkpoints" in "/".join(parts)
+
+    with watched_modes(private) as too_open:
+        assert main(protect(tmp_path, "R", *generator, *given)) == 0
+        assert main(["train", "R", "--key", "key-R", "--out", "T", *given]) == 0
+        assert main(["export-key", "key-R", "--out", "view", *given]) == 0
+        files = NoiseFiles(Path("key-R/runs/noise"), np.zeros((3, 2, 2, 1), np.float32), np.arange(3), epoch=0)
+        with files.next_epoch():
+            pass
+        assert main(["passphrase", "key-R", *given, "--new-passphrase-file", "passphrase"]) == 0
+    assert too_open == []
+    (checkpoints,) = Path("T").glob("checkpoints-*")
+    assert [path.name for path in checkpoints.iterdir()] == (["2.sealed"] if passphrase else ["2"])
+    found = [Path("key-R"), checkpoints, Path("view"), *Path("key-R").rglob("*"), *checkpoints.rglob("*")]
+    assert len(found) > 10
+    for path in found:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    for path in (Path("R"), *Path("R").iterdir()):  # which is for everybody
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077
 
 
 def test_a_key_is_not_pickled(made):

@@ -204,7 +204,7 @@ def test_what_the_devices_cannot_hold_is_optimised_batch_by_batch_with_its_noise
         transforms=(),
     )  # fmt: skip
     network = AuthorizedNetwork(dither_view(jax.random.key(0), (8, 8, 1), step=24), None, {}, "all")
-    job = Protection(method, network, Recipe(), 3, *(jax.random.key(i) for i in range(3)))
+    job = Protection(method, network, Recipe(), 3, *(jax.random.key(i) for i in range(4)))
     opened, asked = load_stream(Source(str(write_folder(tmp_path / "source")))), []
 
     def counted(indices):

@@ -1,5 +1,7 @@
 """Orbax, in one place: single trees, and runs of numbered steps of which the last whole one is restored.
 
+All is for its owner alone, from the first byte: mode 0700 of folders, 0600 of files.
+
 Orbax finds a checkpoint whole whose values changed on the disk, so a checksum of them lies beside each.
 
 Orbax cannot encrypt. What is to be encrypted is a file in place of Orbax's folder: an archive of NumPy's with the
@@ -23,7 +25,7 @@ import numpy as np
 from ugejax.errors import UserError
 from ugejax.hosts import exchange, from_leader, leads
 from ugejax.seal import Seal
-from ugejax.whole import replace_text
+from ugejax.whole import private, replace_text
 
 if TYPE_CHECKING:  # imported late: half a second that most commands' mistakes need not wait for
     import orbax.checkpoint as ocp
@@ -34,35 +36,39 @@ _CHECKSUM = "sha256"
 
 
 def save_tree(path: Path, tree: Any, seal: Seal | None = None) -> None:
-    """Write one pytree of arrays to a new folder or, with a seal, encrypted to the file of that name with `.sealed`.
+    """Write one pytree of arrays to a new folder or, where a seal requires it, encrypted to a file.
+
+    The file has the folder's name and `.sealed`.
 
     Raises:
         OSError, UserError: it cannot be written.
     """
-    if seal is not None:
+    if seal is not None and seal.required:
         seal.write(sealed(path), _archive(tree))
         return
     import orbax.checkpoint as ocp
 
-    with ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
+    with private(), ocp.StandardCheckpointer(multiprocessing_options=_own()) as checkpointer:
         try:
             checkpointer.save(path.absolute(), _on_host(tree))
             checkpointer.wait_until_finished()
         except ValueError as error:
             raise _os_error(error, path) from error
-    replace_text(path / _CHECKSUM, _checksum(tree) + "\n")
+        replace_text(path / _CHECKSUM, _checksum(tree) + "\n")
 
 
 def restore_tree(path: Path, like: Any, seal: Seal | None = None) -> Any:
     """Read a pytree; shapes and dtypes must be those of `like`, which Orbax by itself would cast or accept silently.
 
-    With a seal it may be encrypted or not.
+    With a seal it may be encrypted, and has to be where that requires it.
 
     Raises:
-        UserError: the checkpoint is missing, damaged or of another shape.
+        UserError: the checkpoint is missing, damaged, of another shape or not encrypted.
     """
-    if seal is not None and sealed(path).exists():
-        return _unsealed(sealed(path), like, seal)
+    if seal is not None:
+        seal.check_plain(path)
+        if sealed(path).exists():
+            return _unsealed(sealed(path), like, seal)
     if not path.is_dir():
         raise UserError(f"{path}: the checkpoint is missing")
     import orbax.checkpoint as ocp
@@ -117,13 +123,14 @@ class StepCheckpoints:
         Args:
             path: folder.
             keep: how many of the last steps to keep; None keeps all.
-            seal: encrypts the steps that are saved; those that are there may be encrypted or not.
+            seal: of the steps, which have to be encrypted where it requires that, and otherwise may be.
         """
         import orbax.checkpoint as ocp
 
         self.path = path
         if leads():
-            path.mkdir(parents=True, exist_ok=True)
+            with private():
+                path.mkdir(parents=True, exist_ok=True)
         exchange()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=False, cleanup_tmp_directories=leads(), read_only=not leads(),
@@ -133,7 +140,11 @@ class StepCheckpoints:
         self._keep, self._seal = keep, seal
 
     def steps(self) -> list[int]:
-        """The steps that are there, ascending."""
+        """The steps that are there, ascending.
+
+        Raises:
+            UserError: one is not encrypted and has to be.
+        """
         return from_leader(self._found)
 
     def save(self, step: int, tree: Any) -> None:
@@ -143,12 +154,12 @@ class StepCheckpoints:
             OSError: it cannot be written; the steps before it are still there.
         """
         if leads() and step not in self._found():
-            if self._seal is None:
-                self._save(step, tree)
-            else:
+            if self._seal is not None and self._seal.required:
                 save_tree(self.path / str(step), tree, self._seal / str(step))
-                for old in self._found()[: -self._keep] if self._keep else ():
-                    self._remove(old)
+            else:
+                self._save(step, tree)
+            for old in self._found()[: -self._keep] if self._keep else ():
+                self._remove(old)
         exchange()
 
     def restore(self, step: int, like: Any) -> Any:
@@ -174,18 +185,22 @@ class StepCheckpoints:
         return _checked(tree, like, path, _checksum_beside(path))
 
     def _found(self) -> list[int]:
-        encrypted = self.path.glob("*.sealed") if self._seal else ()
-        return sorted({*self._manager.all_steps(), *(int(file.stem) for file in encrypted)})
+        plain, encrypted = self._manager.all_steps(), self.path.glob("*.sealed") if self._seal else ()
+        if self._seal is not None:
+            for step in plain:
+                self._seal.check_plain(self.path / str(step))
+        return sorted({*plain, *(int(file.stem) for file in encrypted)})
 
     def _save(self, step: int, tree: Any) -> None:
         import orbax.checkpoint as ocp
 
-        try:
-            self._manager.save(step, args=ocp.args.StandardSave(_on_host(tree)))
-            self._manager.wait_until_finished()
-        except ValueError as error:
-            raise _os_error(error, self.path) from error
-        replace_text(self.path / str(step) / _CHECKSUM, _checksum(tree) + "\n")
+        with private():
+            try:
+                self._manager.save(step, args=ocp.args.StandardSave(_on_host(tree)))
+                self._manager.wait_until_finished()
+            except ValueError as error:
+                raise _os_error(error, self.path) from error
+            replace_text(self.path / str(step) / _CHECKSUM, _checksum(tree) + "\n")
 
     def _remove(self, step: int) -> None:
         if step in self._manager.all_steps():

@@ -1,5 +1,6 @@
 """What all pages and texts for people share: the frame of an HTML page that needs nothing else, and tables."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from string import Template
@@ -88,9 +89,15 @@ def html_list(items: Iterable[str]) -> str:
     return "\n".join(["<ul>", *(f"<li>{escape(item)}</li>" for item in items), "</ul>"])
 
 
+def markdown_text(text: str) -> str:
+    """A text on one line of Markdown, in which no HTML, link, picture or code begins."""
+    text = re.sub(r"[\r\n\t\v\f]+", " ", text).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\[\]`])", r"\\\1", text)
+
+
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first row is its head, its columns aligned for whoever reads it as it stands."""
-    rows = [[text.replace("|", "\\|") for text in row] for row in rows]
+    """A table of texts, the first row its head, its columns aligned for whoever reads it as it stands."""
+    rows = [[markdown_text(text).replace("|", "\\|") for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         " | ".join(text.rjust(width) if place else text.ljust(width) for place, (text, width) in enumerate(cells))

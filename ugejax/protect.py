@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ugejax.authorized.content import ContentView
 from ugejax.authorized.forms import FORMS
 from ugejax.authorized.key import Key
 from ugejax.authorized.network import AuthorizedNetwork
@@ -53,6 +54,8 @@ from ugejax.training.step import decode, freeze
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
 # Of originals that lie on the devices while the perturbation is optimised; more are read batch by batch.
 _RESIDENT_BYTES = 2**30
+# Roundings at random that are tried for an image, so that it keeps its subspace.
+_DRAWS = 4
 
 
 def check_budget(eps: float, norm: str, argument: str = "--eps") -> None:
@@ -120,9 +123,11 @@ class Protection:
         network: the authorized network.
         recipe: how the authorized network is trained.
         num_classes: number of classes.
-        key: PRNG key of what may be public: surrogates, order, rounding.
+        key: PRNG key of what may be public: surrogates and order.
         training_key: secret PRNG key of the authorized network's training.
         texture_key: secret PRNG key of the stripes, which could otherwise be drawn again and subtracted.
+        rounding_key: secret PRNG key of the rounding at random, without which a release would tell more of the
+            perturbation than its 8 bits do.
         others: further authorized networks; the perturbation is one that all of them are blind to, or matched with.
         feature_space: a frozen encoder that the feature distance is measured in as well.
         prototypes: of the classes in that space, float32 [num_classes, F]; None takes the originals' class means.
@@ -135,6 +140,7 @@ class Protection:
     key: jax.Array
     training_key: jax.Array = field(repr=False)
     texture_key: jax.Array = field(repr=False)
+    rounding_key: jax.Array = field(repr=False)
     others: tuple[Partner, ...] = ()
     feature_space: FeatureSpace | None = None
     prototypes: np.ndarray | None = None
@@ -144,7 +150,7 @@ class Protection:
         """The protection of a key and its network: everything random in it follows from the key."""
         return cls(
             method, network, key.recipe, key.num_classes, jax.random.key(key.public_seed), key.prng("training"),
-            key.prng("textures"),
+            key.prng("textures"), key.prng("rounding"),
         )  # fmt: skip
 
     def run(self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> np.ndarray:
@@ -302,7 +308,7 @@ class Protection:
             Released images in order, uint8 [n, H, W, C]. Each image's rounding has a key of its own, from its index,
             so they depend neither on the batch size nor on the number of devices nor on the part.
         """
-        key, method = jax.random.fold_in(self.key, 2), self.method
+        key, method = self.rounding_key, self.method
         view = shared_blind_set([self.network.view, *(partner.network.view for partner in self.others)])
         per_image = method.parametrisation == "sample-wise"
         first, end, _ = part.indices(len(images))
@@ -347,13 +353,26 @@ def _released_batch(method: Method) -> Callable[..., jax.Array]:
             return round_to_8bit(x_u8, delta, lower=lower, upper=upper)
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
         lower, upper = jnp.broadcast_to(lower, x.shape), jnp.broadcast_to(upper, x.shape)
-        at_random = jax.vmap(lambda k, x, d, lo, up: stochastic_round_to_8bit(k, x, d, lower=lo, upper=up))
+        draw = jax.vmap(lambda k, x, d, lo, up: stochastic_round_to_8bit(k, x, d, lower=lo, upper=up))
+
+        def at_random(delta):
+            if not isinstance(view, ContentView):
+                return draw(keys, x_u8, delta, lower, upper)
+            # Rounding moves an image whose subspace is a near tie to another one now and then: the first draw that
+            # does not is taken; where none is left, the image stays as it was.
+            chosen = x_u8
+            for i in reversed(range(_DRAWS)):
+                drawn = draw(jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(keys), x_u8, delta, lower, upper)
+                same = view.select(decode(drawn)) == view.select(x)
+                chosen = jnp.where(same[:, None, None, None], drawn, chosen)
+            return chosen
+
         if method.norm != "l2":
-            return at_random(keys, x_u8, delta, lower, upper)
+            return at_random(delta)
         # Rounding at random adds up to a quarter of a squared level to each value on average. The few images that
         # leave the ball all the same are rounded towards zero, and all of them where the ball is that small.
         room = max(0.0, 1 - math.prod(x.shape[1:]) / 4 / (255 * method.eps) ** 2)
-        rounded = at_random(keys, x_u8, math.sqrt(room) * delta, lower, upper)
+        rounded = at_random(math.sqrt(room) * delta)
         moved = (rounded.astype(jnp.float32) - x_u8) / 255
         outside = jnp.sum(moved**2, axis=(1, 2, 3), keepdims=True) > method.eps**2
         return jnp.where(outside | (room == 0), round_to_8bit(x_u8, shorter, lower=lower, upper=upper), rounded)

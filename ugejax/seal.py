@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from ugejax.errors import UserError
-from ugejax.whole import replaced
+from ugejax.whole import private, replaced
 
 if TYPE_CHECKING:  # imported late: most keys have no passphrase
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -67,20 +67,31 @@ class Seal:
     Attributes:
         secret: at least 16 bytes; never printed.
         place: names from the key's folder down.
+        required: whether all that is added there is encrypted, and what is not is refused; otherwise nothing that is
+            added is, and what is there may be either.
     """
 
     secret: bytes = field(repr=False)
     place: str = ""
+    required: bool = True
 
     def __truediv__(self, name: str) -> "Seal":
-        return Seal(self.secret, f"{self.place}/{name}")
+        return Seal(self.secret, f"{self.place}/{name}", self.required)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a seal holds a key's secret and is never pickled")
 
+    def check_plain(self, path: Path) -> None:
+        """Refuse a file or folder that is there and is not encrypted, where all has to be.
+
+        Raises:
+            UserError: as it says; whoever can write to the folder, but has no passphrase, may have put it there.
+        """
+        if self.required and os.path.lexists(path):
+            raise UserError(f"{path}: is not encrypted, as all of a key with a passphrase is; remove it")
+
     def begin(self, file: BinaryIO) -> FileCipher:
-        """Write the header of a new file, for its owner's eyes alone, and give its cipher."""
-        os.fchmod(file.fileno(), 0o600)
+        """Write the header of a new file and give its cipher."""
         salt = secrets.token_bytes(_SALT)
         file.write(_HEADER + salt)
         return self._cipher(salt)
@@ -104,7 +115,7 @@ class Seal:
         """
         count = max(1, -(-content.seek(0, os.SEEK_END) // chunk))
         content.seek(0)
-        with replaced(path, otherwise="move the key to another place") as file:
+        with private(), replaced(path, otherwise="move the key to another place") as file:
             cipher = self.begin(file)
             for number in range(count):
                 file.write(cipher.encrypt(number, content.read(chunk), last=number == count - 1))

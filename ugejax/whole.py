@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and stay through a power cut; those of their owner alone."""
 
 import contextlib
 import errno
@@ -11,6 +11,16 @@ from typing import BinaryIO
 from ugejax.errors import UserError
 
 _OTHERWISE = "choose another folder with --out"
+
+
+@contextlib.contextmanager
+def private() -> Iterator[None]:
+    """Within it files and folders are made for their owner alone, from their first byte; in the whole process."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextlib.contextmanager
@@ -30,23 +40,51 @@ def whole(target: Path) -> Iterator[Path]:
     try:
         if os.path.lexists(target):
             raise UserError(f"{target}: --out names an existing folder or file; choose a new one or remove it")
-        made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _remove(partial)
-            yield partial
-            if partial.is_dir():
-                _sync_folder(partial)
-            os.rename(partial, target)
-        except BaseException:
-            _remove(partial)
-            for parent in made:
-                with contextlib.suppress(OSError):
-                    parent.rmdir()
-            raise
-        _sync_folder(target.parent)
+        with made_parents(target):
+            try:
+                _remove(partial)
+                yield partial
+                if partial.is_dir():
+                    _sync(partial)
+                os.rename(partial, target)
+            except BaseException:
+                _remove(partial)
+                raise
     except OSError as error:
         raise _unwritable(target, error) from error
+
+
+@contextlib.contextmanager
+def made_parents(target: Path) -> Iterator[None]:
+    """Within it the folders above a path are there; afterwards they are on the disk, with what was put there.
+
+    If anything goes wrong, those that were made are removed.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+    for folder in (target.parent, *(parent.parent for parent in made)):
+        _sync(folder)
+
+
+def sync_tree(folder: Path) -> None:
+    """Have all files and folders of a folder on the disk, and itself.
+
+    Raises:
+        OSError: the system could not write them.
+    """
+    for parent, _, files in os.walk(folder, topdown=False):
+        for path in (*(Path(parent, name) for name in files), Path(parent)):
+            _sync(path)
 
 
 @contextlib.contextmanager
@@ -75,7 +113,7 @@ def replaced(target: Path, *, shared: bool = False, otherwise: str = _OTHERWISE)
             with contextlib.suppress(OSError):
                 _remove(partial)
             raise
-        _sync_folder(target.parent)
+        _sync(target.parent)
     except OSError as error:
         raise _unwritable(target, error, otherwise) from error
 
@@ -102,8 +140,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -4,16 +4,21 @@ from typing import Any
 
 from ugejax.arena.leaderboard import Cell, Leaderboard
 from ugejax.arena.wording import COSTS, cost_cells, describe, figure, notes
-from ugejax.markup import markdown_table
+from ugejax.markup import markdown_table, markdown_text
 
 
 def to_markdown(board: Leaderboard, facts: dict[str, Any]) -> str:
     """The text of `leaderboard.md`; facts are those of `results.json`."""
     main = [("trained on", *board.columns)]
     main += [(line.title, *(_mark(cell) for cell in line.cells)) for line in board.lines]
-    legend = "\n".join(f"- {note}" for note in notes(board))
+    legend = "\n".join(f"- {markdown_text(note)}" for note in notes(board))
     costs = markdown_table([COSTS, *map(cost_cells, board.costs)])
-    return "\n\n".join(["# Arena", describe(board, facts), markdown_table(main), legend, "## Releases", costs]) + "\n"
+    return (
+        "\n\n".join(
+            ["# Arena", markdown_text(describe(board, facts)), markdown_table(main), legend, "## Releases", costs]
+        )
+        + "\n"
+    )
 
 
 def _mark(cell: Cell) -> str:

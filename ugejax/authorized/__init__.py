@@ -4,14 +4,13 @@ from ugejax.authorized.forms import FORMS, Form, default_step
 from ugejax.authorized.key import (
     Key,
     draw_master,
-    folder_seal,
     has_passphrase,
     new_key,
     read_key,
     set_passphrase,
     write_key,
 )
-from ugejax.authorized.network import AuthorizedNetwork, build_authorized, seen
+from ugejax.authorized.network import AuthorizedNetwork, build_authorized, secret_words, seen
 from ugejax.authorized.shared import share_of_budget, shared_blind_set
 from ugejax.authorized.view import BlindSet, IdentityView, View
 
@@ -26,10 +25,10 @@ __all__ = [
     "build_authorized",
     "default_step",
     "draw_master",
-    "folder_seal",
     "has_passphrase",
     "new_key",
     "read_key",
+    "secret_words",
     "seen",
     "set_passphrase",
     "share_of_budget",

@@ -2,7 +2,7 @@
 
 All K subspaces are orthogonal to each patch's mean colour, so the map of mean colours is the same before and after the
 perturbation, and a secret hash of it names the subspace of the image on both sides. (Rounding to 8 bits moves mean
-colours a little: of an image of one colour, whose hash is a near tie, another subspace may be picked afterwards.) No
+colours a little, and may move an image whose hash is a near tie to another subspace; it is rounded again then.) No
 single subspace stands out in the statistics of the release once the union of the K covers the space. Our choice, not
 the paper's.
 """

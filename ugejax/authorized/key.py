@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Callable
@@ -14,15 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.checkpoint import restore_tree, save_tree, sealed
+from ugejax.checkpoint import restore_tree, save_tree
 from ugejax.errors import UserError
+from ugejax.lock import alone_in
 from ugejax.seal import Seal, lock, unlock
 from ugejax.training.recipe import Recipe
-from ugejax.whole import replaced
+from ugejax.whole import made_parents, private, replaced, sync_tree
 
 SCHEMA = 1
 # Of a key with a passphrase, which cannot be read by what knows of none.
 LOCKED_SCHEMA = 2
+# For which `Key.prng` draws.
+PURPOSES = ("view", "init", "training", "textures", "rounding")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Key:
         from_seed: whether the secret follows from a seed that somebody chose, and so may be guessed: for experiments
             only.
         secret: 16 bytes from which everything secret follows; never printed.
+        locked: whether its folder's key.json has the secret encrypted by a passphrase, so that all the rest of the
+            folder has to be encrypted as well.
     """
 
     form: str
@@ -49,6 +53,7 @@ class Key:
     recipe: Recipe
     from_seed: bool
     secret: bytes = field(repr=False)
+    locked: bool = field(default=False, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -61,7 +66,7 @@ class Key:
         return int.from_bytes(hashlib.sha256(b"ugejax public" + self.secret).digest()[:4], "big") >> 1
 
     def prng(self, purpose: str) -> jax.Array:
-        """A PRNG key for one purpose ("view", "init", "training"), each independent of the others."""
+        """A PRNG key for one of the `PURPOSES`, each independent of the others."""
         digest = hashlib.sha256(b"ugejax " + purpose.encode() + self.secret).digest()
         key = jax.random.key(0)
         for word in np.frombuffer(digest, "<u4"):
@@ -70,14 +75,14 @@ class Key:
 
     @property
     def seal(self) -> Seal:
-        """What encrypts the other files of the key's folder, where it has or had a passphrase."""
-        return Seal(hashlib.sha256(b"ugejax seal" + self.secret).digest())
+        """What encrypts the other files of the key's folder, and has to where the key has a passphrase."""
+        return Seal(hashlib.sha256(b"ugejax seal" + self.secret).digest(), required=self.locked)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is never pickled; write_key writes it to a private folder")
 
     def _public(self) -> str:
-        described = {name: value for name, value in asdict(self).items() if name != "secret"}
+        described = {name: value for name, value in asdict(self).items() if name not in ("secret", "locked")}
         return json.dumps(described, sort_keys=True)
 
 
@@ -92,7 +97,7 @@ def new_key(master: bytes, **architecture: Any) -> Key:
 
 
 def write_key(path: Path, key: Key, arrays: Any, passphrase: str | None = None) -> None:
-    """Write the key folder: mode 0700, files 0600, whole or not at all.
+    """Write the key folder: mode 0700, files 0600, whole or not at all; when it returns, the key is on the disk.
 
     Args:
         path: folder to make; must not exist, or be empty.
@@ -101,23 +106,27 @@ def write_key(path: Path, key: Key, arrays: Any, passphrase: str | None = None) 
         passphrase: encrypts all that is secret.
 
     Raises:
-        UserError: the folder exists or cannot be written.
+        UserError: the folder exists or cannot be written, or another process makes the same key.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):  # a rename replaces an empty folder
-        raise UserError(f"--key {path}: already exists")
+    seal = None if passphrase is None else replace(key, locked=True).seal / "network"
     temporary = path.with_name(f".{path.name}.partial")  # of one name, so that what a kill leaves there is replaced
-    old_mask = os.umask(0o077)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True, mode=0o700)
-        (temporary / "key.json").write_text(_described(key, passphrase))
-        save_tree(temporary / "network", arrays, None if passphrase is None else key.seal / "network")
-        temporary.rename(path)
+        with made_parents(path), private():
+            temporary.mkdir(exist_ok=True)
+            with alone_in(temporary):
+                try:
+                    if path.exists() and not (path.is_dir() and not any(path.iterdir())):  # which a rename replaces
+                        raise UserError(f"--key {path}: already exists")
+                    for left in temporary.iterdir():
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
+                    (temporary / "key.json").write_text(_described(key, passphrase))
+                    save_tree(temporary / "network", arrays, seal)
+                    sync_tree(temporary)
+                    temporary.rename(path)
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise UserError(f"--key {path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        os.umask(old_mask)
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def set_passphrase(path: Path, key: Key, passphrase: str | None) -> None:
@@ -128,8 +137,7 @@ def set_passphrase(path: Path, key: Key, passphrase: str | None) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    with replaced(path / "key.json", otherwise="move the key to another place") as file:
-        os.fchmod(file.fileno(), 0o600)
+    with private(), replaced(path / "key.json", otherwise="move the key to another place") as file:
         file.write(_described(key, passphrase).encode())
 
 
@@ -166,7 +174,7 @@ def read_key(path: Path, passphrase: Callable[[], str] | None = None) -> Key:
         raise UserError(f"--key {file}: cannot be read as a key ({error!r})") from error
     if secret is None:
         raise UserError(f"--key {path}: the passphrase is wrong, or key.json was changed")
-    key = replace(key, secret=secret)
+    key = replace(key, secret=secret, locked="locked_secret" in content)
     if key.fingerprint != content.get("fingerprint"):
         raise UserError(f"--key {file}: its fingerprint does not match its content; it was changed or damaged")
     return key
@@ -181,13 +189,12 @@ def has_passphrase(path: Path) -> bool:
     return "locked_secret" in _content(path)
 
 
-def folder_seal(path: Path, key: Key) -> Seal | None:
-    """What encrypts that which is added to a key folder: None where the rest is not encrypted."""
-    return key.seal if sealed(path / "network").exists() else None
-
-
 def read_arrays(path: Path, key: Key, like: Any) -> Any:
-    """The arrays of a key folder's checkpoint, checked against the shapes and dtypes of `like`."""
+    """The arrays of a key folder's checkpoint, checked against the shapes and dtypes of `like`.
+
+    Raises:
+        UserError: they are damaged, missing, or not encrypted though the key has a passphrase.
+    """
     arrays = restore_tree(path / "network", like, key.seal / "network")
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(arrays)):
         raise UserError(f"--key {path}: its network holds non-finite values; it is damaged")
@@ -211,6 +218,7 @@ def _content(path: Path) -> dict[str, Any]:
 def _described(key: Key, passphrase: str | None) -> str:
     """The text of key.json; with a passphrase all of it but the secret may be read."""
     content = asdict(key) | {"secret": key.secret.hex(), "fingerprint": key.fingerprint, "schema": SCHEMA}
+    del content["locked"]  # which follows from the rest
     if passphrase is not None:
         del content["secret"]
         # The fingerprint is that of all the rest, so none of it can be another's.

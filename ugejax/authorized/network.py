@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.authorized.forms import FORMS
-from ugejax.authorized.key import Key, read_arrays
+from ugejax.authorized.key import PURPOSES, Key, read_arrays
 from ugejax.authorized.view import View
 from ugejax.batches import at_a_time, in_pieces
 from ugejax.errors import UserError
@@ -82,3 +82,14 @@ def seen(view: View, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarra
     size = at_a_time(images.shape[1:], most=batch_size)
     pieces = in_pieces(lambda part, _: np.asarray(_apply(view, images[part])), len(images), size)
     return np.concatenate([piece for _, piece in pieces])
+
+
+def secret_words(key: Key, network: AuthorizedNetwork) -> tuple[list[bytes], list[np.ndarray]]:
+    """What must not be found in anything public: strings of at least 8 bytes, and arrays.
+
+    The secret, what encrypts the key's folder, the PRNG keys of each purpose, the view and the frozen weights. Weights
+    that train, and what they begin with, follow from a PRNG key.
+    """
+    keys = [np.asarray(jax.random.key_data(key.prng(purpose))).tobytes() for purpose in PURPOSES]
+    frozen = network.split(network.variables["params"])[1]
+    return [key.secret, key.seal.secret, *keys], [np.asarray(leaf) for leaf in jax.tree.leaves((network.view, frozen))]

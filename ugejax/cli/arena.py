@@ -18,13 +18,13 @@ from ugejax.arena.plan import Job, jobs_of, missing
 from ugejax.arena.rows import Row, environment, job_of
 from ugejax.cli.arena_job import load_once, protect_job, train_job
 from ugejax.cli.arena_pool import check_jobs, run_side_by_side
-from ugejax.cli.lock import alone_in
 from ugejax.cli.places import usable_cache
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import source_from
 from ugejax.countermeasures import countermeasure_of, parse_countermeasures
 from ugejax.data import Dataset
 from ugejax.errors import UserError
+from ugejax.lock import alone_in
 from ugejax.networks import has_batch_norm, variable_shapes
 from ugejax.protect import check_budget
 

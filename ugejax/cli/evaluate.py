@@ -13,7 +13,6 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import build_authorized
-from ugejax.cli.lock import alone_in
 from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_originals, load_test
 from ugejax.cli.places import check_out, usable_cache
@@ -34,6 +33,7 @@ from ugejax.evaluation import (
 from ugejax.evaluation.candidates import OTHER_INIT
 from ugejax.evaluation.features import learned_features
 from ugejax.evaluation.results import SCHEMA
+from ugejax.lock import alone_in
 from ugejax.networks import variable_shapes
 from ugejax.release import key_fingerprints, read_release
 from ugejax.report import draw_curves, draw_images, gather, print_table, write_evidence

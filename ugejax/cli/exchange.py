@@ -1,7 +1,6 @@
 """`ugejax import`, `export` and `export-key`: protected sets from and for other tools, and a key for PyTorch."""
 
 import argparse
-import os
 import sys
 
 import numpy as np
@@ -16,7 +15,7 @@ from ugejax.errors import UserError
 from ugejax.exchange import Exported, check_labels, check_protected, find_form, read_labels
 from ugejax.exchange.view_file import view_arrays, write_safetensors
 from ugejax.release import read_release, write_release
-from ugejax.whole import synced, whole
+from ugejax.whole import private, synced, whole
 
 # What whoever relies on such a release has to know, in its card.
 IMPORTED_LIMITS = [
@@ -92,7 +91,6 @@ def export_key(arguments: argparse.Namespace, console: Console) -> None:
     key = open_key(arguments.key, arguments.passphrase_file)
     arrays = view_arrays(build_authorized(key, arguments.key).view)
     check_no_release(out)
-    with whole(out) as partial, synced(partial) as file:
-        os.fchmod(file.fileno(), 0o600)
+    with private(), whole(out) as partial, synced(partial) as file:
         write_safetensors(file, arrays, {"form": key.form, "fingerprint": key.fingerprint})
     console.print(f"{out}: the secret part of key {key.fingerprint}; keep it as private as the key itself")

@@ -141,11 +141,11 @@ def read_or_draft(wanted: WantedKey, arguments: argparse.Namespace) -> Key:
     return draft_key(wanted, arguments.seed, arguments.epochs)
 
 
-def fitted(wanted: WantedKey, key: Key, train: Streamed, source: str) -> Key:
-    """A new key for these images; one that is there is refused if it was made for others."""
+def fitted(wanted: WantedKey, key: Key, train: Streamed, source: str, *, locked: bool) -> Key:
+    """A new key for these images, which has a passphrase or none; one that is there is refused if made for others."""
     shape, num_classes = train.images.image_shape, len(train.class_names)
     if not wanted.exists:
-        return replace(key, image_shape=shape, num_classes=num_classes)
+        return replace(key, image_shape=shape, num_classes=num_classes, locked=locked)
     if key.image_shape != shape or key.num_classes != num_classes:
         raise UserError(
             f"--key {wanted.folder}: made for {key.num_classes} classes of images {key.image_shape}, "

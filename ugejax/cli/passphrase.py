@@ -3,14 +3,16 @@
 import argparse
 import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from ugejax.authorized import Key, build_authorized, has_passphrase, set_passphrase
 from ugejax.checkpoint import StepCheckpoints, seal_tree
-from ugejax.cli.lock import alone_in
 from ugejax.cli.opening import ask_passphrase, open_key, read_passphrase
 from ugejax.errors import UserError
+from ugejax.lock import alone_in
 from ugejax.perturbation.noise_files import seal_rows
+from ugejax.seal import Seal
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,8 +25,11 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as alone:
         for work in folder.glob("runs/*"):
             alone.enter_context(alone_in(work))
+        if had:
+            _check_all_sealed(folder, key)
         if passphrase is not None:
             build_authorized(key, folder)  # refuse what is damaged before anything is changed
+        if passphrase is not None and not had:
             _seal(folder, key)
         set_passphrase(folder, key, passphrase)
     now = "without a passphrase" if passphrase is None else "with a new passphrase" if had else "encrypted"
@@ -45,18 +50,31 @@ def _new_passphrase(file: Path | None) -> str:
 def _seal(folder: Path, key: Key) -> None:
     """Encrypt all that tells of the secret, file by file; in between each can be read in one form or the other.
 
-    The network goes first: from then on everything that is added is encrypted.
+    Nothing that is not encrypted is taken any more once key.json is, which is the last of all.
     """
-    seal_tree(folder / "network", key.seal / "network")
+    for generator in folder.glob("generators/.*"):
+        shutil.rmtree(generator)  # what a killed run left of one
+    for path, seal in _trees(folder, key):
+        seal_tree(path, seal)
+    for rows in folder.glob("runs/*/noise-files"):
+        seal_rows(rows, key.image_shape, key.seal / "runs" / rows.parent.name / "noise-files")
+
+
+def _check_all_sealed(folder: Path, key: Key) -> None:
+    """Refuse what is not encrypted: the owner's is, and what another has put there must not become his."""
+    for path, _ in _trees(folder, key):
+        key.seal.check_plain(path)
+    for rows in folder.glob("runs/*/noise-files/*.f32"):
+        key.seal.check_plain(rows)
+
+
+def _trees(folder: Path, key: Key) -> Iterator[tuple[Path, Seal]]:
+    """The checkpoints of a key's folder that are not encrypted, if they are there, with the seals of their places."""
+    yield folder / "network", key.seal / "network"
     for generator in folder.glob("generators/*"):
-        if generator.name.startswith("."):
-            shutil.rmtree(generator)  # what a killed run left of one
-        else:
-            seal_tree(generator / "weights", key.seal / "generators" / generator.name)
+        yield generator / "weights", key.seal / "generators" / generator.name
     for work in folder.glob("runs/*"):
-        seal = key.seal / "runs" / work.name
         for steps in ("trajectory", "noise"):
             if (work / steps).is_dir():
                 for step in StepCheckpoints(work / steps, keep=None).steps():
-                    seal_tree(work / steps / str(step), seal / steps / str(step))
-        seal_rows(work / "noise-files", key.image_shape, seal / "noise-files")
+                    yield work / steps / str(step), key.seal / "runs" / work.name / steps / str(step)

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 from rich.console import Console
 
-from ugejax.authorized import build_authorized, folder_seal, share_of_budget
+from ugejax.authorized import build_authorized, share_of_budget
 from ugejax.cli import baseline
 from ugejax.cli.card import describe_space, make_card
 from ugejax.cli.keys import (
@@ -21,7 +21,6 @@ from ugejax.cli.keys import (
     wanted_keys,
     write_new_keys,
 )
-from ugejax.cli.lock import alone_in
 from ugejax.cli.opening import given_passphrase
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
@@ -29,6 +28,7 @@ from ugejax.data import ImageShards, Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototypes
 from ugejax.hosts import exchange, from_leader, gathered, leads, share
+from ugejax.lock import alone_in
 from ugejax.networks import build
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.stored import StoredGenerator, write_generator
@@ -37,6 +37,7 @@ from ugejax.protect import Partner, Protection, check_budget, method_of
 from ugejax.release import Quality, measure_quality
 from ugejax.release.read import read_card
 from ugejax.transforms import parse_transforms
+from ugejax.whole import private
 
 
 def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
@@ -117,7 +118,10 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     space, prototypes = _feature_space(arguments, len(train.class_names), train.images.image_shape)
     there = False
     if leads():
-        keys = [fitted(one, key, train, arguments.source) for one, key in zip(wanted, keys, strict=True)]
+        keys = [
+            fitted(one, key, train, arguments.source, locked=passphrase is not None)
+            for one, key in zip(wanted, keys, strict=True)
+        ]
         card = make_card(method, keys, source, train) | describe_space(space, prototypes)
         there = is_there(arguments, card, console)
         if not there:
@@ -136,29 +140,29 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     work = wanted[0].folder / "runs" / run
     folders = dict.fromkeys([work, *(one.folder / "runs" / trained for one in wanted)])
     if leads():
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with private():
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
     partners = []
     for one, key, network in zip(wanted, keys, networks, strict=True):
-        seal = folder_seal(one.folder, key)
-        own = one.folder / "runs" / trained, seal and seal / "runs" / trained
+        own = one.folder / "runs" / trained, key.seal / "runs" / trained
         partners.append(Partner(network, key.recipe, key.prng("training"), *own))
     job = dataclasses.replace(
         Protection.by(keys[0], networks[0], method), others=tuple(partners[1:]), feature_space=space,
         prototypes=prototypes,
     )  # fmt: skip
-    generator, seal = wanted[0].folder / "generators" / run, folder_seal(wanted[0].folder, keys[0])
+    generator, seal = wanted[0].folder / "generators" / run, keys[0].seal
     with contextlib.ExitStack() as alone:
         for folder in folders if leads() else ():
             alone.enter_context(alone_in(folder))
         exchange()
         with Reporter(console) as reporter:
             noise = job.learn(
-                train.images, train.labels, work, reporter.stage, seal=seal and seal / "runs" / run, first=partners[0]
+                train.images, train.labels, work, reporter.stage, seal=seal / "runs" / run, first=partners[0]
             )  # fmt: skip
             if isinstance(noise, GeneratorState) and leads():
                 stored = StoredGenerator(method, train.class_names, keys[0].fingerprint, noise)
-                write_generator(generator, stored, seal and seal / "generators" / run)
+                write_generator(generator, stored, seal / "generators" / run)
             released = ImageShards(work / "released", train.images.shape)
             for gap in released.missing(share(len(released))):
                 released.write(gap.start, job.released(train.images, train.labels, noise, reporter.stage, part=gap))

@@ -9,6 +9,7 @@ from ugejax.data import Dataset, Images, Source, Streamed
 from ugejax.errors import UserError
 from ugejax.release import Quality, write_release
 from ugejax.release.read import check_hash, read_card
+from ugejax.release.write import in_a_cell
 
 
 def source_from(arguments: argparse.Namespace, seed: int) -> Source:
@@ -46,6 +47,12 @@ def publish(
         card=without_places(card, out), quality=quality, save_images=arguments.save_images,
     )  # fmt: skip
     console.print(f"release {out}: {len(released)} images, {describe_psnr(read_card(out))}")
+    if formulas := [name for name in train.class_names if in_a_cell(name) != name]:
+        console.print(
+            f"class names that a spreadsheet would run as formulas, such as {formulas[0]!r}, stand behind a ' in "
+            "manifest.csv",
+            markup=False, highlight=False,
+        )  # fmt: skip
 
 
 def describe_psnr(card: dict) -> str:

@@ -12,13 +12,13 @@ from rich.console import Console
 
 from ugejax.authorized import build_authorized, seen
 from ugejax.checkpoint import StepCheckpoints
-from ugejax.cli.lock import alone_in
 from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_test
 from ugejax.cli.places import check_out
 from ugejax.cli.progress import Reporter
 from ugejax.errors import UserError
 from ugejax.evaluation import write_results
+from ugejax.lock import alone_in
 from ugejax.release import key_fingerprints, read_release
 from ugejax.training import accuracy, default_recipe, fit, initial_state, make_train_step
 from ugejax.training.step import freeze
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     run = hashlib.sha256(settings.encode()).hexdigest()[:16]
     images = seen(network.view, release.images)
     with alone_in(arguments.out), Reporter(Console(file=sys.stderr)) as reporter:
-        checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{run}")
+        checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{run}", seal=key.seal / "train" / run)
         optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
         state = initial_state(network.variables, optimizer)
         if done := checkpoints.steps():

@@ -3,12 +3,13 @@
 import argparse
 import dataclasses
 import sys
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from ugejax.authorized import build_authorized, seen
+from ugejax.authorized import build_authorized, secret_words, seen
 from ugejax.cli.opening import open_key
 from ugejax.cli.originals import load_originals
 from ugejax.evaluation import write_results
@@ -18,10 +19,11 @@ from ugejax.release import Check, read_release, verify_release
 def run(arguments: argparse.Namespace) -> int:
     """Print a line a check; exit code 1 if one failed."""
     key = open_key(arguments.key, arguments.passphrase_file) if arguments.key else None
-    question = {
+    question: dict[str, Any] = {
         "key_fingerprint": key.fingerprint if key else None,
-        "key_secrets": (key.secret,) if key else (),
     }
+    if key is not None:
+        question["key_secrets"], question["key_numbers"] = secret_words(key, build_authorized(key, arguments.key))
     originals = None
     checks = verify_release(arguments.release, **question)
     # Which originals belong to it only a whole release can tell.

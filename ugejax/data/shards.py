@@ -1,6 +1,7 @@
 """Images in files of a folder, made piece by piece: what a long run has of its result so far."""
 
 import bisect
+import contextlib
 import itertools
 import os
 import shutil
@@ -10,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ugejax.whole import synced
+from ugejax.whole import private, synced
 
 
 class ImageShards:
     """Images uint8 [N, H, W, C], written in runs and read by slices, of which few are in memory at a time.
 
     Each file holds the pixels of consecutive images and is named by the index of its first. It appears whole, so a run
-    that was killed goes on with what is `missing`. Several processes may write, each other images.
+    that was killed goes on with what is `missing`. Several processes may write, each other images. All is for its owner
+    alone: nothing of it is released yet.
     """
 
     dtype = np.dtype(np.uint8)
@@ -31,7 +33,8 @@ class ImageShards:
             shape: (N, H, W, C).
             shard_bytes: size from which on a file is full.
         """
-        folder.mkdir(exist_ok=True)
+        with private():
+            folder.mkdir(exist_ok=True)
         self.shape = shape
         self._folder, self._shard_bytes = folder, shard_bytes
         self._files = self._look()
@@ -55,7 +58,9 @@ class ImageShards:
         rest, partial = iter(batches), self._folder / f"{socket.gethostname()}-{os.getpid()}.partial"
         for first in rest:
             partial.unlink(missing_ok=True)
-            with synced(partial) as file:
+            with contextlib.ExitStack() as stack:
+                with private():
+                    file = stack.enter_context(synced(partial))
                 for batch in itertools.chain([first], rest):
                     file.write(batch.tobytes())
                     if file.tell() >= self._shard_bytes:

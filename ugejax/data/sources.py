@@ -16,7 +16,7 @@ from ugejax.data.part import Part
 from ugejax.data.tfds_source import open_tfds
 from ugejax.errors import UserError
 
-_TFDS_NAME = re.compile(r"([a-z][a-z0-9_]*)(/[\w.-]+)?(:\d+\.\d+\.\d+)?")
+_TFDS_NAME = re.compile(r"([a-z][a-z0-9_]*)(/\w[\w.-]*)?(:\d+\.\d+\.\d+)?")
 # Share of `digits`, which has no test images of its own, that is held out.
 _DIGITS_TEST_SHARE = 0.2
 

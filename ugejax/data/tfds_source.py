@@ -1,7 +1,7 @@
 """TensorFlow Datasets that lie on the disk as array_record, read without TensorFlow."""
 
-import contextlib
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +17,17 @@ from ugejax.errors import UserError
 _CHUNK = 2048
 # By which a description names the class of a feature, today and formerly.
 _CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
+# The classes of features that TFDS has by itself: any other name it would take for a module to import.
+_FEATURE_CLASSES = frozenset(
+    f"tensorflow_datasets.core.features.{name}"
+    for name in (
+        "audio_feature.Audio", "bounding_boxes.BBoxFeature", "class_label_feature.ClassLabel",
+        "dataset_feature.Dataset", "feature.Tensor", "features_dict.FeaturesDict", "image_feature.Image",
+        "labeled_image.LabeledImage", "scalar.Scalar", "sequence_feature.Sequence", "tensor_feature.Tensor",
+        "text_feature.Text", "translation_feature.Translation", "translation_feature.TranslationVariableLanguages",
+        "video_feature.Video",
+    )
+)  # fmt: skip
 # Ids such as train_00017; no more digits than an index has, so that every one of them is a small number.
 _NUMBERED = re.compile(rb"[a-z]+_(\d{1,9})")
 
@@ -44,8 +55,8 @@ def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> tup
         f"prepare it once where TensorFlow is installed: tfds.builder({name!r}, data_dir=..., "
         "file_format='array_record').download_and_prepare(), then name that folder as the data folder (--data-dir)"
     )
-    if data_dir is not None:
-        _check_features(Path(data_dir) / re.split("[/:]", name)[0], where)
+    for place in tfds.core.utils.file_utils.list_data_dirs(data_dir):  # as TFDS looks for it
+        _check_features(Path(place) / re.split("[/:]", name)[0], where)
     try:
         # Typed Any here and below: the annotations of TFDS name base classes only.
         builder: Any = tfds.builder(name, data_dir=data_dir)
@@ -83,17 +94,27 @@ def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> tup
 
 
 def _check_features(folder: Path, where: str) -> None:
-    """Refuses a data set whose description names classes that are not TFDS's own: it would import their modules."""
+    """Refuses a data set whose description names classes that are not TFDS's own: it would import their modules.
 
-    def look(pairs: list[tuple[str, Any]]) -> None:
+    Links are refused as well, which may lead to a description that is not looked at here; the data set's folder itself
+    may be one.
+    """
+
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for key, value in pairs:
-            if key in _CLASS_KEYS and not str(value).startswith("tensorflow_datasets."):
-                raise UserError(f"{where}: {file} names a class of another package than TFDS, which is not imported")
+            if key in _CLASS_KEYS and value not in _FEATURE_CLASSES:
+                raise UserError(f"{where}: {file} names a class of features that is not TFDS's own; it is not imported")
+        return {}
 
-    for file in folder.rglob("features.json"):
-        # What is no JSON is damaged, which TFDS finds out.
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            json.loads(file.read_text(), object_pairs_hook=look)
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if os.path.islink(file := os.path.join(parent, name)):
+                raise UserError(f"{where}: {file} is a link, which is not followed in a data set; put a copy there")
+            if name == "features.json":
+                try:
+                    json.loads(Path(file).read_bytes(), object_pairs_hook=look)
+                except (OSError, ValueError, TypeError, RecursionError) as error:
+                    raise UserError(f"{where}: {file} is damaged; prepare it again") from error
 
 
 def _part(source: Any, where: str, folder: str, class_names: tuple[str, ...], image_size: int | None) -> Part:

@@ -16,6 +16,7 @@ from ugejax.errors import UserError
 from ugejax.hosts import leads
 from ugejax.perturbation.update import NoiseState
 from ugejax.seal import HEADER_BYTES, TAG, FileCipher, Seal
+from ugejax.whole import private
 
 
 class NoiseFiles:
@@ -38,9 +39,11 @@ class NoiseFiles:
             start: class-wise noise, float32 [num_classes, H, W, C].
             labels: int32 [N].
             epoch: how many epochs are done; the files of others are removed.
-            seal: encrypts the rows, each by itself; those of the last epoch may be encrypted or not.
+            seal: encrypts the rows, each by itself, where it requires that; otherwise those of the last epoch may be
+                encrypted.
         """
-        folder.mkdir(exist_ok=True)
+        with private():
+            folder.mkdir(exist_ok=True)
         self.finite = True
         self._folder, self._start, self._labels, self._seal = folder, start, labels, seal
         self._row_bytes = 4 * math.prod(start.shape[1:])
@@ -65,8 +68,10 @@ class NoiseFiles:
             yield
             return
         path = self._folder / f"{self._epoch + 1}.f32"
-        path = path if self._seal is None else sealed(path)
-        with open(path, "wb") as file:
+        path = sealed(path) if self._seal is not None and self._seal.required else path
+        with contextlib.ExitStack() as stack:
+            with private():
+                file = stack.enter_context(open(path, "wb"))
             seal = self._seal_of(path)
             self._next = _Rows(file, self._row_bytes, len(self._labels), seal and seal.begin(file))
             yield
@@ -107,6 +112,8 @@ class NoiseFiles:
     def _path(self, epoch: int) -> Path:
         """The file of an epoch: the encrypted one where both are there, which is whole then."""
         path = self._folder / f"{epoch}.f32"
+        if self._seal is not None:
+            self._seal.check_plain(path)
         return sealed(path) if self._seal is not None and sealed(path).exists() else path
 
     def _seal_of(self, path: Path) -> Seal | None:

@@ -13,7 +13,7 @@ from ugejax.errors import UserError
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.update import Method, parametrise
 from ugejax.seal import Seal
-from ugejax.whole import whole
+from ugejax.whole import private, sync_tree, whole
 
 SCHEMA = 1
 
@@ -36,7 +36,7 @@ class StoredGenerator:
 
 
 def write_generator(path: Path, generator: StoredGenerator, seal: Seal | None = None) -> None:
-    """Write the folder, its weights encrypted if there is a seal, whole or not at all.
+    """Write the folder for its owner alone, its weights encrypted where a seal requires it, whole or not at all.
 
     One that exists is left alone, being the same.
 
@@ -51,11 +51,11 @@ def write_generator(path: Path, generator: StoredGenerator, seal: Seal | None = 
         "class_names": generator.class_names,
         "key_fingerprint": generator.key_fingerprint,
     }
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with whole(path) as partial:
-        partial.mkdir(mode=0o700)
+    with private(), whole(path) as partial:
+        partial.mkdir()
         (partial / "generator.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
         save_tree(partial / "weights", _arrays(generator.state), seal)
+        sync_tree(partial)
 
 
 def read_generator(path: Path, image_shape: tuple[int, int, int], seal: Seal | None = None) -> StoredGenerator:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -20,8 +21,12 @@ from ugejax.data.arrays import read_npz
 from ugejax.errors import UserError
 from ugejax.release.write import MANIFEST_COLUMNS
 
-# Bytes that a card or manifest may have: a manifest takes about a hundred an image.
-_MOST_TEXT = 2**28
+# Bytes that a card may have, and more of them for each image: classes, whose names it lists, are not more than images.
+# JSON takes up to 24 times its size in memory.
+_MOST_CARD, _MORE_CARD = 2**20, 2**6
+# Bytes that a manifest may have: it takes about a hundred an image, and ten times as much in memory.
+_MOST_MANIFEST = 2**28
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +46,7 @@ class Release:
     card: dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ManifestRow:
     """One line of `manifest.csv`."""
 
@@ -71,12 +76,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     """The content of `card.json`.
 
     Raises:
-      UserError: it is missing, no JSON object, or lacks class names.
+      UserError: it is missing, no JSON object, larger than the number of images accounts for, or lacks class names.
     """
     path = folder / "card.json"
     try:
         # Python's parser reads NaN and Infinity, which are no JSON; ValueError is what it raises on damage.
-        card = json.loads(_read(path), parse_constant=_refuse_constant)
+        card = json.loads(_read(path, _MOST_CARD + _MORE_CARD * _count(folder)), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not strict JSON; get the release again") from error
     if not isinstance(card, dict):
@@ -128,16 +133,24 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
     """The lines of `manifest.csv`.
 
     Raises:
-      UserError: it is missing or damaged.
+      UserError: it is missing or damaged; the first line that is not as it should be is the last that is read.
     """
     path = folder / "manifest.csv"
     try:
-        rows = list(csv.reader(io.StringIO(_read(path).decode(), newline=""), strict=True))
-        if not rows or tuple(rows[0]) != MANIFEST_COLUMNS:
+        lines = io.TextIOWrapper(io.BytesIO(_read(path, _MOST_MANIFEST)), "utf-8", newline="")
+        rows = csv.reader(lines, strict=True)
+        if tuple(next(rows, ())) != MANIFEST_COLUMNS:
             raise ValueError("other columns")
-        return [ManifestRow(int(index), int(label), name, digest) for index, label, name, digest in rows[1:]]
+        return [_row(row) for row in rows]
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path}: not a table of {', '.join(MANIFEST_COLUMNS)}; get the release again") from error
+
+
+def _row(cells: list[str]) -> ManifestRow:
+    index, label, class_name, sha256 = cells
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError("no SHA-256")
+    return ManifestRow(int(index), int(label), class_name, sha256)
 
 
 def check_hash(folder: Path, card: dict[str, Any], name: str) -> None:
@@ -154,10 +167,23 @@ def check_hash(folder: Path, card: dict[str, Any], name: str) -> None:
         raise UserError(f"{folder / name}: changed since the release was written (sha256); get the release again")
 
 
-def _read(path: Path) -> bytes:
+def _count(folder: Path) -> int:
+    """How many images a release has, as far as the size of its `data.npz` bears it out; 0 where there is none."""
+    path = folder / "data.npz"
+    try:
+        _check_plain(path)
+        with zipfile.ZipFile(path) as archive:
+            declared = archive.getinfo("targets.npy").file_size // 4
+        return min(declared, path.stat().st_size // 5)  # a pixel and a label of four bytes
+    except Exception:  # of a damaged archive nearly anything; who reads it says so
+        return 0
+
+
+def _read(path: Path, most: int) -> bytes:
     with _opened(path) as file:
-        content = file.read(_MOST_TEXT + 1)
-    if len(content) > _MOST_TEXT:
+        # No more than there is: memory for all that may be read is set aside first.
+        content = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
+    if len(content) > most:
         raise UserError(f"{path}: larger than that of any release; get the release again")
     return content
 

@@ -18,7 +18,8 @@ from ugejax.data.image_file import decode_image
 from ugejax.errors import UserError
 from ugejax.release.quality import measure_quality
 from ugejax.release.read import ManifestRow, check_hash, key_fingerprints, read_card, read_data, read_manifest
-from ugejax.release.secrets import find_secret, forms_of_secret
+from ugejax.release.secrets import find_secret, forms_of_numbers, forms_of_secret
+from ugejax.release.write import in_a_cell
 
 # By how many grey levels 255 eps may miss the whole number that was meant.
 _TOLERANCE = 1e-4
@@ -50,6 +51,7 @@ def verify_release(
     originals: Dataset | None = None,
     key_fingerprint: str | None = None,
     key_secrets: Sequence[bytes] = (),
+    key_numbers: Sequence[np.ndarray] = (),
 ) -> list[Check]:
     """Re-reads a release and checks it; nothing in it is run, unpickled or followed out of the folder.
 
@@ -58,6 +60,7 @@ def verify_release(
       originals: the images it was made from, in the same order, to measure the realised eps and compare labels.
       key_fingerprint: fingerprint of a key the release should belong to.
       key_secrets: strings of at least 8 bytes that must not be in any file as they are, in hexadecimal or in base64.
+      key_numbers: arrays whose beginning must not be in any file as it is, in these forms or written out.
 
     Returns:
       One Check for each question asked, in a fixed order; a check that cannot be made fails.
@@ -69,7 +72,8 @@ def verify_release(
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder of a release")
-    secret_forms = [forms_of_secret(secret) for secret in key_secrets]
+    of_numbers = [forms for forms in map(forms_of_numbers, key_numbers) if forms]
+    secret_forms = [*map(forms_of_secret, key_secrets), *of_numbers]
     release = _Contents(folder)
     checks = [
         _run("files", lambda: _files(release)),
@@ -165,7 +169,9 @@ def _labels(release: _Contents) -> str:
     if labels.size and (labels.min() < 0 or labels.max() >= len(names)):
         raise UserError(f"labels must lie in [0, {len(names) - 1}], but range from {labels.min()} to {labels.max()}")
     for index, (row, label) in enumerate(zip(release.manifest, labels.tolist(), strict=True)):
-        if (row.index, row.label, row.class_name) != (index, label, names[label]):
+        # Releases of before hold formulas as they are.
+        named = row.class_name in (in_a_cell(names[label]), names[label])
+        if (row.index, row.label) != (index, label) or not named:
             raise UserError(f"image {index}: manifest.csv says otherwise than data.npz and the class names")
     return f"{len(labels)} in {len(names)} classes, as in the manifest"
 
@@ -273,10 +279,11 @@ def _fingerprint(release: _Contents, expected: str) -> str:
 
 
 def _key_material(release: _Contents, secret_forms: Sequence[frozenset[bytes]]) -> str:
+    forms = frozenset().union(*secret_forms)
     for name, mode in release.entries:
         if any(part in _KEY_NAMES or "orbax" in part.lower() for part in name.split("/")):
             raise UserError(f"{name!r}: a file of a key or checkpoint; do not publish this release")
-        if stat.S_ISREG(mode) and find_secret(release.folder / name, secret_forms):
+        if stat.S_ISREG(mode) and find_secret(release.folder / name, forms):
             raise UserError(f"{name!r} holds a secret of the key; do not publish this release, make one with a new key")
     return f"none ({len(secret_forms)} secrets looked for)"
 

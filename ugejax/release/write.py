@@ -22,6 +22,8 @@ from ugejax.release.quality import Quality, measure_quality
 from ugejax.whole import synced, whole
 
 MANIFEST_COLUMNS = ("index", "label", "class_name", "sha256")
+# How a cell begins that a spreadsheet takes for a formula.
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_release(
@@ -104,8 +106,11 @@ def _write_npz(path: Path, images: Images, labels: np.ndarray) -> str:
 
 
 def manifest(images: Images, labels: np.ndarray, class_names: Sequence[str]) -> Iterator[bytes]:
-    """The table `manifest.csv`: index, label, class name and SHA-256 of the pixel bytes of every image; in pieces."""
-    text = io.StringIO(newline="")
+    """The table `manifest.csv`: index, label, class name and SHA-256 of the pixel bytes of every image; in pieces.
+
+    Class names are as `in_a_cell` gives them.
+    """
+    text, class_names = io.StringIO(newline=""), [in_a_cell(name) for name in class_names]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(MANIFEST_COLUMNS)
     for part in pieces(len(images)):
@@ -115,6 +120,14 @@ def manifest(images: Images, labels: np.ndarray, class_names: Sequence[str]) -> 
         yield text.getvalue().encode()
         text.seek(0)
         text.truncate()
+
+
+def in_a_cell(text: str) -> str:
+    """A text as a cell of a table of commas: one that a spreadsheet would run as a formula, such as =1+1, behind a '.
+
+    CSV has no other way to say that a cell is text (OWASP, CSV Injection).
+    """
+    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def write_images(folder: Path, images: Images) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from ugejax.markup import markdown_table
+from ugejax.markup import markdown_table, markdown_text
 from ugejax.report.content import HEAD, TABLE_NOTES, Content, image_title, images_note, table_cells
 
 PICTURES = {
@@ -15,9 +15,9 @@ PICTURES = {
 def to_markdown(content: Content, folder: Path) -> str:
     """The text of `report.md`, which lies in a folder with the pictures of an evaluation."""
     parts = [
-        f"# {content.title}",
-        f"**{content.verdict}**",
-        content.uncertainty,
+        f"# {markdown_text(content.title)}",
+        f"**{markdown_text(content.verdict)}**",
+        markdown_text(content.uncertainty),
         "## What was protected",
         _pairs(content.facts),
     ]
@@ -25,7 +25,7 @@ def to_markdown(content: Content, folder: Path) -> str:
         parts += ["### All settings of the method", _pairs(content.settings)]
     if (evidence := content.evidence) is not None:
         titles = [image_title(content, evidence, place) for place in range(len(evidence.index))]
-        parts += ["## Images", images_note(content), _items(titles)]
+        parts += ["## Images", markdown_text(images_note(content)), _items(titles)]
     parts += [f"![{title}]({name})" for name, title in PICTURES.items() if (folder / name).is_file()]
     parts += [
         "## Who learns what",
@@ -42,4 +42,4 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _items(items: Iterable[str]) -> str:
-    return "\n".join(f"- {item}" for item in items)
+    return "\n".join(f"- {markdown_text(item)}" for item in items)
