@@ -62,7 +62,7 @@ def released() -> np.ndarray:
     """50 images in batches of 8, every value rounded at random by its image's index."""
     method = Method(parametrisation="sample-wise", epochs=1)
     network = AuthorizedNetwork(IdentityView(), None, {}, "all")
-    job = Protection(method, network, Recipe(), 3, *(jax.random.key(i) for i in range(3)))
+    job = Protection(method, network, Recipe(), 3, jax.random.key(0), jax.random.key(1), b"secret")
     return job.release(IMAGES, LABELS, 0.03 * jax.random.normal(jax.random.key(1), IMAGES.shape), batch_size=8)
 
 

@@ -1,6 +1,6 @@
 """An authorized network ready to use: view, backbone, theta_0 and which weights train."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.authorized.forms import FORMS
+from ugejax.authorized.dither import DitherView
+from ugejax.authorized.forms import FORMS, PATCH
 from ugejax.authorized.key import Key, read_arrays
+from ugejax.authorized.legacy import LEGACY_VIEWS
 from ugejax.authorized.view import View
 from ugejax.batches import at_a_time, in_pieces
 from ugejax.errors import UserError
@@ -40,12 +42,34 @@ class AuthorizedNetwork:
 
     @property
     def arrays(self) -> dict[str, Any]:
-        """What the key folder's checkpoint holds."""
-        return {"theta_0": self.variables, "view": jax.tree.leaves(self.view)}
+        """What the key folder's checkpoint holds: nothing that is of one release."""
+        view = replace(self.view, salt=None) if isinstance(self.view, DitherView) else self.view
+        return {"theta_0": self.variables, "view": jax.tree.leaves(view)}
+
+    @property
+    def salt(self) -> bytes | None:
+        """Of the release whose images it sees, 16 bytes; None without a release, and where the view uses none."""
+        salt = self.view.salt if isinstance(self.view, DitherView) else None
+        return None if salt is None else np.asarray(salt).astype("<u4").tobytes()
+
+    def of_release(self, salt: bytes | None) -> "AuthorizedNetwork":
+        """The same network for the images of one release, and for all that are compared with them.
+
+        Args:
+            salt: of the release, 16 bytes, see `ugejax.release.salt_of`; only a `DitherView` uses one.
+
+        Raises:
+            UserError: the view needs one.
+        """
+        if not isinstance(self.view, DitherView):
+            return self
+        if salt is None:
+            raise UserError("card.json: has no salt, without which this key sees nothing; get the release again")
+        return replace(self, view=self.view.of_release(salt))
 
 
 def build_authorized(key: Key, folder: Path | None = None) -> AuthorizedNetwork:
-    """The authorized network of a key.
+    """The authorized network of a key, for no release yet: see `AuthorizedNetwork.of_release`.
 
     Args:
         key: the key.
@@ -58,7 +82,10 @@ def build_authorized(key: Key, folder: Path | None = None) -> AuthorizedNetwork:
     if key.form not in FORMS:
         raise UserError(f"unknown authorized form {key.form!r}: choose one of {', '.join(FORMS)}")
     form, module = FORMS[key.form], build(key.network, key.num_classes)
-    view = form.view(key.prng("view"), key.image_shape, key.step)
+    if key.version == 1:
+        view = LEGACY_VIEWS[key.form](key.prng("view"), key.image_shape, key.step, PATCH)
+    else:
+        view = form.view(key.derive("view", 32), key.image_shape, key.step)
     variables = module.init(key.prng("init"), jnp.zeros((1, *key.image_shape)))
     network = AuthorizedNetwork(view, module, variables, form.trains)
     if folder is not None:

@@ -46,6 +46,12 @@ def publish(
         card=without_places(card, out), quality=quality, save_images=arguments.save_images,
     )  # fmt: skip
     console.print(f"release {out}: {len(released)} images, {describe_psnr(read_card(out))}")
+    if shared := card.get("equal_anchors"):
+        console.print(
+            f"{shared} of them are equal to another at the key's anchor pixels and share its dither, so that what is "
+            "found out of one holds for the other",
+            highlight=False,
+        )
 
 
 def describe_psnr(card: dict) -> str:

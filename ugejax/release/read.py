@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -93,6 +94,20 @@ def key_fingerprints(card: dict[str, Any]) -> list[str]:
     described = [card, *(further if isinstance(further, list) else [])]
     found = [one.get("key_fingerprint") for one in described if isinstance(one, dict)]
     return [fingerprint for fingerprint in found if isinstance(fingerprint, str)]
+
+
+def salt_of(card: dict[str, Any]) -> bytes | None:
+    """The salt, 16 bytes, that the views of a release's keys take; None in the card of a release without one.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    salt = card.get("salt")
+    if salt is None:
+        return None
+    if not isinstance(salt, str) or not re.fullmatch("[0-9a-f]{32}", salt):
+        raise UserError("card.json: salt must be 32 hexadecimal digits; get the release again")
+    return bytes.fromhex(salt)
 
 
 def read_data(folder: Path) -> tuple[np.ndarray, np.ndarray]:
