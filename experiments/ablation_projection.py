@@ -37,7 +37,7 @@ def main() -> int:
     job, rows = load_job(arguments, form="keyed-linear"), {}
     view, data = job.network.view, job.train
     h, w, c = data.images.shape[1:]
-    stripes = class_stripes(job.key.prng("textures"), job.key.num_classes, (h, w, c), amplitude=EPS, period=8)
+    stripes = class_stripes(job.key.derive("textures", 32), job.key.num_classes, (h, w, c), amplitude=EPS, period=8)
     key = jax.random.key(job.key.public_seed)
     for name, (iterations, shrinks, stochastic) in VARIANTS.items():
 

@@ -20,13 +20,14 @@ from scipy.fft import idctn
 
 from experiments.composed import EPS, load_job, print_rows
 from experiments.scales import parser
-from ugejax.authorized.linear import LinearView, linear_view
+from ugejax.authorized.derive import Keystream
+from ugejax.authorized.linear import LinearView, linear_view, orthonormal
 from ugejax.perturbation.update import Method
 
 SHAPE = (32, 32, 3)
 
 
-def low_frequencies(key: jax.Array, *, patch: int, waves: int) -> LinearView:
+def low_frequencies(secret: bytes, *, patch: int, waves: int) -> LinearView:
     """Half of the lowest `waves` x `waves` frequencies of every patch, drawn in secret."""
     unit = np.zeros((waves, waves, patch, patch))
     for a in range(waves):
@@ -35,16 +36,16 @@ def low_frequencies(key: jax.Array, *, patch: int, waves: int) -> LinearView:
     cosines = np.asarray(idctn(unit, axes=(2, 3), norm="ortho")).reshape(waves**2, patch, patch, 1, 1)
     basis = (cosines * np.eye(3)).transpose(1, 2, 3, 0, 4).reshape(patch * patch * 3, -1)  # [n, waves^2 * 3]
     count, size = (32 // patch) ** 2, basis.shape[1]
-    mixed = jnp.linalg.qr(jax.random.normal(key, (count, size, size // 2)))[0]
+    mixed = orthonormal(Keystream(secret, "subspaces").normal((count, size, size // 2)))
     return LinearView(jnp.asarray(basis, jnp.float32) @ mixed, patch)
 
 
 VIEWS = {
     "cells of keyed-dither, stripes": None,
-    "a third of 4x4 patches": lambda key: linear_view(key, SHAPE, patch=4),
-    "a third of 8x8 patches": lambda key: linear_view(key, SHAPE, patch=8),
-    "half of the low frequencies of 8x8 patches": lambda key: low_frequencies(key, patch=8, waves=3),
-    "half of the low frequencies of 16x16 patches": lambda key: low_frequencies(key, patch=16, waves=6),
+    "a third of 4x4 patches": lambda secret: linear_view(secret, SHAPE, patch=4),
+    "a third of 8x8 patches": lambda secret: linear_view(secret, SHAPE, patch=8),
+    "half of the low frequencies of 8x8 patches": lambda secret: low_frequencies(secret, patch=8, waves=3),
+    "half of the low frequencies of 16x16 patches": lambda secret: low_frequencies(secret, patch=16, waves=6),
 }
 
 
@@ -58,7 +59,7 @@ def main() -> int:
         if make is None:
             job, method, noise = dithered, Method(), None
         else:
-            view = make(linear.key.prng("view"))
+            view = make(linear.key.derive("view", 32))
             job = replace(linear, network=replace(linear.network, view=view))
             method, noise = Method(parametrisation="class-wise"), jax.vmap(lambda t, v=view: v.project(t, t))(texture)
         folder = arguments.out / name.replace(" ", "-").replace(",", "")

@@ -24,7 +24,7 @@ COLUMNS = ("clean_accuracy", "protected_accuracy", "protected_peak_accuracy", "r
 
 @dataclass(frozen=True)
 class Job:
-    """CIFAR-10, a key and its authorized network, as `ugejax protect cifar10 --seed 0` has them."""
+    """CIFAR-10, a key and its authorized network, as `ugejax protect cifar10 --seed 0` has them but for the salt."""
 
     train: Dataset
     test: Dataset
@@ -65,7 +65,8 @@ def load_job(arguments: argparse.Namespace, *, form: str) -> Job:
     epochs = int(EVALUATION[arguments.scale][1]) if EVALUATION[arguments.scale] else None
     splits = load(source)
     assert splits.test is not None, "CIFAR-10 has test images"
-    return Job(splits.train, splits.test, key, build_authorized(key), epochs)
+    network = build_authorized(key).of_release(key.release_salt("experiments"))
+    return Job(splits.train, splits.test, key, network, epochs)
 
 
 def print_rows(name: str, rows: dict[str, list[dict]]) -> None:

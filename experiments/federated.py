@@ -29,7 +29,15 @@ import optax
 from experiments.composed import Job, load_job
 from experiments.scales import parser
 from ugejax.authorized import AuthorizedNetwork, IdentityView, build_authorized, new_key, seen
-from ugejax.federated import Shards, dirichlet_shards, federate, iid_shards, protect_shards
+from ugejax.federated import (
+    Shards,
+    dirichlet_shards,
+    federate,
+    iid_shards,
+    protect_shards,
+    seen_shards,
+    shard_salts,
+)
 from ugejax.perturbation.update import Method
 from ugejax.training import accuracy
 from ugejax.whole import replaced
@@ -86,30 +94,34 @@ def run(
     }
     for split in splits:
         shards = SPLITS[split](key, labels, clients)
-        released = protect_shards(job.protection(Method()), images, labels, shards, out / "checkpoints" / split)
+        salts = shard_salts(job.key, images, shards)
+        released = protect_shards(job.protection(Method()), images, labels, shards, out / "checkpoints" / split, salts)
         for who, network in networks.items():
             if (split, who) in done:
                 yield done[split, who]
                 continue
             row: dict[str, Any] = {"split": split, "sizes": shards.sizes.tolist(), "who": who}
             for kind, data in (("originals", images), ("release", released)):
-                row[kind] = _accuracies(job, network, data, shards, optimizer, jax.random.fold_in(key, 1), rounds)
+                row[kind] = _accuracies(
+                    job, network, data, shards, salts, optimizer, jax.random.fold_in(key, 1), rounds
+                )
             yield row
 
 
 def _accuracies(
-    job: Job, network: AuthorizedNetwork, images: np.ndarray, shards: Shards, optimizer: optax.GradientTransformation,
-    key: jax.Array, rounds: int,
+    job: Job, network: AuthorizedNetwork, images: np.ndarray, shards: Shards, salts: Sequence[bytes],
+    optimizer: optax.GradientTransformation, key: jax.Array, rounds: int,
 ) -> list[float]:  # fmt: skip
     """Accuracy on clean test images after every round."""
-    view, module = network.view, network.module
+    view, module = network.of_release(salts[0]).view, network.module
     test, by_round = jnp.asarray(seen(view, job.test.images)), []
+    images = seen_shards(network, images, shards, salts)
 
     def score(done, variables):
         by_round.append(accuracy(module, variables, test, job.test.labels))
 
     federate(
-        module, network.variables, optimizer, replace(job.key.recipe, epochs=1), jnp.asarray(seen(view, images)),
+        module, network.variables, optimizer, replace(job.key.recipe, epochs=1), jnp.asarray(images),
         jnp.asarray(job.train.labels), shards, key, rounds=rounds, after_round=score,
     )  # fmt: skip
     return by_round

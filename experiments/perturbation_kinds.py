@@ -35,7 +35,8 @@ Noise = Callable[[jax.Array, Dataset], np.ndarray]  # -> float32 [N, H, W, C] in
 
 def default(key: jax.Array, data: Dataset, period: int = Method().period) -> np.ndarray:
     """What `protect` starts from."""
-    codes = class_stripes(key, len(data.class_names), data.images.shape[1:], amplitude=1.0, period=period)
+    secret = np.asarray(jax.random.key_data(key)).tobytes()
+    codes = class_stripes(secret, len(data.class_names), data.images.shape[1:], amplitude=1.0, period=period)
     return np.asarray(codes)[data.labels]
 
 

@@ -49,8 +49,15 @@ def jobs_of(first: Job, count: int) -> list[Job]:
     return jobs
 
 
+def of_one_release(jobs: list[Job]) -> list[Job]:
+    """The jobs with the salt of the release that they make together."""
+    salt = jobs[0].key.release_salt(" ".join(job.key.fingerprint for job in jobs))
+    return [replace(job, network=job.network.of_release(salt)) for job in jobs]
+
+
 def release_for(jobs: list[Job], folder: Path) -> np.ndarray:
     """One release that all of these keys' networks learn from."""
+    jobs = of_one_release(jobs)
     others = tuple(
         Partner(job.network, job.key.recipe, job.key.prng("training"), folder / job.key.fingerprint) for job in jobs[1:]
     )
@@ -106,7 +113,7 @@ def main() -> int:
             "share_calculated": share_of_budget([step] * count, LEVELS),
             "share_measured": float(np.abs(released.astype(int) - originals).mean()) / LEVELS,
         }
-        for i, job in enumerate(jobs[:count]):
+        for i, job in enumerate(of_one_release(jobs[:count])):
             for row in job.evaluate(
                 released, folder / f"key-{i + 1}", hackers="" if i else hackers, countermeasures="none", authorized=True
             ):

@@ -103,7 +103,7 @@ def test_nothing_is_compiled_or_moved_after_the_first_epoch_and_the_state_is_upd
 
 def test_snapshots_and_secret_view_are_arguments_of_the_compiled_update():
     update, state = perturbation()
-    view = dither_view(jax.random.key(0), SHAPE, step=16)
+    view = dither_view(b"secret 0", SHAPE, salt=bytes(16), step=16)
     blind = make_update(
         METHOD, AuthorizedNetwork(view, None, {}, "all"), None, [Linear()], [optax.sgd(0.1)], jnp.array([1, 2, 3, 0])
     )

@@ -27,11 +27,11 @@ from ugejax.training import Recipe, initial_state, make_train_step
 @pytest.mark.parametrize(("shape", "classes"), [((9, 14, 1), 1000), ((224, 224, 3), 2)])
 def test_a_release_keeps_the_budget_and_the_authorized_network_sees_no_difference(shape, classes):
     images = np.random.default_rng(0).integers(0, 256, (3, *shape)).astype(np.uint8)
-    network = AuthorizedNetwork(dither_view(jax.random.key(0), shape, step=24), None, None, "all")
-    keys = jax.random.split(jax.random.key(1), 4)
-    job = Protection(Method(), network, Recipe(), classes, keys[0], keys[1], texture_key=keys[2], rounding_key=keys[3])
+    network = AuthorizedNetwork(dither_view(b"secret 0", shape, salt=bytes(16), step=24), None, None, "all")
+    keys = jax.random.split(jax.random.key(1), 3)
+    job = Protection(Method(), network, Recipe(), classes, keys[0], keys[1], b"secret", rounding_key=keys[2])
     labels = np.array([0, classes - 1, 1], np.int32)
-    noise = class_stripes(keys[2], classes, shape, amplitude=8 / 255, period=8)
+    noise = class_stripes(b"secret", classes, shape, amplitude=8 / 255, period=8)
     released = job.release(images, labels, noise)
     distance = np.abs(released.astype(int) - images)
     assert distance.max() <= 8
@@ -57,7 +57,7 @@ def test_small_networks_train_on_every_kind(name, shape, classes):
 @pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3), (17, 9, 1), (9, 40, 3)])
 @pytest.mark.parametrize("classes", [2, 100, 1000])
 def test_no_two_classes_share_their_stripes(classes, shape):
-    stripes = np.asarray(class_stripes(jax.random.key(0), classes, shape, amplitude=0.5, period=8))
+    stripes = np.asarray(class_stripes(b"secret 0", classes, shape, amplitude=0.5, period=8))
     assert stripes.dtype == np.float32
     assert set(np.unique(stripes)) == {-0.5, 0.5}
     assert len({one.tobytes() for one in stripes}) == classes

@@ -81,7 +81,7 @@ def test_the_tutorial_runs_and_shows_nothing_of_the_key(tmp_path, monkeypatch, c
     assert main(["export-key", "key", "--out", "view"]) == 0
     assert main(["verify", "release", "--key", "key", "--originals", "no.npz"]) == 2  # nor does a complaint
     key, (out, error) = read_key(Path("key")), capfd.readouterr()
-    view = build_authorized(key, Path("key")).view
+    view = build_authorized(key, Path("key")).view  # for no release
     public = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     public = {path: content for path, content in public.items() if path.parts[0] not in ("key", "view")}
     told = "".join([out, error, caplog.text, repr(key), repr(view)]).encode()

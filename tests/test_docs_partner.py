@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from exchange_examples import NAMES, SIDES, make_noise, make_splits, protected
 
-from ugejax.authorized import FORMS, build_authorized, default_step, draw_master, new_key, seen, write_key
+from ugejax.authorized import (
+    FORMS,
+    Made,
+    build_authorized,
+    default_step,
+    draw_master,
+    new_key,
+    record_release,
+    seen,
+    write_key,
+)
 from ugejax.authorized.view import IdentityView
 from ugejax.cli import main
 from ugejax.data import Source, load
@@ -23,7 +33,7 @@ from ugejax.training import default_recipe
 
 PAGE = (Path(__file__).parent.parent / "docs" / "partner.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-SHAPE = (8, 12, 3)
+SHAPE, SALT = (8, 12, 3), bytes(range(16))
 
 
 class Tensor(np.ndarray):
@@ -31,6 +41,9 @@ class Tensor(np.ndarray):
 
     def permute(self, *axes: int) -> "Tensor":
         return self.transpose(axes)
+
+    def to(self, device: str) -> "Tensor":
+        return self
 
     def long(self) -> "Tensor":
         return self.astype(np.int64)
@@ -65,6 +78,7 @@ def pytorch(monkeypatch):
         nn=types.SimpleNamespace(Module=Module),
         utils=types.SimpleNamespace(data=types.SimpleNamespace(Dataset=object)),
         arange=lambda n, device: np.arange(n).view(Tensor),
+        stack=lambda arrays, axis: np.stack(arrays, axis).view(Tensor),
         from_numpy=lambda array: array.view(Tensor),
     )
     monkeypatch.setitem(sys.modules, "torch", torch)
@@ -84,8 +98,9 @@ def make_key(folder: Path, form: str):
         draw_master(1), form=form, network="mlp", image_shape=SHAPE, num_classes=3, step=default_step(form, 8 / 255),
         recipe=default_recipe("mlp"), from_seed=True,
     )  # fmt: skip
-    network = build_authorized(key)
+    network = build_authorized(key).of_release(SALT)
     write_key(folder, key, network.arrays)
+    record_release(folder, Made("0" * 64, SALT.hex(), "R"))
     return network.view
 
 

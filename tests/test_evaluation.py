@@ -188,13 +188,18 @@ def test_a_wrong_key_sees_what_was_prepared_through_its_own_view(trials, tmp_pat
     architecture = {
         name: value for name, value in evaluation.key.__dict__.items() if name not in ("secret", "form", "step")
     } | {"form": "keyed-dither", "step": 16}
-    evaluation = dataclasses.replace(evaluation, key=new_key(b"seed 0", **architecture))
+    key = new_key(b"seed 0", **architecture)
+    network = build_authorized(key).of_release(bytes(range(16)))
+    evaluation = dataclasses.replace(evaluation, key=key, network=network)
     evaluate(evaluation, tmp_path)
     test = evaluation.test.images
     data = HackerData(evaluation.released, evaluation.originals.labels, test, test, test[:0], np.zeros(0, int))
     prepared = COUNTERMEASURES["spectrum-notch"].prepared(data)
-    (_, protected) = trials
-    wrong, right = (build_authorized(new_key(seed, **architecture)).view for seed in (b"hacker 0", b"seed 0"))
+    *_, protected = trials
+    wrong, right = (
+        build_authorized(new_key(seed, **architecture)).of_release(bytes(range(16))).view
+        for seed in (b"hacker 0", b"seed 0")
+    )
     np.testing.assert_array_equal(protected.images, seen(wrong, to_uint8(prepared.images)))
     np.testing.assert_array_equal(protected.test_images, seen(wrong, to_uint8(prepared.test_images)))
     assert (protected.images != seen(right, to_uint8(prepared.images))).any()

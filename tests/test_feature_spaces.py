@@ -202,16 +202,7 @@ def test_a_perturbation_moves_features_towards_the_wrong_class(tmp_path, given):
     network = AuthorizedNetwork(IdentityView(), None, None, "all")
     key = jax.random.key(0)
     job = Protection(
-        method,
-        network,
-        Recipe(),
-        2,
-        key,
-        key,
-        texture_key=key,
-        rounding_key=key,
-        feature_space=space,
-        prototypes=prototypes,
+        method, network, Recipe(), 2, key, key, b"secret", rounding_key=key, feature_space=space, prototypes=prototypes
     )
     losses = []
     released = job.run(images, labels, tmp_path, lambda *report: losses.append(report[-1]["feature_distance"]))

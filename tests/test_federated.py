@@ -11,7 +11,16 @@ from experiments import federated as experiment
 from experiments.composed import Job
 from ugejax.authorized import AuthorizedNetwork, build_authorized, new_key, seen
 from ugejax.authorized.dither import dither_view
-from ugejax.federated import Shards, average, dirichlet_shards, federate, iid_shards, protect_shards
+from ugejax.federated import (
+    Shards,
+    average,
+    dirichlet_shards,
+    federate,
+    iid_shards,
+    protect_shards,
+    seen_shards,
+    shard_salts,
+)
 from ugejax.networks import build
 from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
@@ -137,17 +146,37 @@ def test_a_small_concentration_leaves_clients_few_classes():
 
 def test_clients_protect_their_own_images_with_the_shared_key(tmp_path):
     data = toy(12, 0)
-    network = AuthorizedNetwork(dither_view(jax.random.key(0), (8, 8, 1), step=24), None, None, "all")
-    keys = jax.random.split(jax.random.key(1), 4)
-    job = Protection(Method(), network, Recipe(), 3, keys[0], keys[1], texture_key=keys[2], rounding_key=keys[3])
+    network = AuthorizedNetwork(dither_view(b"secret 0", (8, 8, 1), salt=bytes(16), step=24), None, None, "all")
+    keys = jax.random.split(jax.random.key(1), 3)
+    job = Protection(Method(), network, Recipe(), 3, keys[0], keys[1], b"secret", rounding_key=keys[2])
     # The first client has one class alone, the second none at all.
     shards = shards_of([0, 3, 6], [], [1, 2, 4, 5, 7, 8, 9, 10, 11])
-    released = protect_shards(job, data.images, data.labels, shards, tmp_path)
+    salts = [bytes([client] * 16) for client in range(3)]
+    released = protect_shards(job, data.images, data.labels, shards, tmp_path, salts)
     distance = np.abs(released.astype(int) - data.images)
     assert (distance.reshape(12, -1).max(axis=1) > 0).all() and distance.max() <= 8
-    np.testing.assert_array_equal(seen(network.view, released), seen(network.view, data.images))
-    # Whole cells are rounded to nearest, so that it makes no difference who protects.
-    np.testing.assert_array_equal(released, job.run(data.images, data.labels, tmp_path))
+    views = [seen_shards(network, images, shards, salts) for images in (released, data.images)]
+    np.testing.assert_array_equal(*views)
+    np.testing.assert_array_equal(views[0][[0, 3, 6]], seen(network.of_release(salts[0]).view, released[[0, 3, 6]]))
+    # Whole cells are rounded to nearest, so that it makes no difference who protects, but for the salts.
+    alone = job.run(data.images, data.labels, tmp_path)
+    assert (released != alone).any()
+    np.testing.assert_array_equal(
+        protect_shards(job, data.images, data.labels, shards, tmp_path, [bytes(16)] * 3), alone
+    )
+
+
+def test_every_client_has_a_salt_of_its_own_images():
+    key = new_key(
+        b"seed 0", form="keyed-dither", network="mlp", image_shape=(8, 8, 1), num_classes=3, step=24,
+        recipe=RECIPE, from_seed=True,
+    )  # fmt: skip
+    images, shards = toy(6, 0).images, shards_of([0, 1, 2], [], [3, 4, 5])
+    salts = shard_salts(key, images, shards)
+    assert [len(salt) for salt in salts] == [16] * 3 and len(set(salts)) == 3
+    assert shard_salts(key, images, shards) == salts
+    other = shard_salts(key, 255 - images, shards)
+    assert [a == b for a, b in zip(salts, other, strict=True)] == [False, True, False]
 
 
 def test_smoke_of_the_experiment(tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def test_it_looks_no_further_than_it_says():
 
 def test_untrained_it_gives_the_texture_and_a_step_follows_the_gradient():
     eps, labels = 8 / 255, np.array([2, 0, 1], np.int32)
-    texture = class_stripes(jax.random.key(0), 3, (8, 8, 3), amplitude=eps, period=4)
+    texture = class_stripes(b"secret 0", 3, (8, 8, 3), amplitude=eps, period=4)
     generated = Generated(eps)
     state = generated.start(jax.random.key(1), texture, labels)
     batch = Batch(jax.random.uniform(jax.random.key(2), (3, 8, 8, 3)), labels, np.arange(3))

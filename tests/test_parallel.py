@@ -62,7 +62,8 @@ def released() -> np.ndarray:
     """50 images in batches of 8, every value rounded at random by its image's index."""
     method = Method(parametrisation="sample-wise", epochs=1)
     network = AuthorizedNetwork(IdentityView(), None, {}, "all")
-    job = Protection(method, network, Recipe(), 3, *(jax.random.key(i) for i in range(4)))
+    keys = jax.random.split(jax.random.key(0), 3)
+    job = Protection(method, network, Recipe(), 3, keys[0], keys[1], b"secret", rounding_key=keys[2])
     return job.release(IMAGES, LABELS, 0.03 * jax.random.normal(jax.random.key(1), IMAGES.shape), batch_size=8)
 
 

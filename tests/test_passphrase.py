@@ -94,11 +94,11 @@ def test_of_an_encrypted_key_nothing_secret_can_be_read_and_the_release_is_the_s
     assert readable(made / "key-locked", secrets) == set()
     assert tree(made / "R-locked") == tree(made / "R-plain")
     names = {Path(name).name for name, content in tree(made / "key-locked").items() if content}
-    assert names == {"key.json", "network.sealed", "generator.json", "weights.sealed", "1.sealed"}
+    assert names == {"key.json", "releases.json", "network.sealed", "generator.json", "weights.sealed", "1.sealed"}
     for file in (made / "key-locked").rglob("*"):
         assert stat.S_IMODE(os.stat(file).st_mode) & 0o077 == 0 or not file.name.endswith((".sealed", "key.json"))
     plain, locked = (json.loads((made / f"key-{name}" / "key.json").read_text()) for name in ("plain", "locked"))
-    assert (plain.pop("schema"), locked.pop("schema")) == (1, 2)
+    assert (plain.pop("schema"), locked.pop("schema")) == (3, 4)
     assert set(locked.pop("locked_secret")) == {"version", "salt", "nonce", "ciphertext"}
     assert len(plain.pop("secret")) == 32
     assert plain == locked

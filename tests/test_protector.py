@@ -61,7 +61,7 @@ def test_types_and_labels_come_back_as_they_went_in(fitted):
 
 def test_the_partner_gets_the_key_as_a_folder(fitted, tmp_path):
     write_key(tmp_path / "K", fitted.key_, fitted.network_.arrays)
-    view = build_authorized(read_key(tmp_path / "K"), tmp_path / "K").view
+    view = build_authorized(read_key(tmp_path / "K"), tmp_path / "K").of_release(fitted.salt_).view
     np.testing.assert_array_equal(seen(view, fitted.released_), seen(view, X))
 
 

@@ -203,8 +203,9 @@ def test_what_the_devices_cannot_hold_is_optimised_batch_by_batch_with_its_noise
         parametrisation="sample-wise", epochs=2, batch_size=5, surrogates=("mlp",), feature_loss="error-max",
         transforms=(),
     )  # fmt: skip
-    network = AuthorizedNetwork(dither_view(jax.random.key(0), (8, 8, 1), step=24), None, {}, "all")
-    job = Protection(method, network, Recipe(), 3, *(jax.random.key(i) for i in range(4)))
+    network = AuthorizedNetwork(dither_view(b"secret 0", (8, 8, 1), salt=bytes(16), step=24), None, {}, "all")
+    keys = jax.random.split(jax.random.key(0), 3)
+    job = Protection(method, network, Recipe(), 3, keys[0], keys[1], b"secret", rounding_key=keys[2])
     opened, asked = load_stream(Source(str(write_folder(tmp_path / "source")))), []
 
     def counted(indices):

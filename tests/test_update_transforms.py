@@ -38,7 +38,7 @@ class Reader(nn.Module):
 def blind_update(surrogate: nn.Module, images: np.ndarray, labels: np.ndarray, feature_loss: str):
     """One update from no perturbation, under mixup: the surrogate before and after it, and the losses."""
     method = Method(feature_loss=feature_loss, transforms=("mixup",), batch_size=20)
-    network = AuthorizedNetwork(dither_view(jax.random.key(0), SHAPE, step=16), None, {}, "all")
+    network = AuthorizedNetwork(dither_view(b"secret 0", SHAPE, salt=bytes(16), step=16), None, {}, "all")
     optimizer = optax.sgd(0.1)
     before = initial_state(surrogate.init(jax.random.key(0), jnp.zeros((1, *SHAPE))), optimizer)
     update = make_update(method, network, None, [surrogate], [optimizer], jnp.array([1, 2, 3, 0]))
@@ -115,7 +115,7 @@ class Forgetful(nn.Module):
 def test_a_surrogate_drops_out_where_it_trains():
     """Without transforms and on the originals, the key decides about nothing else."""
     method = Method(feature_loss="error-max", transforms=(), batch_size=20)
-    network = AuthorizedNetwork(dither_view(jax.random.key(0), SHAPE, step=16), None, {}, "all")
+    network = AuthorizedNetwork(dither_view(b"secret 0", SHAPE, salt=bytes(16), step=16), None, {}, "all")
     optimizer = optax.sgd(0.1)
     surrogate = initial_state(Forgetful().init(jax.random.key(0), jnp.zeros((1, *SHAPE))), optimizer)
     update = jax.jit(make_update(method, network, None, [Forgetful()], [optimizer], jnp.array([1, 2, 3, 0])))

@@ -12,9 +12,11 @@ Few images of a stream are in memory at a time; up to 1 GiB of them lies on the 
 
 import contextlib
 import functools
+import hashlib
+import json
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,6 +97,33 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
     return Method(**settings)
 
 
+def check_makes_releases(key: Key) -> None:
+    """Refuse a key of ugejax 0.1, of which all releases have one and the same dither.
+
+    Raises:
+        UserError: it is one.
+    """
+    if key.version == 1:
+        raise UserError("the key is of ugejax 0.1: it reads and evaluates its releases, and makes none; make a new key")
+
+
+def run_digest(
+    method: Method, keys: Sequence[Key], images: ImageStream, labels: np.ndarray, space: Mapping[str, Any] | None = None
+) -> str:
+    """SHA-256, in hexadecimal, of all that the bytes of a release follow from but the version of the program.
+
+    Args:
+        method: settings of the perturbation.
+        keys: of the release, the first one first.
+        images: originals.
+        labels: int [N].
+        space: what describes the feature space.
+    """
+    described = [asdict(method), [key.fingerprint for key in keys], images.digest, space or {}]
+    content = json.dumps(described, sort_keys=True).encode() + labels.astype("<i4").tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
 @dataclass(frozen=True)
 class Partner:
     """A further authorized network that shall learn from the same release.
@@ -125,7 +154,7 @@ class Protection:
         num_classes: number of classes.
         key: PRNG key of what may be public: surrogates and order.
         training_key: secret PRNG key of the authorized network's training.
-        texture_key: secret PRNG key of the stripes, which could otherwise be drawn again and subtracted.
+        texture_secret: decides which class has which stripes.
         rounding_key: secret PRNG key of the rounding at random, without which a release would tell more of the
             perturbation than its 8 bits do.
         others: further authorized networks; the perturbation is one that all of them are blind to, or matched with.
@@ -139,7 +168,7 @@ class Protection:
     num_classes: int
     key: jax.Array
     training_key: jax.Array = field(repr=False)
-    texture_key: jax.Array = field(repr=False)
+    texture_secret: bytes = field(repr=False)
     rounding_key: jax.Array = field(repr=False)
     others: tuple[Partner, ...] = ()
     feature_space: FeatureSpace | None = None
@@ -147,10 +176,15 @@ class Protection:
 
     @classmethod
     def by(cls, key: Key, network: AuthorizedNetwork, method: Method) -> Self:
-        """The protection of a key and its network: everything random in it follows from the key."""
+        """The protection of a key and its network: everything random in it follows from the key.
+
+        Raises:
+            UserError: the key is of ugejax 0.1.
+        """
+        check_makes_releases(key)
         return cls(
             method, network, key.recipe, key.num_classes, jax.random.key(key.public_seed), key.prng("training"),
-            key.prng("textures"), key.prng("rounding"),
+            key.derive("textures", 32), key.prng("rounding"),
         )  # fmt: skip
 
     def run(self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> np.ndarray:
@@ -221,7 +255,7 @@ class Protection:
             means = class_means(images, labels, self.num_classes)
             return misaligned_means(means, nearest_wrong_class(means), amplitude=size)
         h, w, c = images.shape[1:]
-        return class_stripes(self.texture_key, self.num_classes, (h, w, c), amplitude=size, period=method.period)
+        return class_stripes(self.texture_secret, self.num_classes, (h, w, c), amplitude=size, period=method.period)
 
     def _space(self, images: Images, labels: np.ndarray, *, batch_size: int = 50) -> CommonSpace | None:
         """The common feature space with a prototype for each class."""

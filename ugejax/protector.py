@@ -16,9 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, default_step, draw_master, new_key
 from ugejax.data import Dataset, check_dataset
 from ugejax.data.arrays import class_indices, to_uint8
+from ugejax.data.stream import open_stream
 from ugejax.errors import UserError
 from ugejax.perturbation.budget import amplitude
-from ugejax.protect import Protection, check_budget, method_of
+from ugejax.protect import Protection, check_budget, method_of, run_digest
 from ugejax.training import default_recipe
 
 
@@ -31,12 +32,14 @@ class Protector(TransformerMixin, BaseEstimator):
     Attributes:
         key_: the key. `write_key(folder, key_, network_.arrays)` writes it for the partner; it is never pickled, and
             so neither is a fitted protector.
-        network_: the authorized network.
+        salt_: of the released images, public; who reads the key from a folder gives it to `of_release`.
+        network_: the authorized network for them.
         classes_: the labels in the order of the network's outputs.
         released_: the released images, uint8 [N, H, W, C].
     """
 
     key_: Key
+    salt_: bytes
     network_: AuthorizedNetwork
     classes_: np.ndarray
     released_: np.ndarray
@@ -87,7 +90,9 @@ class Protector(TransformerMixin, BaseEstimator):
             num_classes=len(self.classes_), step=default_step(self.authorized, size),
             recipe=default_recipe(self.network), from_seed=self.seed is not None,
         )  # fmt: skip
-        self.network_ = build_authorized(self.key_)
+        stream = open_stream("x", lambda indices: images[indices], np.arange(len(images)))
+        self.salt_ = self.key_.release_salt(run_digest(method, [self.key_], stream, train.labels))
+        self.network_ = build_authorized(self.key_).of_release(self.salt_)
         self._digest = _digest(images)
         with tempfile.TemporaryDirectory() as folder:
             self.released_ = Protection.by(self.key_, self.network_, method).run(images, train.labels, Path(folder))

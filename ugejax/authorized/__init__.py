@@ -11,6 +11,7 @@ from ugejax.authorized.key import (
     write_key,
 )
 from ugejax.authorized.network import AuthorizedNetwork, build_authorized, secret_words, seen
+from ugejax.authorized.record import Made, check_key_is_free, record_release, releases_of
 from ugejax.authorized.shared import share_of_budget, shared_blind_set
 from ugejax.authorized.view import BlindSet, IdentityView, View
 
@@ -21,13 +22,17 @@ __all__ = [
     "Form",
     "IdentityView",
     "Key",
+    "Made",
     "View",
     "build_authorized",
+    "check_key_is_free",
     "default_step",
     "draw_master",
     "has_passphrase",
     "new_key",
     "read_key",
+    "record_release",
+    "releases_of",
     "secret_words",
     "seen",
     "set_passphrase",

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from ugejax.authorized.linear import GREY, LinearView
+from ugejax.authorized.derive import Keystream
+from ugejax.authorized.linear import GREY, LinearView, orthonormal
 from ugejax.patches import patchify
 
 
@@ -63,12 +64,12 @@ class ContentView:
 
 
 def content_view(
-    key: jax.Array, shape: tuple[int, int, int], *, patch: int = 4, hidden: float = 1 / 3, subspaces: int = 4
+    secret: bytes, shape: tuple[int, int, int], *, patch: int = 4, hidden: float = 1 / 3, subspaces: int = 4
 ) -> ContentView:
-    """Draw `subspaces` secret projections and the hash that picks among them.
+    """Derive `subspaces` secret projections and the hash that picks among them.
 
     Args:
-        key: secret PRNG key.
+        secret: from which they follow.
         shape: (H, W, C) of the images; H and W are multiples of `patch`.
         patch: side of a patch in pixels.
         hidden: share of each patch's dimensions that the view hides, in (0, 1).
@@ -76,10 +77,10 @@ def content_view(
     """
     h, w, c = shape
     pixels, count = patch * patch, (h // patch) * (w // patch)
-    basis_key, hash_key = jax.random.split(key)
-    gaussian = jax.random.normal(basis_key, (subspaces, count, pixels, c, max(1, round(hidden * pixels * c))))
+    draw = Keystream(secret, "subspaces").normal
+    gaussian = draw((subspaces, count, pixels, c, max(1, round(hidden * pixels * c))))
     gaussian -= gaussian.mean(axis=2, keepdims=True)  # orthogonal to each channel's mean, before and after the QR
-    bases = jnp.linalg.qr(gaussian.reshape(subspaces, count, pixels * c, -1))[0]
-    weights = jax.random.normal(hash_key, (subspaces, count * c))
+    bases = orthonormal(gaussian.reshape(subspaces, count, pixels * c, -1))
+    weights = Keystream(secret, "hash").normal((subspaces, count * c))
     # Rows that sum to zero compare regions and not the brightness of the whole image, which would favour one row.
-    return ContentView(bases, weights - weights.mean(axis=1, keepdims=True), patch)
+    return ContentView(bases, jnp.asarray(weights - weights.mean(axis=1, keepdims=True), jnp.float32), patch)

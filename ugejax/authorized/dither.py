@@ -1,27 +1,34 @@
 """`keyed-dither`: quantisation with a secret dither per image; its blind set is the quantisation cell of every pixel.
 
 v(x) = Q(x + u) - u, subtractive dithered quantisation with step D on the 8-bit grid, where the dither u in {0..D-1}
-of every value is pseudo-random, keyed by the secret and by the content of the image itself: a few secret *anchor*
-pixels that no perturbation touches. The perturbed image may move anywhere inside its cells and v does not change, in
-exact integer arithmetic, hence with no leak by clipping or rounding. In each value the cell leaves the perturbation an
-interval of length (D - 1)/255 placed at random, at every frequency alike, and photographs do not share a dither, so
-the release carries no subspace, histogram or covariance that is common to its images and would tell the key. Images
-that agree in every anchor do share one, as drawings on a blank ground may.
+of every value is pseudo-random, keyed by the secret, by the salt of the release and by the content of the image itself:
+a few secret *anchor* pixels that no perturbation touches. The perturbed image may move anywhere inside its cells and v
+does not change, in exact integer arithmetic, hence with no leak by clipping or rounding. In each value the cell leaves
+the perturbation an interval of length (D - 1)/255 placed at random, at every frequency alike, and photographs do not
+share a dither, so the release carries no subspace, histogram or covariance that is common to its images and would tell
+the key. Images of one release that agree in every anchor do share one, as drawings on a blank ground may; those of
+another release never do.
 
 Our choice, not the paper's. Dithered quantisers as a secret code: Chen & Wornell, "Quantization index modulation", IEEE
 Transactions on Information Theory 47(4), 2001.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from ugejax.authorized.derive import Keystream, derive
+from ugejax.authorized.prf import below, blake2s, chacha20
+from ugejax.data.stream import Images, pieces
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class DitherView:
-    """A dithered quantiser whose dither follows from a secret and from the image's anchor pixels.
+class DitheredQuantiser:
+    """A quantiser whose dither follows from a secret and from the image's anchor pixels.
 
     Attributes:
         secret: uint32 [4], the 128 bits that key the dither.
@@ -45,29 +52,20 @@ class DitherView:
 
     def dither(self, x: jax.Array) -> jax.Array:
         """The secret dither u of each image, int32 [..., H, W, C] in {0, ..., step - 1}."""
-        levels = to_levels(x)
-        flat = levels.reshape(-1, *levels.shape[-3:])
-        return jax.vmap(self._dither_of_one)(flat).reshape(levels.shape)
+        return _dither(self, to_levels(x))
 
-    def _dither_of_one(self, levels: jax.Array) -> jax.Array:
-        pixels = levels.reshape(-1, levels.shape[-1])[self.anchors]
-        words = (pixels * 256 ** jnp.arange(pixels.shape[-1])).sum(axis=-1)
-        # Each word goes through both halves of the secret in turn: a chain of the cipher behind JAX's PRNG
-        # (Threefry-2x32).
-        secrets = self.secret.reshape(2, 2)
-        key = jax.random.wrap_key_data(secrets[0], impl="threefry2x32")
-        key = jax.lax.fori_loop(0, words.shape[0], lambda i, k: jax.random.fold_in(k, words[i]), key)
-        key = jax.random.fold_in(jax.random.fold_in(key, secrets[1, 0]), secrets[1, 1])
-        return jax.random.randint(key, levels.shape, 0, self.step)
+    def dither_of_one(self, levels: jax.Array) -> jax.Array:
+        """The dither of one image of int32 levels [H, W, C]; int32 of the same shape."""
+        raise NotImplementedError
 
-    def _cells(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The levels of x, and the lowest level of each cell and its dither, all int32."""
+    def _cells(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The levels of x, and the lowest level of each cell, both int32."""
         levels, dither = to_levels(x), self.dither(x)
-        return levels, (levels + dither) // self.step * self.step - dither, dither
+        return levels, (levels + dither) // self.step * self.step - dither
 
     def apply(self, x: jax.Array) -> jax.Array:
         """The middle of each value's cell; the gradient is zero everywhere."""
-        _, lowest, _ = self._cells(x)
+        _, lowest = self._cells(x)
         return jnp.clip((lowest + (self.step - 1) / 2) / 255, 0, 1)
 
     def project(self, delta: jax.Array, x: jax.Array) -> jax.Array:
@@ -76,11 +74,43 @@ class DitherView:
 
     def bounds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The cell of each value, and no room at all for the anchor pixels."""
-        levels, lowest, _ = self._cells(x)
+        levels, lowest = self._cells(x)
         h, w, _ = x.shape[-3:]
         free = jnp.ones(h * w, bool).at[self.anchors].set(False).reshape(h, w, 1)
         lower, upper = lowest - levels, lowest + self.step - 1 - levels
         return jnp.where(free, lower, 0) / 255, jnp.where(free, upper, 0) / 255
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DitherView(DitheredQuantiser):
+    """A quantiser whose dither is that of one release: ChaCha20's keystream under a BLAKE2s tag of salt and anchors.
+
+    Attributes:
+        salt: uint32 [4], public, of the release whose images it sees; None where no release is known yet, and then it
+            sees nothing.
+    """
+
+    salt: jax.Array | None = None
+
+    def of_release(self, salt: bytes) -> "DitherView":
+        """The same quantiser for the images of a release with this salt of 16 bytes."""
+        return DitherView(self.secret, self.anchors, self.step, _words(salt))
+
+    def dither_of_one(self, levels: jax.Array) -> jax.Array:
+        """ChaCha20's words under the BLAKE2s tag of salt and anchors, each brought below the step."""
+        if self.salt is None:
+            raise ValueError("the dither follows from the salt of a release, which was not given")
+        pixels = levels.reshape(-1, levels.shape[-1])[self.anchors]
+        salt = self.salt[:, None] >> jnp.array([0, 8, 16, 24], jnp.uint32) & 0xFF
+        tag = blake2s(self.secret, jnp.concatenate([salt.reshape(-1), pixels.reshape(-1).astype(jnp.uint32)]))
+        return below(chacha20(tag, levels.size), self.step).reshape(levels.shape)
+
+
+@jax.jit  # one program also where nothing else is compiled, and not one for each operation of the ciphers
+def _dither(view: DitheredQuantiser, levels: jax.Array) -> jax.Array:
+    flat = levels.reshape(-1, *levels.shape[-3:])
+    return jax.vmap(view.dither_of_one)(flat).reshape(levels.shape)
 
 
 def to_levels(x: jax.Array) -> jax.Array:
@@ -88,17 +118,35 @@ def to_levels(x: jax.Array) -> jax.Array:
     return jnp.round(jnp.asarray(x) * 255).astype(jnp.int32)
 
 
-def dither_view(key: jax.Array, shape: tuple[int, int, int], *, step: int = 16, anchors: int = 16) -> DitherView:
-    """Draw the secret of a dithered quantiser.
+def dither_view(
+    secret: bytes, shape: tuple[int, int, int], *, salt: bytes | None = None, step: int = 16, anchors: int = 16
+) -> DitherView:
+    """Derive a dithered quantiser.
 
     Args:
-        key: secret PRNG key.
+        secret: from which its own secret and the places of the anchors follow.
         shape: (H, W, C) of the images.
+        salt: 16 public bytes of the release that it is for; see `DitherView`.
         step: step of the quantiser in grey levels; a perturbation of one sign and of e levels keeps the share
             1 - e / (2 step) of itself on average.
         anchors: number of pixels that stay untouched and determine the dither of their image.
     """
     h, w, _ = shape
-    secret_key, anchor_key = jax.random.split(key)
-    positions = jax.random.permutation(anchor_key, h * w)[:anchors]
-    return DitherView(jax.random.bits(secret_key, (4,), jnp.uint32), positions.astype(jnp.int32), step)
+    positions = Keystream(secret, "anchors").permutation(h * w)[:anchors]
+    view = DitherView(_words(derive(secret, "dither", 16)), jnp.asarray(positions, jnp.int32), step)
+    return view if salt is None else view.of_release(salt)
+
+
+def equal_anchors(views: Iterable[DitheredQuantiser], images: Images) -> int:
+    """Number of uint8 images [N, H, W, C] that share their dither with another one of them, in one of the views."""
+    (count, h, w, c), shared = images.shape, np.zeros(len(images), bool)
+    for view in views:
+        positions = np.asarray(view.anchors)
+        anchors = [images[part].reshape(-1, h * w, c)[:, positions] for part in pieces(count)]
+        _, place, times = np.unique(np.concatenate(anchors), axis=0, return_inverse=True, return_counts=True)
+        shared |= times[place.reshape(-1)] > 1
+    return int(shared.sum())
+
+
+def _words(content: bytes) -> jax.Array:
+    return jnp.asarray(np.frombuffer(content, "<u4").astype(np.uint32))

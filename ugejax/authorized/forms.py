@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import jax
-
 from ugejax.authorized.content import content_view
 from ugejax.authorized.dither import dither_view
 from ugejax.authorized.linear import linear_view
@@ -19,13 +17,13 @@ class Form:
     """What an authorized form decides.
 
     Attributes:
-        view: (secret PRNG key, (H, W, C), step of the quantiser or None) -> the frozen secret view.
+        view: (secret, (H, W, C), step of the quantiser or None) -> the frozen secret view, for no release yet.
         exact: whether a blind set makes gradient matching exact.
         trains: the part of the backbone that trains: "all" or "head".
         summary: one line for people.
     """
 
-    view: Callable[[jax.Array, tuple[int, int, int], int | None], View]
+    view: Callable[[bytes, tuple[int, int, int], int | None], View]
     exact: bool
     trains: str
     summary: str
@@ -39,22 +37,22 @@ def _needs_patches(shape: tuple[int, int, int]) -> None:
         )
 
 
-def _linear(key: jax.Array, shape: tuple[int, int, int], step: int | None) -> View:
+def _linear(secret: bytes, shape: tuple[int, int, int], step: int | None) -> View:
     _needs_patches(shape)
-    return linear_view(key, shape, patch=PATCH)
+    return linear_view(secret, shape, patch=PATCH)
 
 
-def _content(key: jax.Array, shape: tuple[int, int, int], step: int | None) -> View:
+def _content(secret: bytes, shape: tuple[int, int, int], step: int | None) -> View:
     _needs_patches(shape)
-    return content_view(key, shape, patch=PATCH)
+    return content_view(secret, shape, patch=PATCH)
 
 
-def _dither(key: jax.Array, shape: tuple[int, int, int], step: int | None) -> View:
+def _dither(secret: bytes, shape: tuple[int, int, int], step: int | None) -> View:
     assert step is not None, "a key of this form has a step"
-    return dither_view(key, shape, step=step, anchors=max(1, min(16, shape[0] * shape[1] // 8)))
+    return dither_view(secret, shape, step=step, anchors=max(1, min(16, shape[0] * shape[1] // 8)))
 
 
-def _identity(key: jax.Array, shape: tuple[int, int, int], step: int | None) -> View:
+def _identity(secret: bytes, shape: tuple[int, int, int], step: int | None) -> View:
     return IdentityView()
 
 

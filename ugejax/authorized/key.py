@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ugejax.authorized.derive import derive
 from ugejax.checkpoint import restore_tree, save_tree
 from ugejax.errors import UserError
 from ugejax.lock import alone_in
@@ -20,11 +21,12 @@ from ugejax.seal import Seal, lock, unlock
 from ugejax.training.recipe import Recipe
 from ugejax.whole import made_parents, private, replaced, sync_tree
 
-SCHEMA = 1
-# Of a key with a passphrase, which cannot be read by what knows of none.
-LOCKED_SCHEMA = 2
-# For which `Key.prng` draws.
-PURPOSES = ("view", "init", "training", "textures", "rounding")
+# How everything secret follows from a key's secret. Version 1, of ugejax 0.1, makes no releases any more.
+VERSION = 2
+# Of key.json by the key's version, without and with a passphrase: each is for what can read it.
+SCHEMAS = {1: (1, 2), VERSION: (3, 4)}
+# For which `Key.prng` draws; the last two in version 1 alone.
+PURPOSES = ("init", "training", "rounding", "view", "textures")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Key:
         secret: 16 bytes from which everything secret follows; never printed.
         locked: whether its folder's key.json has the secret encrypted by a passphrase, so that all the rest of the
             folder has to be encrypted as well.
+        version: how everything secret follows from the secret, see `VERSION`.
     """
 
     form: str
@@ -54,6 +57,7 @@ class Key:
     from_seed: bool
     secret: bytes = field(repr=False)
     locked: bool = field(default=False, compare=False)
+    version: int = VERSION
 
     @property
     def fingerprint(self) -> str:
@@ -65,8 +69,16 @@ class Key:
         """31 bits for everything that is public (subsets, order, rounding); they tell nothing of the secret."""
         return int.from_bytes(hashlib.sha256(b"ugejax public" + self.secret).digest()[:4], "big") >> 1
 
+    def derive(self, label: str, size: int) -> bytes:
+        """Secret bytes for one purpose ("view", "textures"), with all of the secret's 128 bits; see `derive.derive`."""
+        return derive(self.secret, label, size)
+
+    def release_salt(self, description: str) -> bytes:
+        """The public salt, 16 bytes, of the one release of that description that this key is the first of."""
+        return self.derive(f"release salt of {description}", 16)
+
     def prng(self, purpose: str) -> jax.Array:
-        """A PRNG key for one of the `PURPOSES`, each independent of the others."""
+        """A JAX key for one of the `PURPOSES`, each independent of the others; it has 64 bits."""
         digest = hashlib.sha256(b"ugejax " + purpose.encode() + self.secret).digest()
         key = jax.random.key(0)
         for word in np.frombuffer(digest, "<u4"):
@@ -83,6 +95,8 @@ class Key:
 
     def _public(self) -> str:
         described = {name: value for name, value in asdict(self).items() if name not in ("secret", "locked")}
+        if self.version == 1:
+            del described["version"]  # which knew of none
         return json.dumps(described, sort_keys=True)
 
 
@@ -153,6 +167,10 @@ def read_key(path: Path, passphrase: Callable[[], str] | None = None) -> Key:
     """
     file, content = path / "key.json", _content(path)
     try:
+        schema = content["schema"]
+        version = next((version for version, schemas in SCHEMAS.items() if schema in schemas), None)
+        if version is None:
+            raise UserError(f"--key {file}: is of schema {schema!r}, which this ugejax does not know; use a later one")
         recipe = Recipe(**content["recipe"] | {"augment": tuple(content["recipe"]["augment"])})
         key = Key(
             form=content["form"],
@@ -163,6 +181,7 @@ def read_key(path: Path, passphrase: Callable[[], str] | None = None) -> Key:
             recipe=recipe,
             from_seed=content["from_seed"],
             secret=b"",
+            version=version,
         )
         if "locked_secret" not in content:
             secret = bytes.fromhex(content["secret"])
@@ -217,10 +236,11 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _described(key: Key, passphrase: str | None) -> str:
     """The text of key.json; with a passphrase all of it but the secret may be read."""
-    content = asdict(key) | {"secret": key.secret.hex(), "fingerprint": key.fingerprint, "schema": SCHEMA}
-    del content["locked"]  # which follows from the rest
+    plain, locked = SCHEMAS[key.version]
+    content = asdict(key) | {"secret": key.secret.hex(), "fingerprint": key.fingerprint, "schema": plain}
+    del content["version"], content["locked"]  # which the schema tells
     if passphrase is not None:
         del content["secret"]
         # The fingerprint is that of all the rest, so none of it can be another's.
-        content |= {"locked_secret": lock(key.secret, passphrase, key.fingerprint), "schema": LOCKED_SCHEMA}
+        content |= {"locked_secret": lock(key.secret, passphrase, key.fingerprint), "schema": locked}
     return json.dumps(content, indent=2, sort_keys=True) + "\n"

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from ugejax.authorized.derive import Keystream
 from ugejax.patches import patchify, unpatchify
 
 GREY = 0.5  # m: what the backbone sees in place of the hidden components
@@ -50,11 +52,11 @@ class LinearView:
         return jnp.asarray(-1.0), jnp.asarray(1.0)
 
 
-def linear_view(key: jax.Array, shape: tuple[int, int, int], *, patch: int = 4, hidden: float = 1 / 3) -> LinearView:
-    """Draw a secret projection.
+def linear_view(secret: bytes, shape: tuple[int, int, int], *, patch: int = 4, hidden: float = 1 / 3) -> LinearView:
+    """Derive a secret projection.
 
     Args:
-        key: secret PRNG key.
+        secret: from which the subspaces follow.
         shape: (H, W, C) of the images; H and W are multiples of `patch`.
         patch: side of a patch in pixels.
         hidden: share of each patch's n = patch * patch * C dimensions that the view hides, in (0, 1).
@@ -62,5 +64,13 @@ def linear_view(key: jax.Array, shape: tuple[int, int, int], *, patch: int = 4, 
     h, w, c = shape
     n = patch * patch * c
     count = (h // patch) * (w // patch)
-    gaussian = jax.random.normal(key, (count, n, max(1, round(hidden * n))))
-    return LinearView(jnp.linalg.qr(gaussian)[0], patch)
+    gaussian = Keystream(secret, "subspaces").normal((count, n, max(1, round(hidden * n))))
+    return LinearView(orthonormal(gaussian), patch)
+
+
+def orthonormal(columns: np.ndarray) -> jax.Array:
+    """Orthonormal bases of the columns of float64 matrices [..., n, s], float32.
+
+    Decomposed in double precision on the host: what libraries and devices do differently is lost in the rounding.
+    """
+    return jnp.asarray(np.linalg.qr(columns)[0], jnp.float32)

@@ -1,6 +1,6 @@
 """An authorized network ready to use: view, backbone, theta_0 and which weights train."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.authorized.forms import FORMS
+from ugejax.authorized.dither import DitherView
+from ugejax.authorized.forms import FORMS, PATCH
 from ugejax.authorized.key import PURPOSES, Key, read_arrays
+from ugejax.authorized.legacy import LEGACY_VIEWS
 from ugejax.authorized.view import View
 from ugejax.batches import at_a_time, in_pieces
 from ugejax.errors import UserError
@@ -34,8 +36,30 @@ class AuthorizedNetwork:
 
     @property
     def arrays(self) -> dict[str, Any]:
-        """What the key folder's checkpoint holds."""
-        return {"theta_0": self.variables, "view": jax.tree.leaves(self.view)}
+        """What the key folder's checkpoint holds: nothing that is of one release."""
+        view = replace(self.view, salt=None) if isinstance(self.view, DitherView) else self.view
+        return {"theta_0": self.variables, "view": jax.tree.leaves(view)}
+
+    @property
+    def salt(self) -> bytes | None:
+        """Of the release whose images it sees, 16 bytes; None without a release, and where the view uses none."""
+        salt = self.view.salt if isinstance(self.view, DitherView) else None
+        return None if salt is None else np.asarray(salt).astype("<u4").tobytes()
+
+    def of_release(self, salt: bytes | None) -> "AuthorizedNetwork":
+        """The same network for the images of one release, and for all that are compared with them.
+
+        Args:
+            salt: of the release, 16 bytes, see `ugejax.release.salt_of`; only a `DitherView` uses one.
+
+        Raises:
+            UserError: the view needs one.
+        """
+        if not isinstance(self.view, DitherView):
+            return self
+        if salt is None:
+            raise UserError("card.json: has no salt, without which this key sees nothing; get the release again")
+        return replace(self, view=self.view.of_release(salt))
 
 
 def split_weights(params: Any, trains: str) -> tuple[Any, Any]:
@@ -46,7 +70,7 @@ def split_weights(params: Any, trains: str) -> tuple[Any, Any]:
 
 
 def build_authorized(key: Key, folder: Path | None = None) -> AuthorizedNetwork:
-    """The authorized network of a key.
+    """The authorized network of a key, for no release yet: see `AuthorizedNetwork.of_release`.
 
     Args:
         key: the key.
@@ -59,7 +83,10 @@ def build_authorized(key: Key, folder: Path | None = None) -> AuthorizedNetwork:
     if key.form not in FORMS:
         raise UserError(f"unknown authorized form {key.form!r}: choose one of {', '.join(FORMS)}")
     form, module = FORMS[key.form], build(key.network, key.num_classes)
-    view = form.view(key.prng("view"), key.image_shape, key.step)
+    if key.version == 1:
+        view = LEGACY_VIEWS[key.form](key.prng("view"), key.image_shape, key.step, PATCH)
+    else:
+        view = form.view(key.derive("view", 32), key.image_shape, key.step)
     variables = initial_variables(module, key.prng("init"), key.image_shape)
     network = AuthorizedNetwork(view, module, variables, form.trains)
     if folder is not None:
@@ -87,9 +114,11 @@ def seen(view: View, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarra
 def secret_words(key: Key, network: AuthorizedNetwork) -> tuple[list[bytes], list[np.ndarray]]:
     """What must not be found in anything public: strings of at least 8 bytes, and arrays.
 
-    The secret, what encrypts the key's folder, the PRNG keys of each purpose, the view and the frozen weights. Weights
-    that train, and what they begin with, follow from a PRNG key.
+    The secret, what encrypts the key's folder, what is derived for each purpose, the view and the frozen weights.
+    Weights that train, and what they begin with, follow from a PRNG key.
     """
     keys = [np.asarray(jax.random.key_data(key.prng(purpose))).tobytes() for purpose in PURPOSES]
-    frozen = network.split(network.variables["params"])[1]
-    return [key.secret, key.seal.secret, *keys], [np.asarray(leaf) for leaf in jax.tree.leaves((network.view, frozen))]
+    derived = [key.derive(label, 32) for label in ("view", "textures")]
+    frozen = split_weights(network.variables["params"], network.trains)[1]
+    numbers = [np.asarray(leaf) for leaf in jax.tree.leaves((network.arrays["view"], frozen))]
+    return [key.secret, key.seal.secret, *keys, *derived], numbers

@@ -7,14 +7,14 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import build_authorized
-from ugejax.cli.card import make_card
+from ugejax.cli.card import describe_anchors, make_card
 from ugejax.cli.keys import check_folders
 from ugejax.cli.opening import open_key
 from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.perturbation.stored import read_generator
-from ugejax.protect import Protection
+from ugejax.protect import Protection, check_makes_releases, run_digest
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     check_folders(arguments.out, key_folder)
     key = open_key(key_folder, arguments.passphrase_file)
+    check_makes_releases(key)
     generator = read_generator(folder, key.image_shape, key.seal / "generators" / folder.name)
     if generator.key_fingerprint != key.fingerprint:
         raise UserError(f"{arguments.generator}: was made with another key than {key_folder}")
@@ -41,11 +42,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.source}: images are {train.images.image_shape}, those of the key {key.image_shape}{resize}"
         )
     labels = _labels(train, generator.class_names, arguments.source)
-    card = make_card(generator.method, [key], source, train) | {"generator": folder.name}
+    digest = run_digest(generator.method, [key], train.images, labels, {"generator": folder.name})
+    salt = key.release_salt(digest)
+    card = make_card(generator.method, [key], source, train, salt) | {"generator": folder.name}
     if is_there(arguments, card, console):
         return 0
-    job = Protection.by(key, build_authorized(key, key_folder), generator.method)
-    publish(arguments, job.release(train.images, labels, generator.state), train, card, console)
+    network = build_authorized(key, key_folder).of_release(salt)
+    released = Protection.by(key, network, generator.method).release(train.images, labels, generator.state)
+    publish(arguments, released, train, card | describe_anchors([network], released), console)
     return 0
 
 

@@ -13,10 +13,9 @@ from ugejax.arena.folder import Folder
 from ugejax.arena.grid import Grid
 from ugejax.arena.plan import Job
 from ugejax.arena.rows import Row, make_row
-from ugejax.authorized import build_authorized
 from ugejax.cli import protect
 from ugejax.cli.arguments import build_parser
-from ugejax.cli.opening import open_key
+from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import check_originals
 from ugejax.data import load
 from ugejax.evaluation import Evaluation, evaluate
@@ -57,9 +56,9 @@ def train_job(
     if job.kind != "control":
         release = read_release(folder.release(job))
         check_originals(release, originals, source.name)
-    if job.kind == "authorized":
-        key = open_key(folder.key(job))
-        network = build_authorized(key, folder.key(job))
+        if job.kind == "authorized":
+            key = open_key(folder.key(job))
+            network = open_network(key, folder.key(job), release.card, folder.release(job))
     evaluation = Evaluation(
         originals, originals.images if release is None else release.images, test, key, network,
         hackers=() if key else (str(job.network),), countermeasures=(str(job.countermeasure),), epochs=grid.epochs,

@@ -99,9 +99,17 @@ def build_parser() -> Parser:
     protect.add_argument("source", metavar="SOURCE", help="digits, a TFDS name, an image folder, .npz, or .npy pair")
     protect.add_argument("--out", type=Path, required=True, help="release folder to make")
     protect.add_argument(
-        "--key", type=Path, action="append",
-        help="key folder: made if it is not there, else used again; repeat it for several authorized networks",
-    )  # fmt: skip
+        "--key",
+        type=Path,
+        action="append",
+        help="key folder: made if it is not there; repeat it for several authorized networks",
+    )
+    protect.add_argument(
+        "--reuse-key", action="store_true",
+        help="make another release with a key that has made one. Both show the same anchors, stripes and subspaces, "
+        "what is learned of the key from one holds for the other, and a partner with the key reads both; never with "
+        "images that others gave you",
+    )  # fmt: skip  # fmt: skip
     _passphrase(protect, " or shall have where it is made")
     _subset(protect)
     protect.add_argument(
@@ -210,6 +218,9 @@ def build_parser() -> Parser:
     exported_key = commands.add_parser("export-key", help="write a key's secret part as safetensors, for PyTorch")
     exported_key.add_argument("key", type=Path, metavar="KEY", help="key folder")
     exported_key.add_argument("--out", type=Path, required=True, help="file to make, as private as the key")
+    exported_key.add_argument(
+        "--release", type=Path, help="the release whose images it shall see (default: the one that the key has made)"
+    )
     _passphrase(exported_key)
 
     passphrase = commands.add_parser(

@@ -3,11 +3,13 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
-from ugejax.authorized import FORMS, Key
-from ugejax.data import Source, Streamed
+from ugejax.authorized import FORMS, AuthorizedNetwork, Key
+from ugejax.authorized.dither import DitherView, equal_anchors
+from ugejax.data import Images, Source, Streamed
 from ugejax.feature_spaces import FeatureSpace
 from ugejax.perturbation.update import Method
 
@@ -31,7 +33,7 @@ STRIPES_LIMIT = (
 )
 
 
-def make_card(method: Method, keys: list[Key], source: Source, train: Streamed) -> dict:
+def make_card(method: Method, keys: list[Key], source: Source, train: Streamed, salt: bytes) -> dict:
     """What the card of a release for these keys says beside what is measured; the first key decides what is random."""
     first, *further = keys
     card = {
@@ -41,6 +43,7 @@ def make_card(method: Method, keys: list[Key], source: Source, train: Streamed) 
         "eps": method.eps,
         "norm": method.norm,
         "seed": first.public_seed,
+        "salt": salt.hex(),
         "limits": _limits(method),
         **_describe(first),
         "source": source.to_json(),
@@ -48,6 +51,12 @@ def make_card(method: Method, keys: list[Key], source: Source, train: Streamed) 
         "n_test": train.n_test,
     }
     return card | ({"further_keys": [_describe(key) for key in further]} if further else {})
+
+
+def describe_anchors(networks: Sequence[AuthorizedNetwork], released: Images) -> dict:
+    """What the card says of images that are equal where their dither comes from; nothing where there is no dither."""
+    views = [network.view for network in networks if isinstance(network.view, DitherView)]
+    return {"equal_anchors": equal_anchors(views, released)} if views else {}
 
 
 def describe_space(space: FeatureSpace | None, prototypes: np.ndarray | None) -> dict:

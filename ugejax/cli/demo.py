@@ -5,11 +5,10 @@ import sys
 
 from rich.console import Console
 
-from ugejax.authorized import build_authorized
 from ugejax.cli import protect
 from ugejax.cli.arguments import build_parser
 from ugejax.cli.evaluate import EVALUATED, evaluate_into
-from ugejax.cli.opening import open_key
+from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import load_originals, load_test
 from ugejax.cli.places import check_out, usable_cache
 from ugejax.evaluation import Evaluation
@@ -33,9 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     protect.run(build_parser().parse_args(command), console)
     console.print(f"ugejax evaluate {out / 'release'} --key {out / 'key'} --out {out}", highlight=False)
     release, key = read_release(out / "release"), open_key(out / "key")
+    network = open_network(key, out / "key", release.card, out / "release")
     evaluation = Evaluation(
         load_originals(out / "release", release, None, None), release.images,
-        load_test(out / "release", release, None, None), key, build_authorized(key, out / "key"),
+        load_test(out / "release", release, None, None), key, network,
     )  # fmt: skip
     results = evaluate_into(out, evaluation, release.card, str(out / "release"), cache)
     print_table(results, console)

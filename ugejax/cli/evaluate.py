@@ -12,8 +12,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from ugejax.authorized import build_authorized
-from ugejax.cli.opening import open_key
+from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import load_originals, load_test
 from ugejax.cli.places import check_out, usable_cache
 from ugejax.cli.progress import Reporter
@@ -35,7 +34,7 @@ from ugejax.evaluation.features import learned_features
 from ugejax.evaluation.results import SCHEMA
 from ugejax.lock import alone_in
 from ugejax.networks import variable_shapes
-from ugejax.release import key_fingerprints, read_release
+from ugejax.release import read_release
 from ugejax.report import draw_curves, draw_images, gather, print_table, write_evidence
 
 EVALUATED = "summary"  # a field of results.json that no other command's has
@@ -62,9 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     key = network = None
     if keyed:
         key = open_key(arguments.key, arguments.passphrase_file)
-        if key.fingerprint not in key_fingerprints(release.card):
-            raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
-        network = build_authorized(key, arguments.key)
+        network = open_network(key, arguments.key, release.card, arguments.release)
     originals = load_originals(arguments.release, release, arguments.originals, arguments.data_dir)
     test = load_test(arguments.release, release, arguments.test, arguments.data_dir, originals=arguments.originals)
     evaluation = Evaluation(

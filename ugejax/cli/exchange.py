@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from ugejax.authorized import build_authorized
-from ugejax.cli.opening import open_key
+from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, releases_of
+from ugejax.authorized.dither import DitherView
+from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import load_originals
 from ugejax.cli.releasing import check_no_release, describe_psnr, is_there, source_from, without_places
 from ugejax.data import load
@@ -15,6 +17,7 @@ from ugejax.errors import UserError
 from ugejax.exchange import Exported, check_labels, check_protected, find_form, read_labels
 from ugejax.exchange.view_file import view_arrays, write_safetensors
 from ugejax.release import read_release, write_release
+from ugejax.release.read import read_card
 from ugejax.whole import private, synced, whole
 
 # What whoever relies on such a release has to know, in its card.
@@ -89,8 +92,20 @@ def export_key(arguments: argparse.Namespace, console: Console) -> None:
     """Write the frozen secret part of a key as safetensors."""
     out = arguments.out
     key = open_key(arguments.key, arguments.passphrase_file)
-    arrays = view_arrays(build_authorized(key, arguments.key).view)
+    arrays = view_arrays(_network(key, arguments.key, arguments.release).view)
     check_no_release(out)
     with private(), whole(out) as partial, synced(partial) as file:
         write_safetensors(file, arrays, {"form": key.form, "fingerprint": key.fingerprint})
     console.print(f"{out}: the secret part of key {key.fingerprint}; keep it as private as the key itself")
+
+
+def _network(key: Key, folder: Path, release: Path | None) -> AuthorizedNetwork:
+    """The authorized network for a release; by default for the one that the key has made."""
+    if release is not None:
+        return open_network(key, folder, read_card(release), release)
+    network, made = build_authorized(key, folder), releases_of(folder)
+    if len(made) == 1:
+        return network.of_release(bytes.fromhex(made[0].salt))
+    if isinstance(network.view, DitherView):
+        raise UserError(f"--release: key {folder} has made {len(made)} releases; name the one that it is for")
+    return network

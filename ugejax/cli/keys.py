@@ -20,6 +20,7 @@ from ugejax.data import Streamed
 from ugejax.errors import UserError
 from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.update import Method
+from ugejax.protect import check_makes_releases
 from ugejax.training import default_recipe
 
 
@@ -103,6 +104,7 @@ def existing_key(wanted: WantedKey, seed: int | None, epochs: int | None, passph
         UserError: it is damaged, or another.
     """
     folder, key = wanted.folder, open_key(wanted.folder, passphrase_file)
+    check_makes_releases(key)
     for name in ("form", "network", "step"):
         if getattr(key, name) != getattr(wanted, name):
             raise UserError(

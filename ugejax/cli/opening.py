@@ -4,9 +4,11 @@ import getpass
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from ugejax.authorized import Key, has_passphrase, read_key
+from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, has_passphrase, read_key
 from ugejax.errors import UserError
+from ugejax.release import key_fingerprints, salt_of
 
 # Characters of a passphrase: more is another file than was meant.
 _LONGEST = 1000
@@ -25,6 +27,17 @@ def open_key(folder: Path, passphrase_file: Path | None = None) -> Key:
             f"--passphrase-file: key {folder} has no passphrase; give it one by `ugejax passphrase {folder}`"
         )
     return read_key(folder, lambda: given_passphrase(passphrase_file) or _typed(folder))
+
+
+def open_network(key: Key, folder: Path, card: dict[str, Any], release: Path) -> AuthorizedNetwork:
+    """The authorized network of a key and its folder, for the images of a release that the card describes.
+
+    Raises:
+        UserError: the key is not one of the release's, or its folder or the card is damaged.
+    """
+    if key.fingerprint not in key_fingerprints(card):
+        raise UserError(f"--key {folder}: is not the key that {release} was made with")
+    return build_authorized(key, folder).of_release(salt_of(card))
 
 
 def given_passphrase(file: Path | None) -> str | None:

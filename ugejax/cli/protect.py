@@ -3,16 +3,22 @@
 import argparse
 import contextlib
 import dataclasses
-import hashlib
-import json
 import sys
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from ugejax.authorized import build_authorized, share_of_budget
+from ugejax.authorized import (
+    Key,
+    Made,
+    build_authorized,
+    check_key_is_free,
+    record_release,
+    share_of_budget,
+)
 from ugejax.cli import baseline
-from ugejax.cli.card import describe_space, make_card
+from ugejax.cli.card import describe_anchors, describe_space, make_card
 from ugejax.cli.keys import (
     WantedKey,
     check_folders,
@@ -24,7 +30,7 @@ from ugejax.cli.keys import (
 from ugejax.cli.opening import given_passphrase
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
-from ugejax.data import ImageShards, Streamed, load_stream
+from ugejax.data import ImageShards, Source, Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototypes
 from ugejax.hosts import exchange, from_leader, gathered, leads, share
@@ -33,11 +39,13 @@ from ugejax.networks import build
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.stored import StoredGenerator, write_generator
 from ugejax.perturbation.update import Method
-from ugejax.protect import Partner, Protection, check_budget, method_of
-from ugejax.release import Quality, measure_quality
+from ugejax.protect import Partner, Protection, check_budget, method_of, run_digest
+from ugejax.release import Quality, measure_quality, salt_of
 from ugejax.release.read import read_card
 from ugejax.transforms import parse_transforms
 from ugejax.whole import private
+
+_NAME = 16  # digits of a run's digest that name its folder
 
 
 def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
@@ -116,28 +124,32 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     source = source_from(arguments, seed if arguments.subset_seed is None else arguments.subset_seed)
     train = load_stream(source)
     space, prototypes = _feature_space(arguments, len(train.class_names), train.images.image_shape)
-    there = False
+    described, there = describe_space(space, prototypes), False
     if leads():
         keys = [
             fitted(one, key, train, arguments.source, locked=passphrase is not None)
             for one, key in zip(wanted, keys, strict=True)
         ]
-        card = make_card(method, keys, source, train) | describe_space(space, prototypes)
+        run, card = _described(method, keys, source, train, described)
         there = is_there(arguments, card, console)
         if not there:
+            for one in wanted:
+                check_key_is_free(one.folder, run, reuse=arguments.reuse_key)
             write_new_keys(method, wanted, keys, passphrase)
     if from_leader(lambda: there):
         return
     keys = keys or [read_or_draft(one, arguments) for one in wanted]
-    networks = [build_authorized(key, one.folder) for one, key in zip(wanted, keys, strict=True)]
-    card = make_card(method, keys, source, train) | describe_space(space, prototypes)
-
-    run = _run_of(card, train)
+    run, card = _described(method, keys, source, train, described)
+    networks = [
+        build_authorized(key, one.folder).of_release(salt_of(card)) for one, key in zip(wanted, keys, strict=True)
+    ]
     if from_leader(lambda: run) != run:
         raise UserError("this process has other settings or other images than process 0; give all the same command")
     # The trajectories are the same whatever the batches of the perturbation are.
-    trained = _run_of({**card, "settings": card["settings"] | {"batch_size": Method.batch_size}}, train)
-    work = wanted[0].folder / "runs" / run
+    same = dataclasses.replace(method, batch_size=Method.batch_size)
+    trained = run_digest(same, keys, train.images, train.labels, described)[:_NAME]
+    name = run[:_NAME]
+    work = wanted[0].folder / "runs" / name
     folders = dict.fromkeys([work, *(one.folder / "runs" / trained for one in wanted)])
     if leads():
         with private():
@@ -151,18 +163,18 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         Protection.by(keys[0], networks[0], method), others=tuple(partners[1:]), feature_space=space,
         prototypes=prototypes,
     )  # fmt: skip
-    generator, seal = wanted[0].folder / "generators" / run, keys[0].seal
+    generator, seal = wanted[0].folder / "generators" / name, keys[0].seal
     with contextlib.ExitStack() as alone:
         for folder in folders if leads() else ():
             alone.enter_context(alone_in(folder))
         exchange()
         with Reporter(console) as reporter:
             noise = job.learn(
-                train.images, train.labels, work, reporter.stage, seal=seal / "runs" / run, first=partners[0]
+                train.images, train.labels, work, reporter.stage, seal=seal / "runs" / name, first=partners[0]
             )  # fmt: skip
             if isinstance(noise, GeneratorState) and leads():
                 stored = StoredGenerator(method, train.class_names, keys[0].fingerprint, noise)
-                write_generator(generator, stored, seal / "generators" / run)
+                write_generator(generator, stored, seal / "generators" / name)
             released = ImageShards(work / "released", train.images.shape)
             for gap in released.missing(share(len(released))):
                 released.write(gap.start, job.released(train.images, train.labels, noise, reporter.stage, part=gap))
@@ -171,7 +183,10 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         if leads():
             if released.missing():
                 raise UserError(f"--key {wanted[0].folder}: must lie on a file system that all processes share")
-            publish(arguments, released, train, card, console, quality)
+            for one in wanted:
+                check_key_is_free(one.folder, run, reuse=arguments.reuse_key)
+                record_release(one.folder, Made(run, card["salt"], arguments.out.absolute().name))
+            publish(arguments, released, train, card | describe_anchors(networks, released), console, quality)
             released.remove()
     for one, key in zip(wanted, keys, strict=True):
         console.print(f"key {one.folder}: fingerprint {key.fingerprint}; keep it private")
@@ -191,10 +206,12 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         )
 
 
-def _run_of(card: dict, train: Streamed) -> str:
-    """The name of the folder for what protecting these images by these settings leaves, wherever they lie."""
-    settings = json.dumps({**card, "source": None}, sort_keys=True) + train.images.digest
-    return hashlib.sha256(settings.encode()).hexdigest()[:16]
+def _described(
+    method: Method, keys: list[Key], source: Source, train: Streamed, space: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """The digest of what the release is made from, wherever it lies, and what its card says before it is made."""
+    run = run_digest(method, keys, train.images, train.labels, space)
+    return run, make_card(method, keys, source, train, keys[0].release_salt(run)) | space
 
 
 def _feature_space(

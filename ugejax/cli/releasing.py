@@ -53,6 +53,12 @@ def publish(
             "manifest.csv",
             markup=False, highlight=False,
         )  # fmt: skip
+    if shared := card.get("equal_anchors"):
+        console.print(
+            f"{shared} of them are equal to another at the key's anchor pixels and share its dither, so that what is "
+            "found out of one holds for the other",
+            highlight=False,
+        )
 
 
 def describe_psnr(card: dict) -> str:

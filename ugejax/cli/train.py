@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from ugejax.authorized import build_authorized, seen
+from ugejax.authorized import seen
 from ugejax.checkpoint import StepCheckpoints
-from ugejax.cli.opening import open_key
+from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import load_test
 from ugejax.cli.places import check_out
 from ugejax.cli.progress import Reporter
 from ugejax.errors import UserError
 from ugejax.evaluation import write_results
 from ugejax.lock import alone_in
-from ugejax.release import key_fingerprints, read_release
+from ugejax.release import read_release
 from ugejax.training import accuracy, default_recipe, fit, initial_state, make_train_step
 from ugejax.training.step import freeze
 
@@ -29,10 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(file=sys.stdout, soft_wrap=True)
     check_out(arguments.out, "accuracy")
     release, key = read_release(arguments.release), open_key(arguments.key, arguments.passphrase_file)
-    if key.fingerprint not in key_fingerprints(release.card):
-        raise UserError(f"--key {arguments.key}: is not the key that {arguments.release} was made with")
+    network = open_network(key, arguments.key, release.card, arguments.release)
     test = load_test(arguments.release, release, arguments.test, arguments.data_dir) if arguments.test else None
-    network = build_authorized(key, arguments.key)
     augment = ("crop-flip",) if arguments.augment else ()
     epochs = default_recipe(key.network, epochs=arguments.epochs or key.recipe.epochs, augment=augment).epochs
     recipe = dataclasses.replace(key.recipe, epochs=epochs, augment=augment).at_most(arguments.batch_size)

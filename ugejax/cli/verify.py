@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from ugejax.authorized import build_authorized, secret_words, seen
-from ugejax.cli.opening import open_key
+from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, secret_words, seen
+from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import load_originals
 from ugejax.evaluation import write_results
 from ugejax.release import Check, read_release, verify_release
@@ -32,7 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
         originals = load_originals(arguments.release, read_release(arguments.release), name, arguments.data_dir)
         checks = verify_release(arguments.release, originals=originals, **question)
     if key is not None and originals is not None and all(check.ok for check in checks):
-        checks.append(_blindness(read_release(arguments.release).images, originals.images, key, arguments.key))
+        release = read_release(arguments.release)
+        network = open_network(key, arguments.key, release.card, arguments.release)
+        checks.append(_blindness(release.images, originals.images, key, network))
     console = Console(file=sys.stdout, soft_wrap=True)
     for check in checks:
         console.print(
@@ -48,9 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
-def _blindness(released: np.ndarray, originals: np.ndarray, key, folder) -> Check:
+def _blindness(released: np.ndarray, originals: np.ndarray, key: Key, network: AuthorizedNetwork) -> Check:
     """Whether the authorized network sees the released images as it sees the originals."""
-    network = build_authorized(key, folder)
     if not network.view.blind:
         return Check("blindness", True, f"{key.form} has no blind set; its gradients are matched, not equal")
     seen_released, seen_originals = seen(network.view, released), seen(network.view, originals)

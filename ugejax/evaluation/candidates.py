@@ -88,15 +88,18 @@ def authorized(
 
 def hackers(
     names: tuple[str, ...], key: Key | None, num_classes: int, *, seed: int, epochs: int | None,
-    augment: tuple[str, ...], batch_size: int | None = None,
+    augment: tuple[str, ...], batch_size: int | None = None, salt: bytes | None = None,
 ) -> Iterator[Candidate]:  # fmt: skip
-    """The hackers of those names; without the key to tell its form, nobody has a wrong one."""
+    """The hackers of those names; without the key to tell its form, nobody has a wrong one.
+
+    The salt is the release's, which a wrong key takes as the right one does.
+    """
     for name in names:
         if name != "wrong-key":
             yield hacker(name, num_classes, seed=seed, epochs=epochs, augment=augment, batch_size=batch_size)
         elif key is not None:
             wrong = _wrong_key(key, seed)
-            network = build_authorized(wrong)
+            network = build_authorized(wrong).of_release(salt)
             recipe = _recipe(wrong, epochs, augment).at_most(batch_size)
             yield Candidate(
                 "wrong_key", wrong.network, recipe, network.module, network.variables, network.trains,

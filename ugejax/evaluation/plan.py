@@ -42,7 +42,7 @@ class Evaluation:
         released: uint8 [N, H, W, C], the same after it.
         test: clean test images.
         key: the key, None to leave the authorized side and the wrong key out.
-        network: the authorized network of the key.
+        network: the authorized network of the key, for the release.
         hackers: names of networks, with "-other-init" for a second initialisation; "wrong-key" for the authorized
             architecture with another secret.
         countermeasures: names for `ugejax.countermeasures.countermeasure_of`.
@@ -148,7 +148,8 @@ def _rows(evaluation: Evaluation) -> Iterator[Row]:
                     for who, images in ((candidate, originals.images), (candidate, released), (plain, originals.images))
                 ]
                 yield Row(candidate, name, seed, *trials)
-            for candidate in hackers(evaluation.hackers, evaluation.key, num_classes, **settings):
+            salt = evaluation.network.salt if evaluation.network is not None else None
+            for candidate in hackers(evaluation.hackers, evaluation.key, num_classes, salt=salt, **settings):
                 clean, protected = (
                     functools.partial(
                         _hacker_trial, candidate, countermeasure, functools.partial(prepared, release, name), seed,

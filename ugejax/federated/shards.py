@@ -1,12 +1,15 @@
 """Which client holds which images, and what each client releases of its own."""
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ugejax.authorized import AuthorizedNetwork, Key, seen
 from ugejax.protect import Protection
 
 
@@ -72,10 +75,32 @@ def _shards(owners: np.ndarray, order: np.ndarray, clients: int) -> Shards:
     return Shards(indices, sizes)
 
 
+def shard_salts(key: Key, images: np.ndarray, shards: Shards) -> list[bytes]:
+    """The public salt of each client's release, 16 bytes: by the shared key, the client's number and its images."""
+
+    def salt(client: int) -> bytes:
+        own = hashlib.sha256(images[shards.of(client)].tobytes()).hexdigest()
+        return key.release_salt(f"client {client} with {own}")
+
+    return [salt(client) for client in range(len(shards.sizes))]
+
+
+def seen_shards(network: AuthorizedNetwork, images: np.ndarray, shards: Shards, salts: Sequence[bytes]) -> np.ndarray:
+    """What the backbone sees of uint8 images [N, H, W, C], each by the salt of its client."""
+    if not network.view.blind:
+        return images
+    result = np.empty(images.shape, np.float32)
+    for client in np.flatnonzero(shards.sizes).tolist():
+        own = shards.of(client)
+        result[own] = seen(network.of_release(salts[client]).view, images[own])
+    return result
+
+
 def protect_shards(
-    protection: Protection, images: np.ndarray, labels: np.ndarray, shards: Shards, folder: Path
-) -> np.ndarray:
-    """Every client protects its own images by itself; all of them have the same key, so their perturbations agree.
+    protection: Protection, images: np.ndarray, labels: np.ndarray, shards: Shards, folder: Path,
+    salts: Sequence[bytes],
+) -> np.ndarray:  # fmt: skip
+    """Every client protects its own images by itself; all of them have the same key, so their stripes agree.
 
     Args:
         protection: with the shared key; of what needs images to be made, each client has its own.
@@ -83,12 +108,14 @@ def protect_shards(
         labels: int32 [N].
         shards: whose they are.
         folder: private folder of the checkpoints.
+        salts: of the clients' releases, see `shard_salts`.
 
     Returns:
         The released images, uint8 [N, H, W, C].
     """
     released = np.empty_like(images)
-    for client in np.flatnonzero(shards.sizes):
-        own = shards.of(int(client))
-        released[own] = protection.run(images[own], labels[own], folder / f"client-{client}")
+    for client in np.flatnonzero(shards.sizes).tolist():
+        own = shards.of(client)
+        job = replace(protection, network=protection.network.of_release(salts[client]))
+        released[own] = job.run(images[own], labels[own], folder / f"client-{client}")
     return released

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from ugejax.authorized.derive import Keystream
 from ugejax.data.stream import Images, pieces
 from ugejax.errors import UserError
 
@@ -17,7 +18,7 @@ LONGEST = 7 / 16
 
 
 def class_stripes(
-    key: jax.Array, num_classes: int, shape: tuple[int, int, int], *, amplitude: float, period: int
+    secret: bytes, num_classes: int, shape: tuple[int, int, int], *, amplitude: float, period: int
 ) -> jax.Array:
     """Stripes for each class: a square wave along the rows or the columns, yellow against blue.
 
@@ -29,7 +30,8 @@ def class_stripes(
     rows, and a class has a word of codes.
 
     Args:
-        key: PRNG key; deals the words to the classes.
+        secret: deals the words to the classes. The words themselves are known to everybody: with ten classes or fewer
+            an image shows its own.
         num_classes: K.
         shape: (H, W, C); with other than three channels all of them move together.
         amplitude: absolute value of every element, in units of [0, 1].
@@ -38,6 +40,23 @@ def class_stripes(
 
     Returns:
         float32 [num_classes, H, W, C].
+
+    Raises:
+        UserError: the image is too small for so many classes to differ.
+    """
+    alphabets, colour = stripe_codes(num_classes, shape, period=period)
+    order = Keystream(secret, "stripes").permutation(math.prod(map(len, alphabets)))
+    dealt = np.unravel_index(order[:num_classes], [len(letters) for letters in alphabets])
+    signs = np.concatenate([letters[codes] for letters, codes in zip(alphabets, dealt, strict=True)], axis=1)
+    return jnp.asarray(np.float32(amplitude) * (signs[..., None] * colour))
+
+
+def stripe_codes(num_classes: int, shape: tuple[int, int, int], *, period: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """What everybody can know of `class_stripes`, whose arguments these are: all of it but which class has which word.
+
+    Returns:
+        For each band of rows, from the top, its codes, int8 [A, rows, W] of signs, and the sign of each channel,
+        int8 [C]. A word is a code for each band.
 
     Raises:
         UserError: the image is too small for so many classes to differ.
@@ -51,17 +70,12 @@ def class_stripes(
     for bands in range(1, h + 1):
         # In a band of few rows two waves may be one.
         alphabets = [np.unique(part, axis=0) for part in np.array_split(bank, bands, axis=1)]
-        words = math.prod(map(len, alphabets))
-        if words >= num_classes:
-            break
-    else:
-        raise UserError(
-            f"--start stripes: images of {h}x{w} are too small for {num_classes} classes to differ; "
-            "give larger ones or --start misaligned"
-        )
-    dealt = np.unravel_index(np.asarray(jax.random.permutation(key, words))[:num_classes], [len(a) for a in alphabets])
-    signs = np.concatenate([alphabet[codes] for alphabet, codes in zip(alphabets, dealt, strict=True)], axis=1)
-    return jnp.asarray(np.float32(amplitude) * (signs[..., None] * colour))
+        if math.prod(map(len, alphabets)) >= num_classes:
+            return alphabets, colour
+    raise UserError(
+        f"--start stripes: images of {h}x{w} are too small for {num_classes} classes to differ; "
+        "give larger ones or --start misaligned"
+    )
 
 
 def _square_waves(size: int, frequencies: np.ndarray) -> np.ndarray:

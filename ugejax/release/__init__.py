@@ -1,7 +1,7 @@
 """The release: protected images, their labels, a manifest and a card, in one folder that anyone may have."""
 
 from ugejax.release.quality import Quality, measure_quality
-from ugejax.release.read import Release, key_fingerprints, read_release
+from ugejax.release.read import Release, key_fingerprints, read_release, salt_of
 from ugejax.release.verify import Check, verify_release
 from ugejax.release.write import write_release
 
@@ -12,6 +12,7 @@ __all__ = [
     "key_fingerprints",
     "measure_quality",
     "read_release",
+    "salt_of",
     "verify_release",
     "write_release",
 ]

@@ -100,6 +100,20 @@ def key_fingerprints(card: dict[str, Any]) -> list[str]:
     return [fingerprint for fingerprint in found if isinstance(fingerprint, str)]
 
 
+def salt_of(card: dict[str, Any]) -> bytes | None:
+    """The salt, 16 bytes, that the views of a release's keys take; None in the card of a release without one.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    salt = card.get("salt")
+    if salt is None:
+        return None
+    if not isinstance(salt, str) or not re.fullmatch("[0-9a-f]{32}", salt):
+        raise UserError("card.json: salt must be 32 hexadecimal digits; get the release again")
+    return bytes.fromhex(salt)
+
+
 def read_data(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """The arrays of `data.npz`, uint8 [N, H, W, C] and int32 [N].
 
