@@ -8,14 +8,23 @@ BENCH_VENV ?= .venv-bench
 TORCH ?= torch==2.13.0
 SCALE ?= cpu
 
+# The pure core: losses, budgets, rounding, blind views, transforms, layers. Seconds, and no files or processes.
+CORE := $(addprefix tests/test_,authorized.py budget.py losses_*.py networks_convolution.py networks_layers.py \
+  rounding.py transforms*.py)
+# What another release of Python, and so of jax, may change beside the core: commands, steps, trainings, files.
+SAMPLE := $(CORE) $(addprefix tests/test_,cli*.py compiled_steps.py compiler.py data_tfds.py evaluation_trial.py \
+  packaging.py parallel.py protect.py readme.py training.py)
+
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.ugejax-installed
 TOOLS := $(VENV)-tools/.ugejax-installed
 
-.PHONY: help demo test lint types docs bench lock
+.PHONY: help demo check test sample lint types docs bench lock
 help:
 	@echo "make demo   protect the handwritten digits, train both sides and report (results in runs/demo)"
+	@echo "make check  rules, types of what changed, the pure core and one small run: a minute, while you work"
 	@echo "make test   run the whole test suite"
+	@echo "make sample run a part of it: the core, the commands and what else depends on the releases of Python and jax"
 	@echo "make lint   ruff: rules and layout"
 	@echo "make types  pyright"
 	@echo "make docs   build the documentation's site into build/site"
@@ -29,7 +38,22 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	@echo "[test] Running the whole test suite in $(WORKERS) processes"
-	@$(BIN)/python -m pytest -n $(WORKERS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 15
+
+sample: $(INSTALLED)
+	@echo "[sample] Running a part of the test suite in $(WORKERS) processes"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 15 $(SAMPLE)
+
+check: lint
+	@changed=$$(git diff --name-only --diff-filter=d HEAD -- 'ugejax/*.py' 'experiments/*.py'; \
+	  git ls-files --others --exclude-standard -- 'ugejax/*.py' 'experiments/*.py'); \
+	if [ -n "$$changed" ]; then \
+	  echo "[check] Checking the types of what changed since the last commit with pyright"; \
+	  $(BIN)/pyright --pythonpath $(BIN)/python $$changed; \
+	fi
+	@echo "[check] Running the tests of the pure core and one protection from end to end"
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(CORE) tests/test_cli.py::test_release_and_key \
+	  tests/test_cli.py::test_evaluate_and_report
 
 lint: $(INSTALLED)
 	@echo "[lint] Checking rules and layout with ruff"

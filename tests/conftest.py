@@ -2,22 +2,22 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
 # Most of the suite's time is compilation, and most programs are wanted by several tests: XLA takes those that any
-# worker or subprocess has compiled for this run of the suite from one folder, which they find in their environment.
-if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    programs = tempfile.TemporaryDirectory(prefix="ugejax-programs-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs.name
+# process of this or an earlier run has compiled from one folder, which all of them find in their environment.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / "build" / "programs")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**30)
 # They run for a moment each, so optimising them costs more than it gains; JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests what
 # users run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture
