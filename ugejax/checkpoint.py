@@ -246,7 +246,10 @@ def _name(path: tuple) -> str:
 
 def _checksum_beside(path: Path) -> str | None:
     file = path / _CHECKSUM
-    return file.read_text().strip() if file.exists() else None
+    try:
+        return file.read_text(encoding="ascii").strip() if file.exists() else None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: the checkpoint is damaged ({type(error).__name__})") from error
 
 
 def _checksum(tree: Any) -> str:
