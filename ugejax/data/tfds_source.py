@@ -48,6 +48,7 @@ def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> tup
       UserError: no such data set, not prepared in this folder or in this format, or not a set of labelled images.
     """
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.utils.file_utils import list_data_dirs
 
     where = f"TFDS dataset {name!r}"
     folder = "the default folder of TFDS" if data_dir is None else data_dir
@@ -55,7 +56,7 @@ def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> tup
         f"prepare it once where TensorFlow is installed: tfds.builder({name!r}, data_dir=..., "
         "file_format='array_record').download_and_prepare(), then name that folder as the data folder (--data-dir)"
     )
-    for place in tfds.core.utils.file_utils.list_data_dirs(data_dir):  # as TFDS looks for it
+    for place in list_data_dirs(data_dir):  # as TFDS looks for it
         _check_features(Path(place) / re.split("[/:]", name)[0], where)
     try:
         # Typed Any here and below: the annotations of TFDS name base classes only.
