@@ -1,4 +1,4 @@
-"""Feed damaged files to every reader of files from others: each must read them or refuse them in one line.
+"""Feed damaged files to every reader of files from others, and of key folders: each must read or refuse them in a line.
 
 Command:
     python -m experiments.fuzz --out runs/fuzz [--seconds 3600] [--seed 0]
@@ -6,30 +6,40 @@ Command:
 Time: what --seconds says, on one CPU core.
 
 Expect: no finding. A finding is any other exception than UserError, a message of several lines, a reading that takes
-more than five seconds or that raises the process's memory by more than 256 MiB; its file is kept in the folder. Should
-the process die, `last` there is the file that killed it.
+more than five seconds of a core or that raises the process's memory by more than 256 MiB; its file is kept in the
+folder. Should the process die, `last` there is the file that killed it.
 """
 
 import argparse
 import io
 import random
+import re
 import resource
 import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from ugejax.authorized import build_authorized, new_key, read_key, write_key
+from ugejax.checkpoint import StepCheckpoints, seal_tree
 from ugejax.data import Dataset, Source, Splits, load
 from ugejax.data.image_file import decode_image
 from ugejax.errors import UserError
 from ugejax.exchange import EXCHANGE_FORMS, Exported, read_labels
-from ugejax.release import read_release, write_release
+from ugejax.perturbation.stored import StoredGenerator, read_generator, write_generator
+from ugejax.perturbation.update import Method, parametrise
+from ugejax.release import read_release, verify_release, write_release
 from ugejax.release.read import read_card, read_data, read_manifest
+from ugejax.seal import Seal
+from ugejax.training import Recipe
 
 MOST_SECONDS = 5
 MOST_BYTES = 2**28
@@ -105,8 +115,46 @@ def targets(folder: Path) -> list[tuple[str, Path, bytes, Read]]:
                 read_release(path.parent)
             except UserError:
                 read(path.parent)
+            finally:
+                verify_release(path.parent)
 
         found.append((f"release {name}", release / name, (release / name).read_bytes(), both))
+    return found
+
+
+def key_targets(folder: Path) -> list[tuple[str, Path, bytes, Read]]:
+    """The files of a key folder, plain and encrypted, with Orbax's and TensorStore's own; see `targets`."""
+    found: list[tuple[str, Path, bytes, Read]] = []
+    key = new_key(
+        b"fuzz", form="keyed-linear", network="mlp", image_shape=(4, 4, 1), num_classes=2, step=None,
+        recipe=Recipe(epochs=1), from_seed=True,
+    )  # fmt: skip
+    network = build_authorized(key)
+    state = {"step": jnp.zeros((), jnp.int32), "noise": jnp.ones((2, 4, 4, 1))}
+    method = Method(parametrisation="generator")
+    texture = jnp.zeros((2, 4, 4, 1))
+    trained = parametrise(method, key.image_shape).start(jax.random.key(0), texture, jnp.zeros(0, jnp.int32))
+    stored = StoredGenerator(method, ("a", "b"), key.fingerprint, trained)
+
+    def read(place: Path, seal: Seal | None) -> None:
+        again = read_key(place)
+        build_authorized(again, place)
+        steps = StepCheckpoints(place / "steps", keep=None, seal=seal and seal / "steps")
+        if found := steps.steps():
+            steps.restore(found[-1], state)
+        read_generator(place / "generators" / "g", key.image_shape, seal and seal / "generators" / "g")
+
+    for name, seal in (("key", None), ("locked", replace(key, locked=True).seal)):
+        place = folder / name
+        write_key(place, key, network.arrays)
+        if seal is not None:
+            seal_tree(place / "network", seal / "network")
+        StepCheckpoints(place / "steps", keep=None, seal=seal and seal / "steps").save(1, state)
+        write_generator(place / "generators" / "g", stored, seal and seal / "generators" / "g")
+        for file in sorted(path for path in place.rglob("*") if path.is_file()):
+            found.append(
+                (f"{name} {file.relative_to(place)}", file, file.read_bytes(), lambda _, p=place, s=seal: read(p, s))
+            )
     return found
 
 
@@ -135,7 +183,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
 
 def complaint(read: Read, path: Path) -> str | None:
     """What is wrong with how a file is read; None for nothing."""
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
         read(path)
     except UserError as error:
@@ -143,7 +191,7 @@ def complaint(read: Read, path: Path) -> str | None:
             return f"several lines: {error}"
     except Exception:  # a reader must say what is wrong by a UserError: whatever else it raises is the finding
         return traceback.format_exc()
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     if seconds > MOST_SECONDS or grown > MOST_BYTES:
         return f"{seconds:.1f} s, {grown >> 20} MiB"
@@ -160,7 +208,7 @@ def main() -> int:
     rng, readings, findings = random.Random(arguments.seed), 0, 0
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        chosen = targets(Path(folder))
+        chosen = targets(Path(folder)) + key_targets(Path(folder))
         for _, path, content, read in chosen:
             path.write_bytes(content)
             read(path)  # the sound file is read, or nothing that follows means anything
@@ -172,7 +220,7 @@ def main() -> int:
             (arguments.out / "last").write_bytes(bad)
             if (said := complaint(read, path)) is not None:
                 findings += 1
-                (arguments.out / f"{findings}-{name.replace(' ', '-')}").write_bytes(bad)
+                (arguments.out / f"{findings}-{re.sub('[ /]', '-', name)}").write_bytes(bad)
                 print(f"finding {findings}, {name}: {said}", flush=True)
             path.write_bytes(content)
             readings += 1

@@ -223,7 +223,7 @@ import os, signal
 from pathlib import Path
 from ugejax.authorized import key
 key.save_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-key._described = lambda *_: "a secret"
+key.describe_key = lambda *_: "a secret"
 key.write_key(Path({str(tmp_path / "key")!r}), None, None)
 """
     assert subprocess.run([sys.executable, "-c", write], check=False).returncode == -signal.SIGKILL

@@ -19,6 +19,7 @@ from ugejax.cli import main
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate
 from ugejax.evaluation.trial import Trial
+from ugejax.seal import Seal
 from ugejax.training.loop import check_finite
 from ugejax.whole import replace_text, replaced
 
@@ -73,6 +74,16 @@ def test_what_the_system_refuses_is_said_in_words(number, says, tmp_path, monkey
 def test_files_of_several_processes_do_not_meet(tmp_path):
     with replaced(tmp_path / "file", shared=True):
         assert files(tmp_path) == [f".file.{os.getpid()}.partial"]
+
+
+def test_a_checksum_that_is_no_text_and_a_name_that_is_no_step_are_no_traceback(tmp_path):
+    checkpoints = StepCheckpoints(tmp_path, seal=Seal(bytes(16), required=False))
+    checkpoints.save(1, TREE)
+    (tmp_path / "of another.sealed").touch()
+    assert checkpoints.steps() == [1]
+    (tmp_path / "1" / "sha256").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="sha256: the checkpoint is damaged"):
+        checkpoints.restore(1, TREE)
 
 
 def test_on_a_full_disk_the_steps_before_are_kept_and_nothing_is_printed(tmp_path, capfd):

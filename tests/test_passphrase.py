@@ -58,7 +58,8 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     write_toy(folder / "toy.npz")
     (folder / "passphrase").write_text(f"{PASSPHRASE}\n", encoding="utf-8")
-    (folder / "wrong").write_text("wrong")
+    (folder / "wrong").write_text("a wrong one")
+    (folder / "short").write_text("7 chars\n")
     generator = ["--parametrisation", "generator", "--perturbation-epochs", "1"]
     assert main(protect(folder, "plain", *generator)) == 0
     assert main(protect(folder, "locked", *generator, "--passphrase-file", str(folder / "passphrase"))) == 0
@@ -146,7 +147,7 @@ def test_a_passphrase_is_given_changed_and_taken_away(place, capsys, monkeypatch
     assert open_key(Path("key-plain"), Path("passphrase")) == before
 
     others = {name: content for name, content in tree(Path("key-plain")).items() if name != "key.json"}
-    Path("new").write_text("new\n")
+    Path("new").write_text("a new one\n")
     change = ["passphrase", "key-plain", "--passphrase-file", "passphrase", "--new-passphrase-file", "new"]
     assert main(change) == 0
     with pytest.raises(UserError, match="the passphrase is wrong"):
@@ -159,11 +160,11 @@ def test_a_passphrase_is_given_changed_and_taken_away(place, capsys, monkeypatch
     assert main(["verify", "R-plain", "--key", "key-plain", "--originals", "card"]) == 0
     assert stat.S_IMODE(os.stat("key-plain/key.json").st_mode) == 0o600
     said = capsys.readouterr().out
-    assert PASSPHRASE not in said and "new\n" not in said
+    assert PASSPHRASE not in said and "a new one\n" not in said
 
 
 def test_a_passphrase_is_typed_twice(place, monkeypatch, capsys):
-    typed = iter(["one", "two", "one", "one", ""])
+    typed = iter(["first one", "second one", "first one", "first one", ""])
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr(getpass, "getpass", lambda question: next(typed))
     before = tree(Path())
@@ -171,7 +172,7 @@ def test_a_passphrase_is_typed_twice(place, monkeypatch, capsys):
     assert "the two passphrases differ" in capsys.readouterr().err
     assert tree(Path()) == before
     assert main(["passphrase", "key-plain"]) == 0
-    assert read_key(Path("key-plain"), lambda: "one") == read_key(Path("key-locked"), lambda: PASSPHRASE)
+    assert read_key(Path("key-plain"), lambda: "first one") == read_key(Path("key-locked"), lambda: PASSPHRASE)
     assert main(["verify", "R-plain", "--key", "key-plain"]) == 2
     assert "no passphrase was typed" in capsys.readouterr().err
 
@@ -203,6 +204,11 @@ MISTAKES = {
     ),
     "empty file": (["passphrase", "key-plain", "--new-passphrase-file", "/dev/null"], "/dev/null: holds no passphrase"),
     "no key": (["passphrase", "R-plain"], "holds no key.json"),
+    "short to set": (["passphrase", "key-plain", "--new-passphrase-file", "short"], "has at least 8 characters"),
+    "short to protect": (
+        ["protect", "toy.npz", "--out", "new", "--key", "K", *TINY, "--passphrase-file", "short"],
+        "has at least 8 characters",
+    ),
 }
 
 
@@ -454,6 +460,16 @@ def test_a_passphrase_that_is_no_text_is_not_shown(place, monkeypatch, capsys):
     assert "the passphrase is wrong" in error and "text" not in error
     locked = lock(b"secret", "no\udcfftext", "f")
     assert unlock(locked, "no\udcfftext", "f") == b"secret"
+
+
+def test_a_key_with_a_shorter_passphrase_than_a_new_one_may_be_is_opened(monkeypatch):
+    with pytest.raises(UserError, match="at least 8 characters"):
+        lock(b"secret", "ba\u0308ren 7", "fingerprint")  # of which two are one
+    monkeypatch.setattr(module, "LEAST_PASSPHRASE", 1)
+    locked = lock(b"secret", "short", "fingerprint")
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "_SCRYPT", (16, 8, 1))
+    assert unlock(locked, "short", "fingerprint") == b"secret"
 
 
 def test_a_seal_is_neither_printed_nor_pickled():

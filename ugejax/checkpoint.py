@@ -44,7 +44,7 @@ def save_tree(path: Path, tree: Any, seal: Seal | None = None) -> None:
         OSError, UserError: it cannot be written.
     """
     if seal is not None and seal.required:
-        seal.write(sealed(path), _archive(tree))
+        seal.write(sealed(path), io.BytesIO(packed_tree(tree)))
         return
     import orbax.checkpoint as ocp
 
@@ -68,7 +68,7 @@ def restore_tree(path: Path, like: Any, seal: Seal | None = None) -> Any:
     if seal is not None:
         seal.check_plain(path)
         if sealed(path).exists():
-            return _unsealed(sealed(path), like, seal)
+            return unpacked_tree(seal.read(sealed(path)), like, sealed(path))
     if not path.is_dir():
         raise UserError(f"{path}: the checkpoint is missing")
     import orbax.checkpoint as ocp
@@ -101,8 +101,45 @@ def seal_tree(path: Path, seal: Seal) -> None:
                 tree = checkpointer.restore(next(path.glob("default"), path).absolute())  # where a manager saves
             except Exception as error:  # Orbax raises plain ones too
                 raise UserError(f"{path}: the checkpoint is damaged ({type(error).__name__}); remove it") from error
-        seal.write(sealed(path), _archive(tree, _checksum_beside(path)))
+        seal.write(sealed(path), io.BytesIO(packed_tree(tree, _checksum_beside(path))))
     shutil.rmtree(path)
+
+
+def packed_tree(tree: Any, checksum: str | None = None) -> bytes:
+    """An archive of NumPy's with the arrays of a tree by their names, not compressed.
+
+    Args:
+        tree: of arrays.
+        checksum: that lay beside them; none where something else tells of damage.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    arrays: dict[str, Any] = {_name(path): np.asarray(leaf) for path, leaf in leaves}
+    if checksum is not None:
+        arrays[_CHECKSUM] = np.array(checksum)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def unpacked_tree(content: bytes, like: Any, path: Path) -> Any:
+    """The tree of arrays like these that `packed_tree` made an archive of, which came from a path.
+
+    Raises:
+        UserError: it is damaged or of another shape.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+            names = [_name(path) for path, _ in leaves]
+            if set(archive) - {_CHECKSUM} != set(names):
+                raise UserError(f"{path}: the checkpoint is of another network")
+            tree = jax.tree.unflatten(structure, [jnp.asarray(archive[name]) for name in names])
+            checksum = str(archive[_CHECKSUM]) if _CHECKSUM in archive else None
+    except UserError:
+        raise
+    except Exception as error:  # of a damaged archive nearly anything
+        raise UserError(f"{path}: the checkpoint is damaged ({type(error).__name__})") from error
+    return _checked(tree, like, path, checksum)
 
 
 def sealed(path: Path) -> Path:
@@ -172,7 +209,7 @@ class StepCheckpoints:
 
         path = self.path / str(step)
         if self._seal is not None and sealed(path).exists():
-            return _unsealed(sealed(path), like, self._seal / str(step))
+            return unpacked_tree((self._seal / str(step)).read(sealed(path)), like, sealed(path))
         if not leads():
             self._manager.reload()  # it remembers what was there when it was made
         try:
@@ -189,7 +226,7 @@ class StepCheckpoints:
         if self._seal is not None:
             for step in plain:
                 self._seal.check_plain(self.path / str(step))
-        return sorted({*plain, *(int(file.stem) for file in encrypted)})
+        return sorted({*plain, *(int(file.stem) for file in encrypted if file.stem.isdecimal())})
 
     def _save(self, step: int, tree: Any) -> None:
         import orbax.checkpoint as ocp
@@ -243,29 +280,6 @@ def _unbound(leaf: Any) -> Any:
     return jnp.asarray(np.asarray(leaf))
 
 
-def _archive(tree: Any, checksum: str | None = None) -> io.BytesIO:
-    """The arrays of a tree by their names, and the checksum that lay beside them; none, and a seal tells of damage."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    arrays: dict[str, Any] = {_name(path): np.asarray(leaf) for path, leaf in leaves}
-    if checksum is not None:
-        arrays[_CHECKSUM] = np.array(checksum)
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    return content
-
-
-def _unsealed(path: Path, like: Any, seal: Seal) -> Any:
-    """The tree of an encrypted file."""
-    with np.load(io.BytesIO(seal.read(path)), allow_pickle=False) as archive:
-        leaves, structure = jax.tree_util.tree_flatten_with_path(like)
-        names = [_name(path) for path, _ in leaves]
-        if set(archive) - {_CHECKSUM} != set(names):
-            raise UserError(f"{path}: the checkpoint is of another network")
-        tree = jax.tree.unflatten(structure, [jnp.asarray(archive[name]) for name in names])
-        checksum = str(archive[_CHECKSUM]) if _CHECKSUM in archive else None
-    return _checked(tree, like, path, checksum)
-
-
 def _name(path: tuple) -> str:
     """Of a leaf by the keys, places and attributes that lead to it: what Orbax, too, calls it."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
@@ -273,7 +287,10 @@ def _name(path: tuple) -> str:
 
 def _checksum_beside(path: Path) -> str | None:
     file = path / _CHECKSUM
-    return file.read_text().strip() if file.exists() else None
+    try:
+        return file.read_text(encoding="ascii").strip() if file.exists() else None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: the checkpoint is damaged ({type(error).__name__})") from error
 
 
 def _checksum(tree: Any) -> str:

@@ -23,6 +23,7 @@ HEADER_BYTES = len(_HEADER) + _SALT
 # N, r and p of scrypt in version 1 of a locked secret: 128 MiB (OWASP, Password Storage Cheat Sheet).
 _SCRYPT = (2**17, 8, 1)
 _VERSION = 1
+LEAST_PASSPHRASE = 8
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,16 @@ class Seal:
         return FileCipher(AESGCM(HKDF(SHA256(), 32, salt=salt, info=info).derive(self.secret)))
 
 
+def check_passphrase(passphrase: str) -> None:
+    """Refuse a new passphrase of less than 8 characters (NIST SP 800-63B, 5.1.1.2).
+
+    Raises:
+        UserError: it is one; those that keys have already are taken as they are.
+    """
+    if len(unicodedata.normalize("NFC", passphrase)) < LEAST_PASSPHRASE:
+        raise UserError(f"a new passphrase has at least {LEAST_PASSPHRASE} characters; several words are better")
+
+
 def lock(secret: bytes, passphrase: str, associated: str) -> dict[str, Any]:
     """A secret encrypted by a passphrase (scrypt, AES-256-GCM), as JSON has it.
 
@@ -157,7 +168,11 @@ def lock(secret: bytes, passphrase: str, associated: str) -> dict[str, Any]:
         secret: what to encrypt.
         passphrase: characters that look the same are the same (Unicode's form NFC).
         associated: text without which it is not decrypted either.
+
+    Raises:
+        UserError: the passphrase is too short, see `check_passphrase`.
     """
+    check_passphrase(passphrase)
     salt, nonce = secrets.token_bytes(_SALT), secrets.token_bytes(_NONCE)
     ciphertext = _by_passphrase(passphrase, salt).encrypt(nonce, secret, associated.encode())
     described = {"salt": salt, "nonce": nonce, "ciphertext": ciphertext}

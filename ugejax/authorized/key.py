@@ -133,7 +133,7 @@ def write_key(path: Path, key: Key, arrays: Any, passphrase: str | None = None) 
                         raise UserError(f"--key {path}: already exists")
                     for left in temporary.iterdir():
                         shutil.rmtree(left) if left.is_dir() else left.unlink()
-                    (temporary / "key.json").write_text(_described(key, passphrase))
+                    (temporary / "key.json").write_text(describe_key(key, passphrase))
                     save_tree(temporary / "network", arrays, seal)
                     sync_tree(temporary)
                     temporary.rename(path)
@@ -152,7 +152,7 @@ def set_passphrase(path: Path, key: Key, passphrase: str | None) -> None:
         UserError: it cannot be written.
     """
     with private(), replaced(path / "key.json", otherwise="move the key to another place") as file:
-        file.write(_described(key, passphrase).encode())
+        file.write(describe_key(key, passphrase).encode())
 
 
 def read_key(path: Path, passphrase: Callable[[], str] | None = None) -> Key:
@@ -165,7 +165,12 @@ def read_key(path: Path, passphrase: Callable[[], str] | None = None) -> Key:
     Raises:
         UserError: not a key folder, its parts contradict each other, or the passphrase is missing or wrong.
     """
-    file, content = path / "key.json", _content(path)
+    return key_of(_content(path), path, passphrase)
+
+
+def key_of(content: dict[str, Any], path: Path, passphrase: Callable[[], str] | None = None) -> Key:
+    """The key that the content of a key.json describes; see `read_key`."""
+    file = path / "key.json"
     try:
         schema = content["schema"]
         version = next((version for version, schemas in SCHEMAS.items() if schema in schemas), None)
@@ -234,7 +239,7 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _described(key: Key, passphrase: str | None) -> str:
+def describe_key(key: Key, passphrase: str | None) -> str:
     """The text of key.json; with a passphrase all of it but the secret may be read."""
     plain, locked = SCHEMAS[key.version]
     content = asdict(key) | {"secret": key.secret.hex(), "fingerprint": key.fingerprint, "schema": plain}

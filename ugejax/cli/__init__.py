@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     keep_freed_memory()
     shared = {"attack": "evaluate", **dict.fromkeys(("import", "export", "export-key"), "exchange")}
-    module = shared.get(parsed.command, parsed.command)
+    shared |= dict.fromkeys(("key identity", "key send", "key receive"), "handing")
+    module = shared.get(f"{parsed.command} {getattr(parsed, 'action', '')}".strip(), parsed.command)
     try:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
         importlib.import_module("ugejax.cli.compiled").keep_compiled()

@@ -223,6 +223,23 @@ def build_parser() -> Parser:
     )
     _passphrase(exported_key)
 
+    key = commands.add_parser("key", help="hand a key to a partner, encrypted to his public key")
+    actions = key.add_subparsers(dest="action", required=True, parser_class=Parser, metavar="ACTION")
+    identity = actions.add_parser(
+        "identity", help="the partner's first step: make an identity and print its public key"
+    )
+    identity.add_argument("--out", type=Path, required=True, help="file to make, to be kept private; as age-keygen's")
+    send = actions.add_parser("send", help="encrypt a key to a public key, for any channel")
+    send.add_argument("key", type=Path, metavar="KEY", help="key folder")
+    send.add_argument("--to", action="append", required=True, metavar="age1...", help="public key; may be repeated")
+    send.add_argument("--out", type=Path, required=True, help="file to make")
+    _passphrase(send)
+    receive = actions.add_parser("receive", help="make a key folder of what was sent")
+    receive.add_argument("file", type=Path, metavar="FILE", help="as `ugejax key send` made it")
+    receive.add_argument("--identity", type=Path, required=True, help="file of `ugejax key identity` or age-keygen")
+    receive.add_argument("--out", type=Path, required=True, help="key folder to make")
+    _passphrase(receive, " here, or shall have")
+
     passphrase = commands.add_parser(
         "passphrase", help="encrypt a key by a passphrase, change it, or take it away",
         description="Encrypt a key folder by a passphrase, change the passphrase, or take it away. What lay there "

@@ -12,7 +12,7 @@ from ugejax.cli.opening import ask_passphrase, open_key, read_passphrase
 from ugejax.errors import UserError
 from ugejax.lock import alone_in
 from ugejax.perturbation.noise_files import seal_rows
-from ugejax.seal import Seal
+from ugejax.seal import Seal, check_passphrase
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -22,6 +22,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--remove: key {folder} has no passphrase")
     key = open_key(folder, arguments.passphrase_file)
     passphrase = None if arguments.remove else _new_passphrase(arguments.new_passphrase_file)
+    if passphrase is not None:
+        check_passphrase(passphrase)  # before anything is changed
     with contextlib.ExitStack() as alone:
         for work in folder.glob("runs/*"):
             alone.enter_context(alone_in(work))

@@ -42,6 +42,7 @@ from ugejax.perturbation.update import Method
 from ugejax.protect import Partner, Protection, check_budget, method_of, run_digest
 from ugejax.release import Quality, measure_quality, salt_of
 from ugejax.release.read import read_card
+from ugejax.seal import check_passphrase
 from ugejax.transforms import parse_transforms
 from ugejax.whole import private
 
@@ -119,6 +120,8 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     """
     fresh = [one for one in wanted if not one.exists] if leads() else []
     passphrase = given_passphrase(arguments.passphrase_file) if fresh else None
+    if passphrase is not None:
+        check_passphrase(passphrase)  # before anything is read
     keys = [read_or_draft(one, arguments) for one in wanted] if leads() else []
     seed = from_leader(lambda: keys[0].public_seed)
     source = source_from(arguments, seed if arguments.subset_seed is None else arguments.subset_seed)
