@@ -223,6 +223,12 @@ def build_parser() -> Parser:
     )
     _passphrase(exported_key)
 
+    key = commands.add_parser("key", help="what a key folder holds")
+    actions = key.add_subparsers(dest="action", required=True, parser_class=Parser, metavar="ACTION")
+    show = actions.add_parser("show", help="say what a key is, and for which release; never the secret")
+    show.add_argument("key", type=Path, metavar="KEY", help="key folder; one with a passphrase is shown without it")
+    show.add_argument("--json", action="store_true", help="as JSON, for programs")
+
     passphrase = commands.add_parser(
         "passphrase", help="encrypt a key by a passphrase, change it, or take it away",
         description="Encrypt a key folder by a passphrase, change the passphrase, or take it away. What lay there "
