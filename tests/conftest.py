@@ -1,5 +1,6 @@
 """Fixtures shared by the whole suite."""
 
+import importlib.metadata
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # They run for a moment each, so optimising them costs more than it gains; JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests what
 # users run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# The emitters that later releases of XLA alone have take a quarter longer to compile.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 

@@ -28,6 +28,7 @@ from ugejax.authorized import (
 from ugejax.authorized.content import content_view
 from ugejax.authorized.dither import dither_view
 from ugejax.authorized.linear import linear_view
+from ugejax.authorized.network import split_weights
 from ugejax.authorized.view import IdentityView
 from ugejax.errors import UserError
 from ugejax.lock import alone_in
@@ -266,7 +267,7 @@ def test_secrets_decide_the_key_and_its_fingerprint():
 
 def test_frozen_backbone_trains_its_head_alone():
     network = build_authorized(make_key("frozen-backbone"))
-    trained, frozen = network.split(network.variables["params"])
+    trained, frozen = split_weights(network.variables["params"], network.trains)
     assert set(trained) == {"head"} and set(frozen) == {"body"}
 
 

@@ -11,7 +11,7 @@ from ugejax.countermeasures.class_means import class_textures
 from ugejax.countermeasures.hacker_data import pixels, to_uint8
 from ugejax.countermeasures.natural import natural_statistics
 
-ADAPTIVE = ("class-means", "orthogonal-projection", "key-recovery", "spectrum-notch")
+ADAPTIVE = ("class-means", "exact-word", "orthogonal-projection", "key-recovery", "spectrum-notch")
 
 
 def class_means(images: np.ndarray, labels: np.ndarray) -> np.ndarray:

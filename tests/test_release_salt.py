@@ -4,61 +4,48 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from cli_examples import TINY, tree, write_toy
 
-from ugejax.authorized import build_authorized, read_key, releases_of, seen, write_key
+from experiments import given_away
+from experiments.composed import Job
+from ugejax.authorized import build_authorized, new_key, read_key, releases_of, seen, write_key
 from ugejax.authorized.dither import dither_view, equal_anchors
 from ugejax.cli import main
 from ugejax.cli.card import make_card
-from ugejax.data import Source, load, load_stream
-from ugejax.perturbation.feasible import feasible
+from ugejax.data import Dataset, Source, load, load_stream
 from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
 from ugejax.release import read_release, salt_of, write_release
 from ugejax.release.read import read_card
+from ugejax.training import Recipe
 
-SHAPE, STEP, LEVELS = (16, 16, 3), 24, 8
-
-
-@jax.jit
-def released(view, images):
-    """Stripes of one sign, as a class has them, in the cells of uint8 images."""
-    x = jnp.asarray(images) / 255
-    return jnp.rint(255 * (x + feasible(jnp.full(x.shape, LEVELS / 255), x, view, eps=LEVELS / 255))).astype(jnp.int32)
+SHAPE = (16, 16, 3)
 
 
-def dither_of_flat_images(view, target: np.ndarray) -> np.ndarray:
-    """What three flat images with the target's anchors tell of a dither, as a hacker finds it in their release.
-
-    A value moves up by its budget or to the end of its cell. Of three levels that lie a budget apart, a third of a step
-    each, one is within less than a budget of the end of its cell, which it then shows.
-    """
-    flat = np.repeat(np.array([96, 104, 112])[:, None], target.size, axis=1).reshape(3, *SHAPE)
-    rows, anchors = flat.reshape(3, -1, SHAPE[-1]), np.asarray(view.anchors)
-    rows[:, anchors] = target.reshape(-1, SHAPE[-1])[anchors]
-    found = np.asarray(released(view, flat.astype(np.uint8)))
-    ends = np.where(found - flat < LEVELS, found, 0).max(axis=0)  # of the cell: its last level
-    return (-ends - 1) % STEP
+@pytest.fixture(scope="module")
+def job() -> Job:
+    """Forty coloured images of noise, four classes, and a key."""
+    rng, labels = np.random.default_rng(0), np.arange(40, dtype=np.int32) % 4
+    data = Dataset(rng.integers(0, 256, (40, *SHAPE)).astype(np.uint8), labels, tuple("abcd"))
+    key = new_key(
+        b"seed 0", form="keyed-dither", network="mlp", image_shape=SHAPE, num_classes=4, step=24,
+        recipe=Recipe(epochs=1), from_seed=True,
+    )  # fmt: skip
+    return Job(data, data, key, build_authorized(key).of_release(bytes(16)), 1)
 
 
-def agreement(view, found: np.ndarray, target: np.ndarray) -> float:
-    """Share of the values but the anchors whose dither was found."""
-    free = np.ones(SHAPE[0] * SHAPE[1], bool)
-    free[np.asarray(view.anchors)] = False
-    equal = np.asarray(view.dither(target / np.float32(255))) == found
-    return float(equal.reshape(-1, SHAPE[-1])[free].mean())
-
-
-def test_three_flat_images_tell_a_dither_within_their_release_and_nothing_of_another():
-    target = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
-    first, other = (dither_view(b"secret", SHAPE, salt=bytes([i] * 16), step=STEP) for i in (1, 2))
-    assert agreement(first, dither_of_flat_images(first, target), target) == 1
-    # 720 values at a chance of 1/24: 30 on average, and 60 in one of 10^7 cases.
-    assert agreement(first, dither_of_flat_images(other, target), target) < 60 / 720
+def test_planted_images_tell_a_dither_within_their_release_and_nothing_of_another(job):
+    """Three flat images with a target's anchors are what an attacker needs; see the experiment."""
+    *_, pair, two, within, beyond, shared = given_away.measure(job)
+    assert within["share"] == 1
+    # Of 720 values 30 agree by chance of 1/24, and 60 in one of 10^7 cases.
+    assert beyond["share"] < 60 / 720
+    # An original tells where a value stopped at the end of its cell: 8 of 24 cases.
+    assert pair["share"] == pytest.approx(1 / 3, abs=0.02)
+    assert 0.2 < two["share"] < 1 / 3
+    assert shared["share"] == 0
 
 
 def test_images_that_share_a_dither_are_counted():

@@ -69,6 +69,7 @@ def kept(build: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
             return cached(*arguments, **named)
         return build(*arguments, **named)
 
+    call.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
     return call
 
 

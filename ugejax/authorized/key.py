@@ -171,13 +171,46 @@ def read_key(path: Path, passphrase: Callable[[], str] | None = None) -> Key:
 def key_of(content: dict[str, Any], path: Path, passphrase: Callable[[], str] | None = None) -> Key:
     """The key that the content of a key.json describes; see `read_key`."""
     file = path / "key.json"
+    key = _without_secret(file, content)
+    try:
+        if "locked_secret" not in content:
+            secret = bytes.fromhex(content["secret"])
+        elif passphrase is None:
+            raise UserError(f"--key {path}: has a passphrase, without which it cannot be read")
+        else:
+            secret = unlock(content["locked_secret"], passphrase(), content["fingerprint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(file, error) from error
+    if secret is None:
+        raise UserError(f"--key {path}: the passphrase is wrong, or key.json was changed")
+    key = replace(key, secret=secret, locked="locked_secret" in content)
+    if key.fingerprint != content.get("fingerprint"):
+        raise UserError(f"--key {file}: its fingerprint does not match its content; it was changed or damaged")
+    return key
+
+
+def public_part(path: Path) -> dict[str, Any]:
+    """All of a key folder's key but its secret, as JSON has it, with its fingerprint and whether it has a passphrase.
+
+    Without the passphrase nothing tells whether what can be read of a locked key was changed.
+
+    Raises:
+        UserError: not a key folder, or its parts contradict each other.
+    """
+    content, locked = _content(path), has_passphrase(path)
+    key = _without_secret(path / "key.json", content) if locked else read_key(path)
+    described = {name: value for name, value in asdict(key).items() if name != "secret"}
+    return described | {"fingerprint": str(content.get("fingerprint")), "locked": locked}
+
+
+def _without_secret(file: Path, content: dict[str, Any]) -> Key:
     try:
         schema = content["schema"]
         version = next((version for version, schemas in SCHEMAS.items() if schema in schemas), None)
         if version is None:
             raise UserError(f"--key {file}: is of schema {schema!r}, which this ugejax does not know; use a later one")
         recipe = Recipe(**content["recipe"] | {"augment": tuple(content["recipe"]["augment"])})
-        key = Key(
+        return Key(
             form=content["form"],
             network=content["network"],
             image_shape=tuple(content["image_shape"]),
@@ -188,20 +221,12 @@ def key_of(content: dict[str, Any], path: Path, passphrase: Callable[[], str] | 
             secret=b"",
             version=version,
         )
-        if "locked_secret" not in content:
-            secret = bytes.fromhex(content["secret"])
-        elif passphrase is None:
-            raise UserError(f"--key {path}: has a passphrase, without which it cannot be read")
-        else:
-            secret = unlock(content["locked_secret"], passphrase(), content["fingerprint"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--key {file}: cannot be read as a key ({error!r})") from error
-    if secret is None:
-        raise UserError(f"--key {path}: the passphrase is wrong, or key.json was changed")
-    key = replace(key, secret=secret, locked="locked_secret" in content)
-    if key.fingerprint != content.get("fingerprint"):
-        raise UserError(f"--key {file}: its fingerprint does not match its content; it was changed or damaged")
-    return key
+    except (KeyError, TypeError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    return UserError(f"--key {file}: cannot be read as a key ({error!r})")
 
 
 def has_passphrase(path: Path) -> bool:
@@ -233,7 +258,7 @@ def _content(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"--key {path}: holds no key.json; give the folder that `ugejax protect --key` made") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"--key {file}: cannot be read as a key ({error!r})") from error
+        raise _unreadable(file, error) from error
     if not isinstance(content, dict):
         raise UserError(f"--key {file}: cannot be read as a key (no object)")
     return content

@@ -223,8 +223,11 @@ def build_parser() -> Parser:
     )
     _passphrase(exported_key)
 
-    key = commands.add_parser("key", help="hand a key to a partner, encrypted to his public key")
+    key = commands.add_parser("key", help="show a key, or hand it to a partner, encrypted to his public key")
     actions = key.add_subparsers(dest="action", required=True, parser_class=Parser, metavar="ACTION")
+    show = actions.add_parser("show", help="say what a key is, and for which release; never the secret")
+    show.add_argument("key", type=Path, metavar="KEY", help="key folder; one with a passphrase is shown without it")
+    show.add_argument("--json", action="store_true", help="as JSON, for programs")
     identity = actions.add_parser(
         "identity", help="the partner's first step: make an identity and print its public key"
     )

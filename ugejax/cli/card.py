@@ -17,6 +17,8 @@ from ugejax.perturbation.update import Method
 CLASS_WISE_LIMITS = [
     "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
     "release and subtracts it, learns most of what the originals teach (counter-measure class-means).",
+    "Nor does he have to know the method who fits a closed form in place of training a network (counter-measure "
+    "ridge).",
     "Nobody has to know the method to undo a part of it by JPEG, grey images or another filter, and most of it by such "
     "a filter together with crops and flips (counter-measures grey+crop-flip, jpeg-10+crop-flip) or by strong "
     "augmentation (counter-measure ueraser-lite).",
@@ -29,7 +31,8 @@ GENERATOR_LIMITS = [
     "grey), unless grey is among the transforms that it was optimised through; JPEG and other filters undo a part.",
 ]
 STRIPES_LIMIT = (
-    "A filter that takes waves of the periods of the stripes away undoes a part of it, or all where they are short."
+    "The stripes are public but for which class has which, and each image shows its own (counter-measure exact-word). "
+    "A filter that takes waves of their periods away undoes a part of it, or all where they are short."
 )
 
 

@@ -11,10 +11,12 @@ from ugejax.countermeasures.adversarial import pgd, worst_ueraser
 from ugejax.countermeasures.class_means import subtract_class_textures
 from ugejax.countermeasures.clean_share import leave_release_out, mix_in
 from ugejax.countermeasures.dp_sgd import clip_and_noise
+from ugejax.countermeasures.exact_word import subtract_exact_words
 from ugejax.countermeasures.hacker_data import HackerData
 from ugejax.countermeasures.key_recovery import recover_key
 from ugejax.countermeasures.preprocessing import filtered, jpeg, low_pass, non_local_means, total_variation
 from ugejax.countermeasures.projections import orthogonal_projection, random_projection
+from ugejax.countermeasures.ridge import ridge
 from ugejax.countermeasures.spectrum import notch
 from ugejax.errors import UserError
 from ugejax.transforms.filters import blur, grey
@@ -36,6 +38,8 @@ class Countermeasure:
         clean_share: share of the originals that he holds.
         fine_tunes: what he goes on to train on those originals: "all" weights, or the "head", which is fitted anew;
             None for nothing.
+        classifier: what he fits in place of every network: (images, labels, test images, seed=, num_classes=) -> logits
+            [M, K]; None trains networks.
         members: how many networks he trains, each on images that were prepared with a seed of its own, to average their
             probabilities.
         needs_release: whether he trains on the release at all; False in the control that says what the originals that
@@ -49,6 +53,7 @@ class Countermeasure:
     aggregate: functools.partial | None = None
     clean_share: float = 0.0
     fine_tunes: str | None = None
+    classifier: Callable[..., np.ndarray] | None = None
     members: int = 1
     needs_release: bool = True
 
@@ -117,6 +122,9 @@ COUNTERMEASURES: dict[str, Countermeasure] = {
         "five networks together, each with a random half of every patch's dimensions", random_projection, members=5
     ),
     "class-means": Countermeasure("subtracts the texture of each class", subtract_class_textures),
+    "exact-word": Countermeasure(
+        "subtracts the stripes of the default method, found class by class", subtract_exact_words
+    ),
     "orthogonal-projection": Countermeasure(
         "projects a linear classifier's directions out (Sandoval-Segura et al. 2023)", orthogonal_projection
     ),
@@ -136,6 +144,9 @@ COUNTERMEASURES: dict[str, Countermeasure] = {
     "dp-sgd": Countermeasure(
         "DP-SGD, clipping norm 1, noise multiplier 0.1; no privacy is claimed (Hong et al. 2020)",
         aggregate=functools.partial(clip_and_noise, clip=1.0, noise=0.1),
+    ),
+    "ridge": Countermeasure(
+        "no network: ridge regression on whitened random patches, in closed form (Coates et al. 2011)", classifier=ridge
     ),
     "purifier": Countermeasure("a function of your own, named by --purifier"),
     **{name: countermeasure for percent in (1, 5, 20) for name, countermeasure in _share(percent).items()},
@@ -168,6 +179,9 @@ def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
         if len(given) > 1:
             raise UserError(f"--countermeasures: {name}: a hacker has one {field.replace('_', ' ')}, not {len(given)}")
         single[field] = getattr(given[0], field) if given else nothing
+    trains = single["members"] > 1 or any(getattr(part, field) for part in parts for field in _OF_NETWORKS)
+    if single["classifier"] and trains:
+        raise UserError(f"--countermeasures: {name}: trains no network, so that nothing of a training goes with it")
     return Countermeasure(
         ", ".join(part.summary for part in parts),
         functools.partial(_one_after_the_other, parts),
@@ -178,7 +192,11 @@ def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
 
 
 # What of a hacker there is only one of, and what stands for none of it.
-_SINGLE = {"adversary": None, "aggregate": None, "clean_share": 0.0, "fine_tunes": None, "members": 1}
+_SINGLE = {
+    "adversary": None, "aggregate": None, "clean_share": 0.0, "fine_tunes": None, "classifier": None, "members": 1
+}  # fmt: skip
+# What changes how a network is trained, and has no meaning where there is none.
+_OF_NETWORKS = ("augment", "adversary", "aggregate", "fine_tunes")
 
 
 def _one_after_the_other(parts: list[Countermeasure], data: HackerData) -> HackerData:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ugejax.errors import UserError
 from ugejax.evaluation.ensemble import Ensemble
+from ugejax.evaluation.fitted import Fitted
 from ugejax.evaluation.plan import Evaluation, Row, plan
 from ugejax.evaluation.together import train_ahead, worthwhile
 from ugejax.evaluation.trial import Score, Trial
@@ -81,7 +82,7 @@ class _Scores:
         for trained in train_ahead(_single(rows), self._cache, self._tell):
             self._ahead += trained
 
-    def of(self, row: Row, kind: str, trial: Trial | Ensemble) -> Score:
+    def of(self, row: Row, kind: str, trial: Trial | Ensemble | Fitted) -> Score:
         """The score of a row's trial on images of that kind."""
         title = f"{row.candidate.role} {row.candidate.network} {row.countermeasure} on {kind}"
         trained = False
@@ -107,7 +108,7 @@ class _Scores:
 
 
 def _single(rows: Iterable[Row]) -> Iterator[tuple[str, Trial]]:
-    """The trials of the rows that are no ensembles, each with the name of its network."""
+    """The trials of the rows that train one network, each with the name of its network."""
     for row in rows:
         for make in row.trials:
             if isinstance(trial := make(), Trial):

@@ -27,6 +27,7 @@ from ugejax.evaluation.candidates import (
 )
 from ugejax.evaluation.distillation import DISTILLATIONS, student_labels
 from ugejax.evaluation.ensemble import Ensemble
+from ugejax.evaluation.fitted import Fitted
 from ugejax.evaluation.trial import Phase, Trial, epochs_of
 
 # What the authorized side does as well: it augments, but has no reason to fight the release.
@@ -102,12 +103,12 @@ class Row:
     candidate: Candidate
     countermeasure: str
     seed: int
-    clean: Callable[[], Trial | Ensemble]
-    protected: Callable[[], Trial | Ensemble]
+    clean: Callable[[], Trial | Ensemble | Fitted]
+    protected: Callable[[], Trial | Ensemble | Fitted]
     backbone: Callable[[], Trial] | None = None
 
     @property
-    def trials(self) -> list[Callable[[], Trial | Ensemble]]:
+    def trials(self) -> list[Callable[[], Trial | Ensemble | Fitted]]:
         """All of them, in the order in which they are due."""
         return [self.clean, self.protected, *([] if self.backbone is None else [self.backbone])]
 
@@ -148,12 +149,18 @@ def _rows(evaluation: Evaluation) -> Iterator[Row]:
                     for who, images in ((candidate, originals.images), (candidate, released), (plain, originals.images))
                 ]
                 yield Row(candidate, name, seed, *trials)
+            fitted = False
             salt = evaluation.network.salt if evaluation.network is not None else None
             for candidate in hackers(evaluation.hackers, evaluation.key, num_classes, salt=salt, **settings):
+                # Without a network one hacker is as good as another; a wrong key's sees through its view.
+                if countermeasure.classifier is not None and candidate.view is None:
+                    if fitted:
+                        continue
+                    fitted = True
                 clean, protected = (
                     functools.partial(
                         _hacker_trial, candidate, countermeasure, functools.partial(prepared, release, name), seed,
-                        test.labels,
+                        test.labels, num_classes,
                     )
                     for release in (False, True)
                 )  # fmt: skip
@@ -207,10 +214,17 @@ def _trial(
 
 def _hacker_trial(
     candidate: Candidate, countermeasure: Countermeasure, prepared: Callable[[int], HackerData], seed: int,
-    test_labels: np.ndarray,
-) -> Trial | Ensemble:  # fmt: skip
+    test_labels: np.ndarray, num_classes: int,
+) -> Trial | Ensemble | Fitted:  # fmt: skip
     # A frozen backbone, which a wrong key may have, stays frozen.
     tuned = countermeasure.fine_tunes and ("head" if candidate.trains == "head" else countermeasure.fine_tunes)
+
+    if countermeasure.classifier is not None:
+        data = prepared(seed)
+        return Fitted(
+            countermeasure.classifier, candidate.sees(data.images), data.labels, candidate.sees(data.test_images),
+            test_labels, seed, num_classes,
+        )  # fmt: skip
 
     def member(place: int) -> Trial:
         data = prepared(seed if countermeasure.members == 1 else seed * countermeasure.members + place)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ class Trial:
     def described(self) -> str:
         """JSON of everything that determines the score but the arrays."""
         described = {
-            "environment": _environment(),
+            "environment": environment(),
             "module": repr(self.module),
             "recipe": asdict(self.recipe),
             "trains": [phase.trains for phase in self.phases],
@@ -123,14 +123,9 @@ class Trial:
     @property
     def digest(self) -> str:
         """SHA-256 over everything that determines the score, the code of the package and the backend among it."""
-        content = hashlib.sha256(self.described.encode())
         arrays = [array for phase in self.phases for array in (phase.images, phase.labels)]
         arrays += [self.test_images, self.test_labels, jax.random.key_data(self.key)]
-        for array in [*arrays, *jax.tree.leaves(self.variables)]:
-            array = np.ascontiguousarray(array)
-            content.update(f"{array.shape} {array.dtype}".encode())
-            content.update(array.tobytes())
-        return content.hexdigest()
+        return digest_of(self.described, [*arrays, *jax.tree.leaves(self.variables)])
 
     def start(self) -> tuple[Any, jax.Array]:
         """The variables before the first step, and the PRNG key of order and augmentation."""
@@ -180,10 +175,7 @@ class Trial:
 
     def cached(self, folder: Path) -> Score | None:
         """The score, if this very trial is in the cache folder."""
-        try:
-            return Score(**json.loads((folder / f"{self.digest}.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            return None  # not there, or cut off while it was written
+        return cached_score(folder, self.digest)
 
     def run_cached(self, folder: Path, report: Callable[[int, int, float], None]) -> Score:
         """The score, from the cache folder if this very trial is in it."""
@@ -195,9 +187,32 @@ class Trial:
 
     def keep(self, folder: Path, score: Score) -> None:
         """Write the score into the cache folder, whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with replaced(folder / f"{self.digest}.json", shared=True, otherwise=OTHER_CACHE) as file:
-            file.write(json.dumps(asdict(score)).encode())
+        keep_score(folder, self.digest, score)
+
+
+def cached_score(folder: Path, digest: str) -> Score | None:
+    """The score of that digest, if it is in the cache folder."""
+    try:
+        return Score(**json.loads((folder / f"{digest}.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None  # not there, or cut off while it was written
+
+
+def keep_score(folder: Path, digest: str, score: Score) -> None:
+    """Write a score into the cache folder, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replaced(folder / f"{digest}.json", shared=True, otherwise=OTHER_CACHE) as file:
+        file.write(json.dumps(asdict(score)).encode())
+
+
+def digest_of(described: str, arrays: Iterable[Any]) -> str:
+    """SHA-256 over what is described and over arrays."""
+    content = hashlib.sha256(described.encode())
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        content.update(f"{array.shape} {array.dtype}".encode())
+        content.update(array.tobytes())
+    return content.hexdigest()
 
 
 def epochs_of(recipe: Recipe, *then: str) -> int:
@@ -213,12 +228,12 @@ def default_cache() -> Path:
 
 
 @functools.cache
-def _environment() -> str:
+def environment() -> str:
     """The code that a score depends on and what it runs on: a change to either is another trial."""
     root = Path(__file__).parent.parent
     code = hashlib.sha256()
-    called = [f"countermeasures/{name}.py" for name in ("adversarial", "dp_sgd", "last_layer")]
-    called += [f"evaluation/{name}.py" for name in ("answers", "together", "trial")]
+    called = [f"countermeasures/{name}.py" for name in ("adversarial", "dp_sgd", "last_layer", "ridge")]
+    called += [f"evaluation/{name}.py" for name in ("answers", "fitted", "together", "trial")]
     alone = [f"{name}.py" for name in ("batches", "compiler", "parallel", "patches")]
     for part in ("networks", "training", "transforms", *alone, *called):
         path = root / part
