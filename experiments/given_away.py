@@ -43,13 +43,14 @@ def measure(job: Job) -> list[dict]:
     """One row for each case; of shares by values the anchors, which nothing moves, do not count."""
     images, labels, salts = job.train.images, job.train.labels, (job.network.salt, b"another release.")
     view, other = (job.network.of_release(salt).view for salt in salts)
+    assert isinstance(view, DitherView) and isinstance(other, DitherView), "the job's form is keyed-dither"
     first, second = (release(job, salt, images, labels) for salt in salts)
     signs = texture(job)[labels]
     natural = natural_statistics(pixels(job.test.images))
     stripes = stripes_of(job.key.num_classes, images.shape[1:], period=Method.period)
     words, _ = stripes.named(natural.spectrum(pixels(first)), natural.variance, natural)
     named = (stripes.of(words) == signs).all(axis=(1, 2, 3))
-    dither = np.asarray(view.dither(images / np.float32(255)))
+    dither = np.asarray(view.dither(jnp.asarray(images) / 255))
     inside = (first > 0) & (first < 255)  # at the ends of the scale a value stops of itself
     pair = np.where(inside & (np.abs(first.astype(int) - images) < LEVELS), cell_end(first, signs, view.step), -1)
     nearer = signs * (first.astype(int) - second) < 0
