@@ -142,7 +142,15 @@ def test_a_passphrase_is_given_changed_and_taken_away(place, capsys, monkeypatch
     assert main(["passphrase", "key-plain", "--new-passphrase-file", "passphrase"]) == 0
     assert readable(Path("key-plain"), secrets) == set()
     files = {Path(name).name for name, content in tree(Path("key-plain")).items() if content}
-    assert files == {"key.json", "network.sealed", "generator.json", "weights.sealed", "1.sealed", "1.f32.sealed"}
+    assert files == {
+        "key.json",
+        "releases.json",
+        "network.sealed",
+        "generator.json",
+        "weights.sealed",
+        "1.sealed",
+        "1.f32.sealed",
+    }
     assert not Path("key-plain/generators/.killed.partial").exists()
     assert open_key(Path("key-plain"), Path("passphrase")) == before
 
