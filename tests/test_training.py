@@ -327,5 +327,5 @@ def test_recipes():
     assert (augmented.epochs, augmented.augment) == (36, ("crop-flip",))
     assert Recipe(batch_size=32).steps_per_epoch(100) == 3
     assert Recipe(batch_size=32).steps_per_epoch(5) == 1
-    with pytest.raises(UserError, match="adamw or sgd"):
+    with pytest.raises(UserError, match="adamw, sgd or nesterov"):
         Recipe(optimizer="adam").build_optimizer(10)

@@ -78,7 +78,7 @@ class Key:
 
     def _public(self) -> str:
         described = {name: value for name, value in asdict(self).items() if name != "secret"}
-        return json.dumps(described, sort_keys=True)
+        return json.dumps(described | {"recipe": self.recipe.described}, sort_keys=True)
 
 
 def draw_master(seed: int | None) -> bytes:
@@ -210,7 +210,8 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _described(key: Key, passphrase: str | None) -> str:
     """The text of key.json; with a passphrase all of it but the secret may be read."""
-    content = asdict(key) | {"secret": key.secret.hex(), "fingerprint": key.fingerprint, "schema": SCHEMA}
+    content = asdict(key) | {"recipe": key.recipe.described, "secret": key.secret.hex()}
+    content |= {"fingerprint": key.fingerprint, "schema": SCHEMA}
     if passphrase is not None:
         del content["secret"]
         # The fingerprint is that of all the rest, so none of it can be another's.

@@ -120,8 +120,4 @@ def _initialise(module: Any, key: jax.Array, shape: tuple[int, ...]) -> Any:
 
 def _steady(recipe: Recipe, decay_at: tuple[int, ...]) -> optax.GradientTransformation:
     rate = optax.piecewise_constant_schedule(recipe.learning_rate, dict.fromkeys(decay_at, 0.1))
-    if recipe.optimizer == "sgd":
-        rule = optax.chain(optax.add_decayed_weights(recipe.weight_decay), optax.sgd(rate, momentum=0.9))
-    else:
-        rule = optax.adamw(rate, weight_decay=recipe.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(5.0), rule)
+    return optax.chain(optax.clip_by_global_norm(5.0), recipe.rule(rate))

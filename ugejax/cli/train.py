@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import sys
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     augment = ("crop-flip",) if arguments.augment else ()
     epochs = default_recipe(key.network, epochs=arguments.epochs or key.recipe.epochs, augment=augment).epochs
     recipe = dataclasses.replace(key.recipe, epochs=epochs, augment=augment).at_most(arguments.batch_size)
-    settings = json.dumps([dataclasses.asdict(recipe), key.fingerprint, release.card["sha256"]], sort_keys=True)
+    settings = json.dumps([recipe.described, key.fingerprint, release.card["sha256"]], sort_keys=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     run = hashlib.sha256(settings.encode()).hexdigest()[:16]
     images = seen(network.view, release.images)
@@ -59,11 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
         except UserError as error:
             raise UserError(f"{error}; {checkpoints.path} holds what came before") from error
-    figures = {"training": accuracy(network.module, state.variables, jnp.asarray(images), release.labels)}
+    scored = functools.partial(accuracy, network.module, state.variables, mirrored=recipe.mirrored_test)
+    figures = {"training": scored(jnp.asarray(images), release.labels)}
     if test is not None:
-        figures["test"] = accuracy(
-            network.module, state.variables, jnp.asarray(seen(network.view, test.images)), test.labels
-        )
+        figures["test"] = scored(jnp.asarray(seen(network.view, test.images)), test.labels)
     results = {
         "schema": 1, "release": str(arguments.release), "network": key.network, "form": key.form, "epochs": epochs,
         "batch_size": recipe.batch_size, "n_train": len(images), "accuracy": figures, "backend": jax.default_backend(),
