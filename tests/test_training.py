@@ -312,6 +312,7 @@ def test_trajectory_is_the_evenly_spaced_states_of_the_run(tmp_path):
         (["cnn", "cnn-nonorm", "mlp", "res-tiny"], Recipe("adamw", 2e-3, 5e-3, 15, 32)),
         (["r18", "r20", "r56", "r50", "vgg16-bn", "mv2"], Recipe("sgd", 0.1, 5e-4, 60, 128)),
         (["vit-small", "cait-small", "convmixer", "mlp-mixer"], Recipe("adamw", 1e-3, 0.05, 100, 128)),
+        (["speedrun", "speedrun-wide"], Recipe("nesterov", 0.73, 1.33e-3, 11, 500, (), 0.2, 2, True, True)),
     ],
 )
 def test_every_kind_of_network_has_its_recipe(networks, recipe):

@@ -21,7 +21,7 @@ from ugejax.cli.progress import Reporter
 from ugejax.errors import UserError
 from ugejax.evaluation import write_results
 from ugejax.release import key_fingerprints, read_release
-from ugejax.training import accuracy, default_recipe, fit, initial_state, make_train_step
+from ugejax.training import accuracy, default_recipe, fit, initial_state, make_train_step, prepared
 from ugejax.training.step import freeze
 
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     with alone_in(arguments.out), Reporter(Console(file=sys.stderr)) as reporter:
         checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{run}")
         optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
-        state = initial_state(network.variables, optimizer)
+        state = initial_state(prepared(network.module, network.variables, images), optimizer)
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
 

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from ugejax.countermeasures.last_layer import fit_last_layer
-from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step, outputs
+from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step, outputs, prepared
 from ugejax.training.step import freeze
 from ugejax.whole import replaced
 
@@ -137,7 +137,7 @@ class Trial:
         variables = self.variables
         if variables is None:
             variables = self.module.init(init_key, jnp.zeros((1, *self.images.shape[1:])))
-        return variables, train_key
+        return prepared(self.module, variables, self.images), train_key
 
     def make_step(self, number: int = 0) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
         """Optimizer and training step of the phase of that number; the hooks are those of the first alone."""

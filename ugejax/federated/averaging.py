@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from ugejax.federated.shards import Shards
-from ugejax.training import Recipe, initial_state, make_train_step
+from ugejax.training import Recipe, initial_state, make_train_step, prepared
 from ugejax.training.loop import run_steps
 from ugejax.training.mirror import alternate
 
@@ -71,6 +71,8 @@ def federate(
     # With weights of their own the clients' convolutions are grouped ones under vmap, which XLA does slowly on a CPU.
     train = _one_by_one if jax.default_backend() == "cpu" else _side_by_side
     trained = train(module, optimizer, recipe, shards)
+    # What a network takes from the images, second moments of patches, is a mean over the clients as the weights are.
+    variables = prepared(module, variables, images)
     for done in range(rounds):
         round_key = jax.random.fold_in(key, done)
         keys = jax.vmap(lambda client, k=round_key: jax.random.split(jax.random.fold_in(k, client)))(clients)
