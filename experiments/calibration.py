@@ -5,7 +5,7 @@ Command:
     python -m experiments.calibration --data-dir TFDS_FOLDER [--out runs/calibration] [--scale field]
         [--results experiments/results/calibration.json]
 
-Time: `--estimate` prints the hours that remain on this machine, by its own rate; some five hours of two idle CPU cores
+Time: `--estimate` prints the hours that remain on this machine, by its own rate; some six hours of two idle CPU cores
 for all 24 trainings and the six releases. What is finished is not done again: every training is a row of the results,
 written whole when it ends, and every release a file in --out.
 

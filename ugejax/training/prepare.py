@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,7 +14,7 @@ from ugejax.training.step import decode
 MOST = 5000
 
 
-def prepared(module: Any, variables: Any, images: Images) -> Any:
+def prepared(module: Any, variables: Any, images: jax.Array | Images) -> Any:
     """The variables with which a network's training on these images begins.
 
     Every training begins with it. It changes a network whose `prepare` takes something from the images, such as the
