@@ -5,7 +5,7 @@ Command:
     python -m experiments.calibration --data-dir TFDS_FOLDER [--out runs/calibration] [--scale field]
         [--results experiments/results/calibration.json]
 
-Time: `--estimate` prints the hours that remain on this machine, by its own rate; some six hours of two idle CPU cores
+Time: `--estimate` prints the hours that remain on this machine, by its own rate; some four hours of two idle CPU cores
 for all 24 trainings and the six releases. What is finished is not done again: every training is a row of the results,
 written whole when it ends, and every release a file in --out.
 
@@ -61,7 +61,7 @@ TAP_SURROGATE, TAP_EPOCHS = "r20", 15
 # For an estimate: GFLOP of an image in a training step, counted as two a multiplication, and the share of the rate of
 # this machine's matrix product that a step reaches on a CPU.
 GFLOP = {"cnn": 0.044, "r20": 0.245, "speedrun": 0.27}
-SHARE = {"cnn": 0.3, "r20": 0.3, "speedrun": 0.7}
+SHARE = {"cnn": 0.3, "r20": 0.5, "speedrun": 0.8}
 
 
 @dataclass(frozen=True)
