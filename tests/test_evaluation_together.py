@@ -25,7 +25,7 @@ from ugejax.networks import build
 from ugejax.training import Recipe, fit, fit_together, initial_state, make_train_step
 
 EVALUATE = importlib.import_module("ugejax.evaluation.evaluate")  # as an attribute of the package it is the function
-RECIPE = Recipe(epochs=2, batch_size=5, augment=("crop-flip",))
+RECIPE = Recipe(epochs=2, batch_size=5, augment=("crop-flip",), mirror=True)
 
 
 def different(number: int, **changes) -> list[Trial]:

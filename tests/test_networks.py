@@ -129,6 +129,8 @@ def test_images_that_a_network_cannot_take_are_refused(name, shape, says):
         ("cait-small", (32, 32, 3), 8_488_522),
         ("convmixer", (32, 32, 3), 594_186),
         ("mlp-mixer", (32, 32, 3), 1_819_530),
+        ("speedrun", (32, 32, 3), 568_714),
+        ("speedrun-wide", (32, 32, 3), 1_971_338),
     ],
 )
 def test_parameter_counts(name, shape, count):

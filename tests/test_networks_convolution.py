@@ -84,6 +84,15 @@ def test_bias_is_added_per_feature():
     np.testing.assert_allclose(difference, jnp.broadcast_to(jnp.arange(5.0), difference.shape), atol=1e-5)
 
 
+@pytest.mark.parametrize(("height", "width"), [(5, 4), (7, 9)])
+def test_an_even_output_is_what_a_pooling_takes(height, width):
+    x = jax.random.normal(jax.random.key(0), (2, height, width, 3))
+    layer = Conv(4, even=True)
+    y, variables = layer.init_with_output(jax.random.key(1), x)
+    whole = Conv(4).apply(variables, x)
+    np.testing.assert_allclose(y, whole[:, : height // 2 * 2, : width // 2 * 2], atol=1e-5)
+
+
 def test_kernel_is_initialised_for_relu():
     kernel = Conv(64).init(jax.random.key(0), jnp.zeros((1, 4, 4, 32)))["params"]["kernel"]
     assert float(kernel.std()) == pytest.approx((2 / (9 * 32)) ** 0.5, rel=0.03)

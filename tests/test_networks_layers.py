@@ -13,6 +13,7 @@ from ugejax.networks.classifier import Classifier
 from ugejax.networks.densenet import DenseLayer
 from ugejax.networks.group_norm import GroupNorm
 from ugejax.networks.mobile import InvertedResidual, ShuffleBlock
+from ugejax.networks.pooling import max_pool
 from ugejax.networks.preactivation import PreActivationBlock
 from ugejax.networks.relu import relu
 from ugejax.networks.tokens import FeedForward
@@ -25,7 +26,6 @@ from ugejax.networks.transformer import (
     ViTBody,
     shifted,
 )
-from ugejax.networks.vgg import max_pool
 
 KEY = jax.random.key(0)
 NORMALISED = 1 / np.sqrt(1 + 1e-5)  # what batch norm multiplies by while its mean is 0 and its variance 1
@@ -121,6 +121,25 @@ def test_a_dense_layer_puts_its_channels_before_what_it_got():
 def test_max_pool_leaves_an_odd_last_row_out():
     x = jnp.arange(15.0).reshape(1, 5, 3, 1)
     np.testing.assert_array_equal(max_pool(x)[0, :, :, 0], [[4.0], [10.0]])
+
+
+@pytest.mark.parametrize(("shape", "window"), [((2, 5, 7, 3), (2, 2)), ((2, 7, 6, 3), (3, 2))])
+def test_max_pool_is_that_of_flax_in_value_and_gradient(shape, window):
+    x, direction = normal(*shape), normal(shape[0], shape[1] // window[0], shape[2] // window[1], shape[3], seed=2)
+
+    def gradient(pool):
+        return jax.jit(lambda x: jax.vjp(pool, x)[1](direction)[0])(x)
+
+    def theirs(x):
+        return nn.max_pool(x, window, strides=window)
+
+    np.testing.assert_array_equal(max_pool(x, window), theirs(x))
+    np.testing.assert_array_equal(gradient(lambda x: max_pool(x, window)), gradient(theirs))
+
+
+def test_equal_values_of_a_window_share_the_gradient():
+    gradient = jax.grad(lambda x: max_pool(x).sum())
+    np.testing.assert_array_equal(gradient(jnp.zeros((1, 2, 3, 1)))[0, :, :, 0], [[0.25, 0.25, 0], [0.25, 0.25, 0]])
 
 
 def test_shifted_images_have_moved_by_one_pixel_in_four_directions():

@@ -186,7 +186,7 @@ def test_protect_holds_few_images_goes_on_from_whole_shards_and_ends_with_the_sa
 
 def test_a_network_trains_on_a_stream_as_on_resident_images(tmp_path):
     opened = load_stream(Source(str(write_folder(tmp_path))))
-    recipe, module = Recipe(epochs=2, batch_size=5), build("mlp", 3)
+    recipe, module = Recipe(epochs=2, batch_size=5, mirror=True), build("mlp", 3)
     optimizer = recipe.build_optimizer(24)
     state = initial_state(module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
     step = make_train_step(module, optimizer, recipe)

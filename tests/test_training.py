@@ -312,6 +312,7 @@ def test_trajectory_is_the_evenly_spaced_states_of_the_run(tmp_path):
         (["cnn", "cnn-nonorm", "mlp", "res-tiny"], Recipe("adamw", 2e-3, 5e-3, 15, 32)),
         (["r18", "r20", "r56", "r50", "vgg16-bn", "mv2"], Recipe("sgd", 0.1, 5e-4, 60, 128)),
         (["vit-small", "cait-small", "convmixer", "mlp-mixer"], Recipe("adamw", 1e-3, 0.05, 100, 128)),
+        (["speedrun", "speedrun-wide"], Recipe("nesterov", 0.73, 1.33e-3, 11, 500, (), 0.2, 2, True, True)),
     ],
 )
 def test_every_kind_of_network_has_its_recipe(networks, recipe):
@@ -327,5 +328,5 @@ def test_recipes():
     assert (augmented.epochs, augmented.augment) == (36, ("crop-flip",))
     assert Recipe(batch_size=32).steps_per_epoch(100) == 3
     assert Recipe(batch_size=32).steps_per_epoch(5) == 1
-    with pytest.raises(UserError, match="adamw or sgd"):
+    with pytest.raises(UserError, match="adamw, sgd or nesterov"):
         Recipe(optimizer="adam").build_optimizer(10)

@@ -49,7 +49,7 @@ from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
 from ugejax.perturbation.update import CommonSpace, Method, NoiseState, make_update, parametrise
 from ugejax.seal import Seal
-from ugejax.training import Recipe, initial_state, make_train_step, record_trajectory
+from ugejax.training import Recipe, initial_state, make_train_step, prepared, record_trajectory
 from ugejax.training.loop import check_finite, epoch_order, run_steps, stream_steps
 from ugejax.training.step import decode, freeze
 
@@ -235,7 +235,7 @@ class Protection:
         try:
             return record_trajectory(
                 make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all"),
-                initial_state(network.variables, optimizer),
+                initial_state(prepared(network.module, network.variables, images), optimizer),
                 images if _streams(images) else jnp.asarray(images[:]),
                 jnp.asarray(labels),
                 recipe,
@@ -284,9 +284,10 @@ class Protection:
         )
         modules = [build(name, self.num_classes) for name in method.surrogates]
         optimizers, init_key = [_surrogate_optimizer() for _ in modules], jax.random.fold_in(self.key, 0)
+        keys = [jax.random.fold_in(init_key, i) for i in range(len(modules))]
         surrogates = tuple(
-            initial_state(initial_variables(module, jax.random.fold_in(init_key, i), images.shape[1:]), optimizer)
-            for i, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True))
+            initial_state(prepared(module, initial_variables(module, own, images.shape[1:]), images), optimizer)
+            for module, own, optimizer in zip(modules, keys, optimizers, strict=True)
         )
         state = NoiseState(jnp.zeros((), jnp.int32), noise, surrogates)
         checkpoints = StepCheckpoints(folder / "noise", seal=seal and seal / "noise")

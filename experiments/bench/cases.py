@@ -62,8 +62,13 @@ SCALES = {
         *_cases("cnn", {32: 20, 128: 10, 512: 3}, 128),
         Case("perturbation_update", "gradient_matching", "cnn", 32, 10, steps=2),
         *_cases("r18", {32: 3}, 32),
+        Case("train_step", "", "speedrun", 500, 3),
     ],
-    "accelerator": [*_cases("cnn", {128: 50, 512: 50}, 128), *_cases("r18", {128: 50, 512: 20}, 128)],
+    "accelerator": [
+        *_cases("cnn", {128: 50, 512: 50}, 128),
+        *_cases("r18", {128: 50, 512: 20}, 128),
+        Case("train_step", "", "speedrun", 500, 50),
+    ],
 }
 
 

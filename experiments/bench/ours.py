@@ -21,7 +21,7 @@ from ugejax.compiler import compiler_options
 from ugejax.networks import build
 from ugejax.networks.convolution import convolve_by_xla
 from ugejax.perturbation.update import Method, NoiseState, make_update
-from ugejax.training import default_recipe, initial_state, make_train_step
+from ugejax.training import default_recipe, initial_state, make_train_step, prepared
 from ugejax.training.recipe import Recipe
 
 # Side of the square matrices by which the floor is measured, large enough to fill the machine.
@@ -39,8 +39,8 @@ def method(case: Case) -> Method:
 
 
 def recipe(case: Case) -> Recipe:
-    """The network's own, with the case's batch size."""
-    return replace(default_recipe(case.network), batch_size=case.batch)
+    """The network's own, with the case's batch size, and without shifts, whose random numbers PyTorch cannot repeat."""
+    return replace(default_recipe(case.network), batch_size=case.batch, shift=0)
 
 
 def step_and_state(case: Case, arrays: dict[str, np.ndarray], variables: Any) -> tuple[Any, Any]:
@@ -75,7 +75,8 @@ def prepare(case: Case, folder: Path) -> Answers:
     keep_freed_memory()  # as the command line does
     jax.config.update("jax_enable_compilation_cache", False)
     arrays, key = start(case), jax.random.key(0)
-    variables = build(case.network, NUM_CLASSES).init(key, jnp.zeros((1, case.size, case.size, 3)))
+    module = build(case.network, NUM_CLASSES)
+    variables = prepared(module, module.init(key, jnp.zeros((1, case.size, case.size, 3))), arrays["images"])
     weights: Any = flax.traverse_util.flatten_dict(variables, sep="/")
     np.savez(folder / "before.npz", **arrays, **weights)
     step, state = step_and_state(case, arrays, variables)

@@ -1,4 +1,4 @@
-"""`cnn`, `r18` and `mlp` in PyTorch, their modules named as Flax names its own, so that the weights carry over."""
+"""`cnn`, `r18`, `speedrun` and `mlp` in PyTorch, modules named as Flax names its own, so that weights carry over."""
 
 from collections import OrderedDict
 
@@ -41,6 +41,33 @@ def r18(size: int) -> nn.Module:
     return nn.Sequential(layers | {"mean": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()})
 
 
+class Speedrun(nn.Module):
+    """The body of `ugejax.networks.speedrun.speedrun`, for images of 32x32."""
+
+    def __init__(self, size: int):
+        """Its layers; what does not train has no gradient."""
+        super().__init__()
+        self.whiten = nn.Conv2d(3, 24, 2, bias=False).requires_grad_(False)
+        channels = 24
+        for group, width in enumerate((64, 128, 128), 1):
+            for place in (1, 2):
+                self.add_module(f"conv{group}_{place}", nn.Conv2d(channels, width, 3, 1, 1, bias=False))
+                norm = nn.BatchNorm2d(width, momentum=0.4)
+                norm.weight.requires_grad_(False)
+                self.add_module(f"bn{group}_{place}", norm)
+                channels = width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features [B, 128] of normalised images x [B, 3, 32, 32]."""
+        x = functional.gelu(self.whiten(x))
+        for group in (1, 2, 3):
+            for place in (1, 2):
+                x = self.get_submodule(f"conv{group}_{place}")(x)
+                x = functional.max_pool2d(x, 2) if place == 1 else x
+                x = functional.gelu(self.get_submodule(f"bn{group}_{place}")(x))
+        return functional.max_pool2d(x, 3).flatten(1) / 9
+
+
 class Block(nn.Module):
     """`ugejax.networks.resnet.BasicBlock`."""
 
@@ -68,7 +95,8 @@ class Classifier(nn.Module):
     def __init__(self, network: str, size: int, num_classes: int):
         """A body for images of that side, and the head."""
         super().__init__()
-        body, features = {"cnn": (cnn, 128), "mlp": (mlp, 256), "r18": (r18, 512)}[network]
+        kinds = {"cnn": (cnn, 128), "mlp": (mlp, 256), "r18": (r18, 512), "speedrun": (Speedrun, 128)}
+        body, features = kinds[network]
         self.body, self.head = body(size), nn.Linear(features, num_classes)
         self.channels_last = network == "mlp"
 
@@ -81,6 +109,9 @@ class Classifier(nn.Module):
 def to_torch(name: str, array: np.ndarray) -> tuple[str, torch.Tensor]:
     """A Flax array by the name "params/body/Conv_0/kernel" as PyTorch's "body.Conv_0.weight"."""
     *path, kind = name.split("/")[1:]
+    if kind == "filters":  # columns of 2x2 pixels with their channels, which come with their negatives
+        weight = array.reshape(2, 2, -1, array.shape[1]).transpose(3, 2, 0, 1)
+        return "body.whiten.weight", torch.from_numpy(np.concatenate([weight, -weight]))
     order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))
     return ".".join([*path, NAMES[kind]]), torch.from_numpy(np.ascontiguousarray(array.transpose(order)))
 

@@ -97,7 +97,7 @@ class Key:
         described = {name: value for name, value in asdict(self).items() if name not in ("secret", "locked")}
         if self.version == 1:
             del described["version"]  # which knew of none
-        return json.dumps(described, sort_keys=True)
+        return json.dumps(described | {"recipe": self.recipe.described}, sort_keys=True)
 
 
 def draw_master(seed: int | None) -> bytes:
@@ -267,7 +267,8 @@ def _content(path: Path) -> dict[str, Any]:
 def describe_key(key: Key, passphrase: str | None) -> str:
     """The text of key.json; with a passphrase all of it but the secret may be read."""
     plain, locked = SCHEMAS[key.version]
-    content = asdict(key) | {"secret": key.secret.hex(), "fingerprint": key.fingerprint, "schema": plain}
+    content = asdict(key) | {"recipe": key.recipe.described, "secret": key.secret.hex()}
+    content |= {"fingerprint": key.fingerprint, "schema": plain}
     del content["version"], content["locked"]  # which the schema tells
     if passphrase is not None:
         del content["secret"]

@@ -102,7 +102,7 @@ def _by_turns(
     """The two minimisations by turns, from a free noise tensor; `of_images` gives the perturbation of every image."""
     init_key, order_key, noise_key = jax.random.split(jax.random.fold_in(key, 1), 3)
     size = min(settings.batch_size, len(images))
-    module, state, train = joint_surrogate(init_key, settings.surrogate, images.shape[1:], num_classes, batch_size=size)
+    module, state, train = joint_surrogate(init_key, settings.surrogate, images, num_classes, batch_size=size)
 
     def loss(weights, key, x_u, y):
         return error_minimising(module.apply(weights, x_u, train=False), y)

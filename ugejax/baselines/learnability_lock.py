@@ -78,7 +78,7 @@ def learn_lock(
     """
     init_key, train_key, lock_key = jax.random.split(key, 3)
     size = min(settings.batch_size, len(images))
-    module, state, train = joint_surrogate(init_key, settings.surrogate, images.shape[1:], num_classes, batch_size=size)
+    module, state, train = joint_surrogate(init_key, settings.surrogate, images, num_classes, batch_size=size)
     optimizer = optax.sgd(settings.learning_rate, momentum=0.9)
 
     @compiled

@@ -95,7 +95,7 @@ def defend(
     size = min(settings.batch_size, len(images))
     decay_at = (settings.train_steps * 2 // 5, settings.train_steps * 4 // 5)
     module, state, train = joint_surrogate(
-        init_key, settings.surrogate, images.shape[1:], num_classes, batch_size=size, decay_at=decay_at
+        init_key, settings.surrogate, images, num_classes, batch_size=size, decay_at=decay_at
     )
     view = _make_view(num_classes, settings.transforms)
     worst = _make_attack(module, eps, settings)

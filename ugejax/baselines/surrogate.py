@@ -13,7 +13,7 @@ import optax
 from ugejax.baselines.method import Report
 from ugejax.compiler import compiled, kept
 from ugejax.networks import build, initial_variables
-from ugejax.training import Recipe, TrainState, default_recipe, fit, initial_state, make_train_step
+from ugejax.training import Recipe, TrainState, default_recipe, fit, initial_state, make_train_step, prepared
 from ugejax.training.loop import epoch_order
 
 
@@ -50,7 +50,7 @@ def clean_checkpoints(
     init_key, train_key = jax.random.split(key)
     module = build(name, num_classes)
     optimizer = recipe.build_optimizer(len(images))
-    state = initial_state(initial_variables(module, init_key, images.shape[1:]), optimizer)
+    state = initial_state(_initialise(module, init_key, images), optimizer)
     wanted = {-(-(i + 1) * epochs // checkpoints) for i in range(checkpoints)}
     kept = []
 
@@ -69,7 +69,7 @@ def clean_checkpoints(
 def joint_surrogate(
     key: jax.Array,
     name: str,
-    shape: tuple[int, ...],
+    images: np.ndarray,
     num_classes: int,
     *,
     batch_size: int,
@@ -83,7 +83,7 @@ def joint_surrogate(
     Args:
         key: PRNG key of the initialisation.
         name: short name of the network.
-        shape: (H, W, C) of the images.
+        images: uint8 [N, H, W, C], from which it takes what a network takes before it is trained.
         num_classes: number of logits.
         batch_size: images of every batch.
         decay_at: steps at which the rate is divided by 10.
@@ -91,9 +91,9 @@ def joint_surrogate(
     Returns:
         (module, state, train): train(state, x float [B, H, W, C], y int32 [B] or soft float32 [B, K]) -> (state, loss).
     """
-    recipe = dataclasses.replace(default_recipe(name), batch_size=batch_size)
+    recipe = dataclasses.replace(default_recipe(name), batch_size=batch_size, shift=0)
     module, optimizer = build(name, num_classes), _steady(recipe, decay_at)
-    state = initial_state(initial_variables(module, key, shape), optimizer)
+    state = initial_state(_initialise(module, key, images), optimizer)
     step = _compiled_step(module, optimizer, recipe)
     order, unused = jnp.arange(batch_size), jax.random.key(0)  # the recipe augments nothing, so no key is used
 
@@ -114,6 +114,10 @@ def shuffled_batches(key: jax.Array, n: int, size: int) -> Iterator[np.ndarray]:
             yield order[start : start + size]
 
 
+def _initialise(module: Any, key: jax.Array, images: np.ndarray) -> Any:
+    return prepared(module, initial_variables(module, key, images.shape[1:]), images)
+
+
 @kept
 def _compiled_step(module: Any, optimizer: optax.GradientTransformation, recipe: Recipe) -> Callable[..., Any]:
     return compiled(make_train_step(module, optimizer, recipe))
@@ -122,8 +126,4 @@ def _compiled_step(module: Any, optimizer: optax.GradientTransformation, recipe:
 @kept
 def _steady(recipe: Recipe, decay_at: tuple[int, ...]) -> optax.GradientTransformation:
     rate = optax.piecewise_constant_schedule(recipe.learning_rate, dict.fromkeys(decay_at, 0.1))
-    if recipe.optimizer == "sgd":
-        rule = optax.chain(optax.add_decayed_weights(recipe.weight_decay), optax.sgd(rate, momentum=0.9))
-    else:
-        rule = optax.adamw(rate, weight_decay=recipe.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(5.0), rule)
+    return optax.chain(optax.clip_by_global_norm(5.0), recipe.rule(rate))

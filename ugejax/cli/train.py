@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import sys
@@ -20,7 +21,7 @@ from ugejax.errors import UserError
 from ugejax.evaluation import write_results
 from ugejax.lock import alone_in
 from ugejax.release import read_release
-from ugejax.training import accuracy, default_recipe, fit, initial_state, make_train_step
+from ugejax.training import accuracy, default_recipe, fit, initial_state, make_train_step, prepared
 from ugejax.training.step import freeze
 
 
@@ -34,14 +35,14 @@ def run(arguments: argparse.Namespace) -> int:
     augment = ("crop-flip",) if arguments.augment else ()
     epochs = default_recipe(key.network, epochs=arguments.epochs or key.recipe.epochs, augment=augment).epochs
     recipe = dataclasses.replace(key.recipe, epochs=epochs, augment=augment).at_most(arguments.batch_size)
-    settings = json.dumps([dataclasses.asdict(recipe), key.fingerprint, release.card["sha256"]], sort_keys=True)
+    settings = json.dumps([recipe.described, key.fingerprint, release.card["sha256"]], sort_keys=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     run = hashlib.sha256(settings.encode()).hexdigest()[:16]
     images = seen(network.view, release.images)
     with alone_in(arguments.out), Reporter(Console(file=sys.stderr)) as reporter:
         checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{run}", seal=key.seal / "train" / run)
         optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
-        state = initial_state(network.variables, optimizer)
+        state = initial_state(prepared(network.module, network.variables, images), optimizer)
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
 
@@ -57,11 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
         except UserError as error:
             raise UserError(f"{error}; {checkpoints.path} holds what came before") from error
-    figures = {"training": accuracy(network.module, state.variables, jnp.asarray(images), release.labels)}
+    scored = functools.partial(accuracy, network.module, state.variables, mirrored=recipe.mirrored_test)
+    figures = {"training": scored(jnp.asarray(images), release.labels)}
     if test is not None:
-        figures["test"] = accuracy(
-            network.module, state.variables, jnp.asarray(seen(network.view, test.images)), test.labels
-        )
+        figures["test"] = scored(jnp.asarray(seen(network.view, test.images)), test.labels)
     results = {
         "schema": 1, "release": str(arguments.release), "network": key.network, "form": key.form, "epochs": epochs,
         "batch_size": recipe.batch_size, "n_train": len(images), "accuracy": figures, "backend": jax.default_backend(),

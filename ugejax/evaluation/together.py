@@ -72,7 +72,11 @@ def _all_at_once(trials: list[Trial], report: Callable[[int, int, float], None])
     def score(epoch, states):
         for curve, trial, state in zip(by_epoch, trials, states, strict=True):
             test_images = tests[id(trial.test_images)]
-            curve.append(accuracy(trial.module, state.variables, test_images, trial.test_labels))
+            curve.append(
+                accuracy(
+                    trial.module, state.variables, test_images, trial.test_labels, mirrored=first.recipe.mirrored_test
+                )
+            )
         report(epoch, first.epochs, float(np.mean([curve[-1] for curve in by_epoch])))
 
     fit_together(

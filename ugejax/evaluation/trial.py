@@ -18,7 +18,7 @@ import optax
 
 from ugejax.countermeasures.last_layer import fit_last_layer
 from ugejax.networks import initial_variables
-from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step, outputs
+from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step, outputs, prepared
 from ugejax.training.step import freeze
 from ugejax.whole import replaced
 
@@ -130,9 +130,10 @@ class Trial:
     def start(self) -> tuple[Any, jax.Array]:
         """The variables before the first step, and the PRNG key of order and augmentation."""
         init_key, train_key = jax.random.split(self.key)
-        if self.variables is not None:
-            return self.variables, train_key
-        return initial_variables(self.module, init_key, self.images.shape[1:]), train_key
+        variables = self.variables
+        if variables is None:
+            variables = initial_variables(self.module, init_key, self.images.shape[1:])
+        return prepared(self.module, variables, self.images), train_key
 
     def make_step(self, number: int = 0) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
         """Optimizer and training step of the phase of that number; the hooks are those of the first alone."""
@@ -151,9 +152,10 @@ class Trial:
         began, by_epoch = time.perf_counter(), []
         variables, train_key = self.start()
         test_images = jnp.asarray(self.test_images)
+        scored = functools.partial(accuracy, self.module, mirrored=self.recipe.mirrored_test)
 
         def score(epoch, state, loss):
-            by_epoch.append(accuracy(self.module, state.variables, test_images, self.test_labels))
+            by_epoch.append(scored(state.variables, test_images, self.test_labels))
             report(len(by_epoch), self.epochs, by_epoch[-1])
 
         for number, phase in enumerate(self.phases):
@@ -162,7 +164,7 @@ class Trial:
                 features = outputs(self.module, variables, phase.images, "features")
                 head = fit_last_layer(features, labels, params["head"]["bias"].shape[0])
                 variables = {**variables, "params": {**params, "head": head}}
-                by_epoch.append(accuracy(self.module, variables, test_images, self.test_labels))
+                by_epoch.append(scored(variables, test_images, self.test_labels))
                 report(len(by_epoch), self.epochs, by_epoch[-1])
                 continue
             optimizer, step = self.make_step(number)

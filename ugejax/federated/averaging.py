@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 
 from ugejax.federated.shards import Shards
-from ugejax.training import Recipe, initial_state, make_train_step
+from ugejax.training import Recipe, initial_state, make_train_step, prepared
 from ugejax.training.loop import run_steps
+from ugejax.training.mirror import alternate
 
 
 def average(trees: Any, sizes: jax.Array) -> Any:
@@ -70,6 +71,8 @@ def federate(
     # With weights of their own the clients' convolutions are grouped ones under vmap, which XLA does slowly on a CPU.
     train = _one_by_one if jax.default_backend() == "cpu" else _side_by_side
     trained = train(module, optimizer, recipe, shards)
+    # What a network takes from the images, second moments of patches, is a mean over the clients as the weights are.
+    variables = prepared(module, variables, images)
     for done in range(rounds):
         round_key = jax.random.fold_in(key, done)
         keys = jax.vmap(lambda client, k=round_key: jax.random.split(jax.random.fold_in(k, client)))(clients)
@@ -89,7 +92,8 @@ def _side_by_side(module, optimizer, recipe: Recipe, shards: Shards) -> Callable
     def of_all(start, images, labels, keys):
         states = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], count, axis=0), start)
         for epoch in range(recipe.epochs):
-            orders = jax.vmap(_shuffled, in_axes=(0, 0, 0, None))(keys[:, 0], indices, sizes, epoch)
+            shuffled = functools.partial(_shuffled, epoch=epoch, mirror=recipe.mirror)
+            orders = jax.vmap(shuffled)(keys[:, 0], indices, sizes)
             first = (states, jnp.zeros(count, jnp.int32))
             steps = recipe.steps_per_epoch(int(sizes.max()))
             (states, _), _ = run(first, images, labels, (orders, sizes), keys[:, 1], steps)
@@ -105,7 +109,8 @@ def _one_by_one(module, optimizer, recipe: Recipe, shards: Shards) -> Callable[.
     def of_one(client, state, images, labels, keys):
         size = int(shards.sizes[client])
         for epoch in range(recipe.epochs if size else 0):
-            order = _shuffled(keys[0], jnp.asarray(shards.indices[client]), size, epoch)
+            indices = jnp.asarray(shards.indices[client])
+            order = _shuffled(keys[0], indices, size, epoch=epoch, mirror=recipe.mirror)
             first = (state, jnp.zeros((), jnp.int32))
             (state, _), _ = run(first, images, labels, (order, size), keys[1], recipe.steps_per_epoch(size))
         return state.variables
@@ -136,8 +141,9 @@ def _runner(
     return run_steps(jax.vmap(turn, in_axes=(0, None, None, 0, 0)) if together else turn)
 
 
-@jax.jit
-def _shuffled(key: jax.Array, indices: jax.Array, size: jax.Array, epoch: jax.Array) -> jax.Array:
-    """A client's images in the order of an epoch, int32 [M]; the fillers come last."""
+@functools.partial(jax.jit, static_argnames="mirror")
+def _shuffled(key: jax.Array, indices: jax.Array, size: jax.Array, epoch: jax.Array, *, mirror: bool) -> jax.Array:
+    """A client's images in the order of an epoch, int32 [M], ~i for a mirrored one; the fillers come last."""
     order = jax.random.permutation(jax.random.fold_in(key, epoch), indices.shape[0])
-    return indices[order[jnp.argsort(order >= size, stable=True)]]
+    order = indices[order[jnp.argsort(order >= size, stable=True)]]
+    return alternate(key, epoch, order) if mirror else order

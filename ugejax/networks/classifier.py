@@ -1,5 +1,8 @@
 """What every network has in common: it normalises its input, gives features, and classifies them by its `head`."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -10,6 +13,8 @@ class Classifier(nn.Module):
 
     The parameters are {"body": ..., "head": {"kernel", "bias"}}, all float32; a body with batch norm adds the
     collection "batch_stats". `__call__` is the head applied to `features`.
+
+    A body that takes something from the images before it is trained on them has a method `prepare`, see there.
 
     Attributes:
         body: module called as body(x, train) on normalised images [B, H, W, C], returning features [B, D].
@@ -41,6 +46,25 @@ class Classifier(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Logits [B, num_classes] of images x; arguments and errors are those of `features`."""
         return self.head(self.features(x, train))
+
+    @nn.nowrap
+    def prepare(self, variables: Any, pieces: Iterable[jax.Array]) -> Any:
+        """The variables with which training on these images begins; those given, unless the body has a `prepare`.
+
+        That one is called as prepare(statistics, pieces) with the body's "batch_stats" and an iterable of normalised
+        images [n, H, W, C], and returns such statistics. It keeps what images gave before, so that fine-tuning goes on
+        with it.
+
+        Args:
+            variables: initial ones, or those of a network that was trained before.
+            pieces: training images as the network sees them, float [n, H, W, C] in [0, 1] each; not looked at by a body
+                that takes nothing from them.
+        """
+        if not hasattr(self.body, "prepare"):
+            return variables
+        statistics = variables["batch_stats"]
+        body = self.body.prepare(statistics["body"], map(self._normalise, pieces))
+        return {**variables, "batch_stats": {**statistics, "body": body}}
 
     def _normalise(self, x: jax.Array) -> jax.Array:
         if x.ndim != 4 or x.shape[-1] not in (1, 3) or not jnp.issubdtype(x.dtype, jnp.floating):

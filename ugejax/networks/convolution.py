@@ -14,8 +14,8 @@ from jax import lax
 class Conv(nn.Module):
     """Square convolution of NHWC images with symmetric zero padding of kernel_size // 2 (PyTorch's `padding=k // 2`).
 
-    An input [B, H, W, C] gives [B, ceil(H / stride), ceil(W / stride), features]. The parameters are `kernel`
-    (HWIO, float32, He normal initialisation; I is C / groups) and, with `use_bias`, `bias` (zeros).
+    An input [B, H, W, C] gives [B, ceil(H / stride), ceil(W / stride), features], less with `even`. The parameters are
+    `kernel` (HWIO, float32; I is C / groups) and, with `use_bias`, `bias` (zeros).
 
     Attributes:
         features: number of output channels.
@@ -24,6 +24,9 @@ class Conv(nn.Module):
         use_bias: whether a bias is added.
         groups: how many groups of channels are convolved apart; C and `features` are multiples of it. A depthwise
             convolution has C of them.
+        kernel_init: initialisation of the kernel, He normal unless told.
+        even: whether an odd last row and an odd last column of the output are left out, which a pooling by 2x2 that
+            follows would leave out anyway; of a convolution by stride 1 in one group.
     """
 
     features: int
@@ -31,14 +34,16 @@ class Conv(nn.Module):
     stride: int = 1
     use_bias: bool = False
     groups: int = 1
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+    even: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, ceil(H / stride), ceil(W / stride), features] of x [B, H, W, C]."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         x, kernel = promote_dtype(x, kernel)
-        y = convolve(x, kernel, self.stride)
+        y = convolve_by_xla(x, kernel, 1, even=True) if self.even else convolve(x, kernel, self.stride)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return y
@@ -68,11 +73,12 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return convolve_by_xla(x, kernel, stride)
 
 
-def convolve_by_xla(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """`convolve` as XLA's convolution."""
+def convolve_by_xla(x: jax.Array, kernel: jax.Array, stride: int, *, even: bool = False) -> jax.Array:
+    """`convolve` as XLA's convolution; with `even`, see `Conv`, what is left out is not computed."""
     pad = kernel.shape[0] // 2
+    padding = [(pad, pad - even * (side % 2)) for side in x.shape[1:3]]
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1] // kernel.shape[2],
     )  # fmt: skip
 

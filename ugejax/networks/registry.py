@@ -18,6 +18,7 @@ from ugejax.networks.mobile import mv2, shufflenet_v2
 from ugejax.networks.preactivation import se18, wrn_28_10
 from ugejax.networks.resnet import r18, r20, r50, r56
 from ugejax.networks.small import cnn, cnn_nonorm, mlp, res_tiny
+from ugejax.networks.speedrun import speedrun, speedrun_wide
 from ugejax.networks.transformer import cait_small, vit_small
 from ugejax.networks.vgg import vgg16_bn
 
@@ -25,6 +26,8 @@ from ugejax.networks.vgg import vgg16_bn
 @dataclass(frozen=True)
 class Network:
     """A network, and how it is trained if nothing else is asked for.
+
+    What it takes from training images before the first step is told by its body, see `Classifier.prepare`.
 
     Attributes:
         build: build(num_classes) -> the network, not yet initialised; the first line of its docstring is shown to
@@ -55,6 +58,8 @@ NETWORKS: dict[str, Network] = {
     "cait-small": Network(cait_small, "patches"),
     "convmixer": Network(convmixer, "patches"),
     "mlp-mixer": Network(mlp_mixer, "patches"),
+    "speedrun": Network(speedrun, "speedrun"),
+    "speedrun-wide": Network(speedrun_wide, "speedrun"),
 }
 
 

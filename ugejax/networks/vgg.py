@@ -6,6 +6,7 @@ from flax import linen as nn
 from ugejax.networks.batch_norm import batch_norm
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
+from ugejax.networks.pooling import max_pool
 from ugejax.networks.relu import relu
 from ugejax.networks.sizes import require_side
 
@@ -48,12 +49,3 @@ class VGGBody(nn.Module):
                 x = relu(batch_norm(train, f"bn{stage + 1}_{index}")(x))
             x = max_pool(x)
         return x.mean(axis=(1, 2))
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-    """2x2 max-pooling with stride 2; an odd last row or column is left out.
-
-    A maximum over axes: the gradient of a windowed one is many times slower on CPU.
-    """
-    b, h, w, c = x.shape
-    return x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))

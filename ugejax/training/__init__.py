@@ -1,6 +1,7 @@
 """Training a network: a pure compiled step, the loop around it, and the trajectory that it leaves."""
 
 from ugejax.training.loop import accuracy, fit, outputs
+from ugejax.training.prepare import prepared
 from ugejax.training.recipe import Recipe, default_recipe
 from ugejax.training.step import TrainState, decode, initial_state, make_train_step
 from ugejax.training.together import fit_together
@@ -17,6 +18,7 @@ __all__ = [
     "initial_state",
     "make_train_step",
     "outputs",
+    "prepared",
     "record_trajectory",
     "snapshot",
 ]

@@ -15,6 +15,7 @@ from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
 from ugejax.memory import whole_batches
 from ugejax.parallel import everywhere, over_devices, spread, whole
+from ugejax.training.mirror import alternate
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState, decode
 
@@ -91,10 +92,13 @@ def stream_steps(
         order, labels, losses, arguments = np.asarray(order), np.asarray(labels), [], ()
         # All at once: waiting for each step would leave the devices idle while the next batch is read.
         with over_devices(), whole_batches(batch_size, lambda: one_step.lower(*_shapes(arguments)).compile()):
-            for index in order[: count * batch_size].reshape(count, -1):
+            for entries in order[: count * batch_size].reshape(count, -1):
+                index = np.maximum(entries, ~entries)
                 ascending = np.sort(index)
                 x = images[ascending][np.searchsorted(ascending, index)]
-                arguments = everywhere((step, before(state, index), x, labels[index], np.arange(len(index)), key))
+                own = np.arange(len(index))
+                own = np.where(entries < 0, ~own, own)
+                arguments = everywhere((step, before(state, index), x, labels[index], own, key))
                 state, loss = one_step(*arguments)
                 after(state, index)
                 losses.append(loss)
@@ -126,6 +130,12 @@ def epoch_order(key: jax.Array, epoch: int, n: int) -> jax.Array:
     return jax.random.permutation(jax.random.fold_in(key, epoch), n)
 
 
+def training_order(key: jax.Array, epoch: int, n: int, recipe: Recipe) -> jax.Array:
+    """`epoch_order` for a step of the recipe: where that mirrors, ~i stands for image i mirrored."""
+    order = epoch_order(key, epoch, n)
+    return alternate(key, epoch, order) if recipe.mirror else order
+
+
 def fit(
     step: Callable[..., Any],
     state: TrainState,
@@ -143,7 +153,7 @@ def fit(
         state: a state between epochs: fresh, or restored from a checkpoint.
         images: uint8 or float32 [N, H, W, C], resident on the device; a stream is read batch by batch.
         labels: int32 [N] or soft float32 [N, K].
-        recipe: for its epochs and batch size.
+        recipe: for its epochs, batch size and mirroring.
         key: PRNG key of order and augmentation.
         after_epoch: called with the number of epochs done, the state and the epoch's mean loss. The state's buffers are
             reused by the next step: copy what has to stay.
@@ -160,7 +170,7 @@ def fit(
     else:
         run, (images, labels) = run_steps(step, min(recipe.batch_size, len(images))), everywhere((images, labels))
     for epoch in range(int(state.step) // count, recipe.epochs):
-        order = epoch_order(order_key, epoch, len(images))
+        order = training_order(order_key, epoch, len(images), recipe)
         state, losses = run(state, images, labels, order, step_key, count)
         check_finite({"the training loss": losses}, epoch + 1)
         after_epoch(epoch + 1, state, float(losses.mean()))
@@ -168,16 +178,25 @@ def fit(
 
 
 @kept
-def _predictor(module: Any) -> Callable[..., jax.Array]:
+def _predictor(module: Any, mirrored: bool) -> Callable[..., jax.Array]:
     def predict(variables, x):
-        return module.apply(variables, spread(decode(x)), train=False).argmax(axis=-1)
+        x = spread(decode(x))
+        logits = module.apply(variables, x, train=False)
+        if mirrored:
+            logits = logits + module.apply(variables, x[:, :, ::-1], train=False)
+        return logits.argmax(axis=-1)
 
     return compiled(predict)
 
 
-def accuracy(module: Any, variables: Any, images: Any, labels: Any, *, batch_size: int = 500) -> float:
-    """Fraction of images [N, H, W, C] (uint8 or float in [0, 1]) that the network gives their label, in eval mode."""
-    predict, variables = _predictor(module), everywhere(variables)
+def accuracy(
+    module: Any, variables: Any, images: Any, labels: Any, *, batch_size: int = 500, mirrored: bool = False
+) -> float:
+    """Fraction of images [N, H, W, C] (uint8 or float in [0, 1]) that the network gives their label, in eval mode.
+
+    With `mirrored` it answers by the mean of its logits for the image and for its mirror image.
+    """
+    predict, variables = _predictor(module, mirrored), everywhere(variables)
 
     def correct(part: slice, size: int) -> int:
         x, y = images[part], np.asarray(labels[part])

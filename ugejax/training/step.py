@@ -12,6 +12,7 @@ from ugejax.compiler import kept
 from ugejax.parallel import spread
 from ugejax.training.recipe import Recipe
 from ugejax.transforms import compose
+from ugejax.transforms.geometry import random_crop
 
 Adversary = Callable[[Callable[[jax.Array], jax.Array], jax.Array, jax.Array], jax.Array]
 LossAndGradient = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -79,7 +80,7 @@ def make_train_step(
     Args:
         module: network with `num_classes` and `apply(variables, x, train=..., mutable=[...], rngs={"dropout": key})`.
         optimizer: its optax optimizer.
-        recipe: for its augmentation and batch size.
+        recipe: for its augmentation, label smoothing and batch size.
         train_mode: whether batch norm uses the statistics of the batch and units drop out; False for a network whose
             body is frozen.
         adversary: adversary(losses_of_x, key, x [B, H, W, C]) -> the images to train on in place of the augmented x;
@@ -91,7 +92,7 @@ def make_train_step(
     Returns:
         step(state, images [N, H, W, C] uint8 or float, labels int32 [N] or soft float32 [N, K], order int32 [N], key)
         -> (state, mean loss): trains on the batch of `order` that the state's step has come to, the key folded with
-        the step. Pure; jit it.
+        the step. With `recipe.mirror` ~i in the order is image i mirrored, see `ugejax.training.mirror`. Pure; jit it.
 
     Raises:
         ValueError: when the step is traced with `aggregate` for a network with batch norm.
@@ -102,14 +103,21 @@ def make_train_step(
         size = min(recipe.batch_size, order.shape[0])
         position = state.step % recipe.steps_per_epoch(order.shape[0]) * size
         batch = jax.lax.dynamic_slice(order, (position,), (size,))
-        x, y = decode(images[batch]), labels[batch]
+        index = jnp.maximum(batch, ~batch) if recipe.mirror else batch
+        x, y = decode(images[index]), labels[index]
+        if recipe.mirror:
+            x = jnp.where((batch < 0)[:, None, None, None], x[:, :, ::-1], x)
         if aggregate is None:  # what takes its examples one after the other has no use for several devices
             x, y = spread((x, y))
         if y.ndim == 1:
             y = jax.nn.one_hot(y, module.num_classes)
         keys = jax.random.split(jax.random.fold_in(key, state.step), 4)
         augment_key, adversary_key, dropout_key, aggregate_key = keys
+        if recipe.shift:
+            x = random_crop(jax.random.fold_in(augment_key, 0), x, padding=recipe.shift, border="reflect")
         x, y = augment(augment_key, x, y)
+        if recipe.label_smoothing:
+            y = optax.smooth_labels(y, recipe.label_smoothing)
         if adversary is not None:
 
             def losses_of_x(x):

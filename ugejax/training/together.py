@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.parallel import everywhere
-from ugejax.training.loop import check_finite, epoch_order, run_steps
+from ugejax.training.loop import check_finite, run_steps, training_order
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState
 
@@ -35,7 +35,7 @@ def fit_together(
         images: uint8 or float32 [N, H, W, C] for each network, of one shape and dtype. Of an array that several share
             there is one copy on the device.
         labels: int32 [N] or soft float32 [N, K] for each, likewise.
-        recipe: for its epochs and batch size.
+        recipe: for its epochs, batch size and mirroring.
         keys: PRNG key of order and augmentation, for each.
         after_epoch: called with the number of epochs done and the states.
 
@@ -56,7 +56,8 @@ def fit_together(
     # Each has its own part of the images in its order.
     run = run_steps(jax.vmap(step, in_axes=(0, None, None, 0, 0)), min(recipe.batch_size, n))
     for epoch in range(recipe.epochs):
-        orders = jax.vmap(epoch_order, in_axes=(0, None, None))(order_keys, epoch, n) + begins[:, None]
+        orders = jax.vmap(lambda key, epoch=epoch: training_order(key, epoch, n, recipe))(order_keys)
+        orders = jnp.where(orders < 0, orders - begins[:, None], orders + begins[:, None])  # ~(i + b) is ~i - b
         state, losses = run(state, *held, orders, step_keys, recipe.steps_per_epoch(n))
         check_finite(
             {f"the training loss of network {place + 1}": losses[:, place] for place in range(len(states))}, epoch + 1
