@@ -67,23 +67,23 @@ SUBSPACES = {
     "keyed-linear": (
         "361be0a2d328d471fc9b2a9dff117b5c0dc996e9f0c618f0f6954de36ec0f664",
         (
-            "BCRMbZe02gM1WnyWwOgKNlmEp83uET1gg6TW+htBa5O12QkkTXKVtNwPLVt3o8LvFjFhh6fG8hg+ZYqy1vwbQGiUtuEKJ016lb3l"
-            "CzdTd6TI7Rc6aISmz/IjRmSFrtYFHktzlLvZDCpXd6G74xYvVnyrzPEWQFuKptf6KEtqibfUBS5Kd5q32gw1XoGfw+gXMV+CrNHz"
-            "GUFmkrHR+ytGaYzA3AosUHCjvOUNN1x6osT0Gzthi6zK8BxLcJGw0AMuUXCYvuMJM1OAo8rlFTxcgaLO8iFAYoun1fcgTGuTu9kK"
-            "KFVwmr7jDCtbfabF7xY4ZIan1vUWR2iNt9cGKFFtjbbmCTBSdKLH6hAyW4WjxvQZPGiAs9PzIUVvj6/XByhRcZi84gwrUnelwvAX"
-            "O2F9pMj1GUBli7HU/itHdJOz1ggpUnibyOYJMFiFqc3vFj1dgbDM+SRGYoi02AAmR3iTu9kSL1Z5o8HrFjlVhqnK6xZHaIiq1vkd"
-            "P2qVvOIDKlB1"
+            "BCRMbZi02QQ1WnyWwegKNlmDp83tET5ghKTW+RxAa5K12QkkTXOVtdwPLVt3o8LwFjBiiKfG8hg9Zomy1vwbQGmVtuEJJk16lb3m"
+            "DDdTd6TI7hc6aISmz/IjRmSFrdUFHktzlbvZCypWeKK64xcvVnyry/AWQFyJptf6J0tpiLfUBS9KeJq32g02XoKfw+gXMV+DrNH0"
+            "GEJnkbDS+ypHaYzA3AotUHGjveQNN1x6osT0Gjthi6zL8BtLcJGw0QMuUXCYveIJNFOApMrmFDxcgaLO8iJBY4un1fcfTGuSu9kL"
+            "KFZvmr/jDCxbfabF7xc4ZIan1vUWR2iMt9cHKFFtjbXlCTFSdaLG6hAxW4WixvMZPGiAstPzIkVvj67XBylQcZe84QsrUnelwfEW"
+            "O2F9pMj2GUBmirHU/ixHdJOz1gcqUnibyOYJMFiFqc3uFTxcgbDL+SRGYoi02AAnR3eTu9kSMFV5o8HrFzlVh6nK6xZHaImq1fke"
+            "P2mVvOIDKlF2"
         ),
     ),
     "keyed-content": (
         "1e4fa5183d89bfcbd9001af747b154739940a91af4b846a00e3a45148510a128",
         (
-            "AiZMc5Cx3QMtVnqWweUPMlh9ps7xFD1kh63T+SJDYo241goqS3eWu+QOLVZ6or7qCzhhiKjE7BtGbYOr3PkiSmqRt94GJUt0lb3o"
-            "ETdYgKLI6RY9Z4upyfkkRWWFs9AEI0Vylr7iBC1SeJzD6BQ0XHqkyO8YQGOLqc79I0pqk7TZCi1Qdpq93gg1V3ucxOcRMVmHp8zv"
-            "GkJnkbHW/CdBbpO93gwuS3igwuQPMlx2p8juGj9Ziq7U8RtAaZC01wAmT3GWvuEHLFB6pMTmEThbfqTO7SNCZouz1/wlSG6Or9wL"
-            "LVN3l7vnDTJZfabI8RM3W4mk0fgWQGGStNMGKUlykbXfCTBQeZ++6hYwXYSoyusgPGGLsdb3HEJwla/WBTBMdpq+3g0tUHagxOcP"
-            "PWCEoMjvGEVnjrLT/idJbI612gYxVHegx+kLL1KGp8vpGj1Zi6rS9B9BZ4+22wMoUXKSu9oPK1Z7ncrpFThagajH8RlDYYuu0vgq"
-            "QWSUuNsHK1Ft"
+            "AyZNc5Cx3QQtVnqVweUOMld9ps7xFTxjh67T+SJDYo251gkqS3eWu+QOLlZ6or7qCzhhiKjE7BtFbYSr3PgiSWuRt94GJUtzlb3o"
+            "ETdYgKLI6hY9Z4ypyfkkRGSFs9AFI0Vylr7jBCxSeZzC6BQ0XHmkyO8YP2SKqc79IkpqkrXZCi5Qdpq93gg2WHucxOcRMVmHpszv"
+            "GUJnkbHW/SdBbpK83wwvS3efwuMOMl12p8juGkBaia7U8htAapCz2AAmT3CXvuIHLFB6pMTlEjlbfqPP7CNCZ4uz1/wlSG6Nr9wM"
+            "LlR2l7rnDTFZfabI8RQ3Womj0fcWQGGStNIHKUpykrXfCTFQep+96hYwXIWoyuwhPGGKsdX3HENvla/VBTBMdpm93gwuUHefxOcP"
+            "PmGEocjwGUZnjbLT/ihJbI612gYxVXegxugMLlKGpsvoGj1Zi6rS8x9BZpC22wQoUXGRu9oPK1Z7ncrpFjhagajH8RlDYYyu0vcq"
+            "QmWUuNsHK1Ft"
         ),
     ),
 }

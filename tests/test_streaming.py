@@ -62,6 +62,22 @@ def test_a_stream_has_the_images_of_the_loaded_set(tmp_path, small_pieces, colou
     assert opened.n_test == (n_test or 0)
 
 
+def test_the_digest_of_a_stream_is_of_the_images_however_they_are_read(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (7, 4, 4, 3)).astype(np.uint8)
+    images[2:] = images[2:, :, :, :1]  # grey, as pieces of these alone are read
+
+    def read(indices):
+        found = images[indices]
+        return found[..., :1] if (found == found[..., :1]).all() else found
+
+    digests, in_pieces = set(), stream.pieces
+    for size in (1, 3, 256):
+        monkeypatch.setattr(stream, "pieces", functools.partial(in_pieces, size=size))
+        digests.add(stream.open_stream("here", read, np.arange(7)).digest)
+    assert len(digests) == 1
+    assert stream.open_stream("here", read, np.arange(6)).digest not in digests
+
+
 def test_the_digest_of_a_stream_tells_sets_apart(tmp_path, small_pieces):
     source = Source(str(write_folder(tmp_path)))
     digest = load_stream(source).images.digest

@@ -36,7 +36,7 @@ def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int)
     """
     devices = jax.local_devices()
     each = -(-batch_size // len(devices))
-    mapped, copy = _mapped(function), _mapped(_with_shared, in_axes=(0, None))
+    mapped, copy = _mapped(function, 0, *devices), _mapped(_with_shared, (0, None), *devices)
     _, copies = copy(np.arange(len(devices)), shared)
 
     def run(*arrays: np.ndarray) -> np.ndarray:
@@ -51,8 +51,8 @@ def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int)
 
 
 @kept
-def _mapped(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
-    return jax.pmap(function, in_axes=in_axes, devices=jax.local_devices())
+def _mapped(function: Callable[..., Any], in_axes: Any, *devices: jax.Device) -> Callable[..., Any]:
+    return jax.pmap(function, in_axes=in_axes, devices=devices)
 
 
 def _with_shared(index: jax.Array, shared: Any) -> Any:

@@ -80,7 +80,8 @@ def open_stream(where: str, read: Callable[[np.ndarray], np.ndarray], indices: n
     """A stream over images, each of which is decoded once here, so that a damaged one is found before any work.
 
     Several processes look at a share each. The stream is RGB as soon as one image has colour, as `decode_images` would
-    have them. Its digest is of the digests of all pieces, of shapes and pixels.
+    have them. Its digest is of the size and of the digests of all images: a release's salt follows from it, and so it
+    must not depend on how many images are read at a time.
 
     Args:
       where: what a message calls them.
@@ -94,14 +95,21 @@ def open_stream(where: str, read: Callable[[np.ndarray], np.ndarray], indices: n
     def look(part: slice) -> tuple[tuple[int, ...], str]:
         # Behind the first image of all, so that sizes are compared between the pieces as well.
         images = read(np.concatenate([indices[:1], indices[part]]))[1:]
-        digest = hashlib.sha256(f"{images.shape}".encode())
-        digest.update(images.tobytes())
-        return images.shape, digest.hexdigest()
+        return images.shape, "".join(map(_digest, images))
 
     shapes, digests = zip(*in_shares(look, list(pieces(len(indices)))), strict=True)
     _, height, width, _ = shapes[0]
-    digest = hashlib.sha256("".join(digests).encode()).hexdigest()
-    return ImageStream(where, read, indices, (height, width, max(shape[3] for shape in shapes)), digest)
+    channels = max(shape[3] for shape in shapes)
+    described = f"{(len(indices), height, width, channels)}{''.join(digests)}"
+    digest = hashlib.sha256(described.encode()).hexdigest()
+    return ImageStream(where, read, indices, (height, width, channels), digest)
+
+
+def _digest(image: np.ndarray) -> str:
+    """SHA-256 of an image's pixels; a grey one has the same among grey and among coloured images."""
+    if (image == image[..., :1]).all():
+        image = image[..., :1]
+    return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def pieces(n: int, size: int = 256, first: int = 0) -> Iterator[slice]:
