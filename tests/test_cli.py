@@ -24,7 +24,7 @@ def test_release_and_key(made):
     assert 0 < card["realised_eps"]["linf"] <= card["eps"] + 1e-9
     assert card["key_fingerprint"] == key["fingerprint"]
     assert any("class-means" in limit for limit in card["limits"])
-    assert any("periods of the stripes" in limit for limit in card["limits"])
+    assert any("waves of their periods" in limit for limit in card["limits"])
     assert card["source"]["name"] == "../toy.npz"
     with np.load(made / "R" / "data.npz") as data:
         assert data["data"].shape == (48, 8, 8, 1)

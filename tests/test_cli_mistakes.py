@@ -45,6 +45,8 @@ MISTAKES = {
     ),
     "wrong key": (["evaluate", "R", "--key", "key-other", "--out", "new"], "--key key-other"),
     "wrong key to train": (["train", "R", "--key", "key-other", "--out", "new"], "--key key-other"),
+    "no key to show": (["key", "show", "nowhere"], "--key nowhere: holds no key.json"),
+    "no key to send": (["key", "send", "nowhere", "--to", "age1", "--out", "new"], "--key nowhere: holds no key.json"),
     "no key there": (["train", "R", "--key", "nowhere", "--out", "new"], "--key nowhere"),
     "no release there": (["train", "nowhere", "--key", "key-R", "--out", "new"], "nowhere"),
     "no release to evaluate": (["evaluate", "nowhere", "--key", "key-R", "--out", "new"], "nowhere"),

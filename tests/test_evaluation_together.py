@@ -43,6 +43,16 @@ def assert_close(some, others):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+class Convolutional(nn.Module):
+    """A convolution."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.Dense(self.num_classes)(nn.relu(nn.Conv(4, (3, 3))(x)).mean((1, 2)))
+
+
 class BatchNormed(nn.Module):
     """A convolution and batch norm."""
 
@@ -202,8 +212,8 @@ import jax, numpy as np
 from test_evaluation_together import different
 from ugejax.evaluation.together import run_together
 assert jax.device_count() == 3
-from ugejax.networks import build
-trials = different(2, module=build("cnn-nonorm", 3))
+from test_evaluation_together import Convolutional
+trials = different(2, module=Convolutional())
 print([score.by_epoch for score in run_together(trials)] == [trial.run()[0].by_epoch for trial in trials])
 """
 

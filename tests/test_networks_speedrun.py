@@ -169,7 +169,8 @@ def test_every_training_begins_with_it(tiny, variables, tmp_path, monkeypatch):
     expected = filters_of(prepared(tiny, variables, data.images))
     network = AuthorizedNetwork(IdentityView(), tiny, variables, "head")
     method = Method(epochs=1, surrogates=("tiny",))
-    job = Protection(method, network, Recipe(), 3, *(jax.random.key(i) for i in range(3)))
+    keys = jax.random.split(jax.random.key(0), 3)
+    job = Protection(method, network, Recipe(), 3, keys[0], keys[1], b"secret", rounding_key=keys[2])
     partner = Partner(network, Recipe(), KEY, tmp_path)
     shards = averaging.Shards(np.arange(12, dtype=np.int32)[None], np.array([12], np.int32))
     beginnings = [
@@ -203,9 +204,10 @@ def test_it_is_protected_for_and_attacks(tiny, tmp_path, monkeypatch):
     (row,) = json.loads((tmp_path / "attack" / "results.json").read_text())["rows"]
     assert row["network"] == "tiny" and row["epochs"] == 1
     monkeypatch.setattr(training, "initial_state", stop)
-    network = build_authorized(read_key(key), key)
+    made = read_release(tmp_path / "release")
+    network = build_authorized(read_key(key), key).of_release(bytes.fromhex(made.card["salt"]))
     np.testing.assert_array_equal(filters_of(network.variables), np.eye(4))
-    ready = prepared(tiny, network.variables, seen(network.view, read_release(tmp_path / "release").images))
+    ready = prepared(tiny, network.variables, seen(network.view, made.images))
     with pytest.raises(Begun) as caught:
         main(["train", release, "--key", str(key), "--out", str(tmp_path / "trained")])
     np.testing.assert_array_equal(caught.value.args[0], filters_of(ready))

@@ -462,12 +462,12 @@ def test_a_passphrase_is_the_same_on_every_keyboard_and_no_other_text_unlocks():
 
 
 def test_a_passphrase_that_is_no_text_is_not_shown(place, monkeypatch, capsys):
-    monkeypatch.setenv("UGEJAX_PASSPHRASE", "no\udcfftext")
+    monkeypatch.setenv("UGEJAX_PASSPHRASE", "no\udcff text")
     assert main(["verify", "R-locked", "--key", "key-locked"]) == 2
     error = capsys.readouterr().err
     assert "the passphrase is wrong" in error and "text" not in error
-    locked = lock(b"secret", "no\udcfftext", "f")
-    assert unlock(locked, "no\udcfftext", "f") == b"secret"
+    locked = lock(b"secret", "no\udcff text", "f")
+    assert unlock(locked, "no\udcff text", "f") == b"secret"
 
 
 def test_a_key_with_a_shorter_passphrase_than_a_new_one_may_be_is_opened(monkeypatch):

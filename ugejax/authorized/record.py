@@ -5,12 +5,11 @@ release is known by the digest of all that it is made from, hence the same run r
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ugejax.errors import UserError
-from ugejax.whole import replaced
+from ugejax.whole import private, replaced
 
 _FILE = "releases.json"
 _SCHEMA = 1
@@ -76,6 +75,5 @@ def record_release(folder: Path, made: Made) -> None:
     if made.run in {one.run for one in known}:
         return
     content = {"schema": _SCHEMA, "releases": [asdict(one) for one in (*known, made)]}
-    with replaced(folder / _FILE, otherwise="move the key to another place") as file:
-        os.fchmod(file.fileno(), 0o600)
+    with private(), replaced(folder / _FILE, otherwise="move the key to another place") as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
