@@ -51,7 +51,7 @@ def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int)
 
 
 @kept
-def _mapped(function: Callable[..., Any], in_axes: Any, *devices: jax.Device) -> Callable[..., Any]:
+def _mapped(function: Callable[..., Any], in_axes: Any, *devices: Any) -> Callable[..., Any]:
     return jax.pmap(function, in_axes=in_axes, devices=devices)
 
 
