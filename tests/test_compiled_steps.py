@@ -13,8 +13,11 @@ from jax.tree_util import Partial
 from ugejax.authorized.dither import dither_view
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.authorized.view import IdentityView
+from ugejax.checkpoint import StepCheckpoints
+from ugejax.compiler import kept
+from ugejax.networks import initial_variables
 from ugejax.perturbation.update import Method, NoiseState, make_update
-from ugejax.training import Recipe, initial_state, make_train_step
+from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step
 from ugejax.training.loop import epoch_order, run_steps
 
 SHAPE = (8, 8, 1)
@@ -99,6 +102,52 @@ def test_nothing_is_compiled_or_moved_after_the_first_epoch_and_the_state_is_upd
             run(state, np.asarray(images), labels, orders[0], key, 2)
     assert compilations == []
     assert int(state.step) == 6
+
+
+def test_what_is_built_again_of_equal_settings_is_compiled_once(compilations):
+    """A training, its prediction and an update, each from a module, a recipe and arrays of its own."""
+    rate, found = optax.sgd(0.1), []
+    for seed in (0, 1):
+        recipe, module = Recipe(epochs=1, batch_size=10, augment=("crop-flip",)), Convolutional()
+        optimizer, key = recipe.build_optimizer(20), jax.random.key(seed)
+        state = initial_state(initial_variables(module, key, SHAPE), optimizer)
+        after = fit(make_train_step(module, optimizer, recipe), state, *data(), recipe, key)
+        assert 0 <= accuracy(module, after.variables, *data()) <= 1
+        trajectory = jax.tree.map(lambda leaf: leaf[None], after.variables)
+        network = AuthorizedNetwork(IdentityView(), module, after.variables, "all")
+        wrong = [[1, 2, 3, 0], [2, 3, 0, 1]][seed]
+        update = make_update(Method(batch_size=10), network, trajectory, [module], [rate], jnp.array(wrong))
+        surrogates = (initial_state(jax.tree.map(jnp.copy, after.variables), rate),)
+        noise = NoiseState(jnp.zeros((), jnp.int32), jnp.full((4, *SHAPE), 0.01 * seed), surrogates)
+        run_steps(update)(noise, *data(), jnp.arange(20), key, 1)
+        found.append(list(compilations))
+        compilations.clear()
+    assert len(found[0]) >= 4 and found[1] == []
+    recipe = dataclasses.replace(recipe, learning_rate=0.1)
+    state = initial_state(after.variables, recipe.build_optimizer(20))
+    fit(make_train_step(module, recipe.build_optimizer(20), recipe), state, *data(), recipe, key)
+    assert compilations  # another recipe is another program
+
+
+def test_a_step_goes_on_from_a_checkpoint_without_being_compiled_again(compilations, tmp_path):
+    recipe = Recipe(batch_size=10, learning_rate=3e-3)  # of no other test, which would have compiled it
+    optimizer = recipe.build_optimizer(20)
+    step = make_train_step(Linear(), optimizer, recipe)
+    state = initial_state(initial_variables(Linear(), jax.random.key(0), SHAPE), optimizer)
+    arguments = (*data(), jnp.arange(20), jax.random.key(2))
+    state, _ = run_steps(step)(state, *arguments, 1)
+    assert "jit(one_step)" in compilations
+    checkpoints = StepCheckpoints(tmp_path)
+    checkpoints.save(1, state)
+    compilations.clear()
+    run_steps(step)(checkpoints.restore(1, state), *arguments, 1)
+    assert "jit(one_step)" not in compilations
+
+
+def test_what_cannot_be_hashed_is_built_anew():
+    built = kept(lambda *parts: list(parts))
+    assert built(1, "a") is built(1, "a") is not built(2, "a")
+    assert built([1]) == built([1]) and built([1]) is not built([1])
 
 
 def test_snapshots_and_secret_view_are_arguments_of_the_compiled_update():
