@@ -5,13 +5,13 @@ import json
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from experiments import visual_quality
 from ugejax.evaluation.trial import Score, Trial
+from ugejax.networks import initial_variables
 
 # For each experiment: further arguments, the rows that it must have, and its pictures.
 EXPERIMENTS = {
@@ -30,7 +30,7 @@ def _untrained(monkeypatch, tmp_path):
     def run(trial, report=None):
         variables = trial.variables
         if variables is None:
-            variables = jax.jit(trial.module.init)(jax.random.key(0), jnp.zeros((1, *trial.images.shape[1:])))
+            variables = initial_variables(trial.module, jax.random.key(0), trial.images.shape[1:])
         return Score([0.3, 0.2], 1.0), variables
 
     monkeypatch.setattr(Trial, "run", run)

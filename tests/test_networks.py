@@ -25,6 +25,7 @@ FIELD = [
     "r50", "vgg16-bn", "se18", "mv2", "shufflenet-v2", "de121", "wrn-28-10", "vit-small", "cait-small", "convmixer",
     "mlp-mixer",
 ]  # fmt: skip
+PATCHED = ["vit-small", "cait-small", "mlp-mixer"]  # whose weights are for a number of patches
 GREY = (8, 8, 1)
 KEY = jax.random.key(0)
 
@@ -53,8 +54,16 @@ def initialised(name: str):
 
 @functools.cache
 def traced(name: str, shape: tuple[int, ...]):
-    """Shapes of the logits and of the variables of a network for 10 classes; tracing the deepest ones takes a while."""
-    return jax.eval_shape(build(name, 10).init_with_output, KEY, jnp.zeros((3, *shape)))
+    """Shapes of the logits and of the variables of a network for 10 classes; tracing the deepest ones takes a while.
+
+    Of larger images it takes the variables of small ones where they are the same, so that it need not trace their
+    initialisation, which is most of the time.
+    """
+    network, x = build(name, 10), jnp.zeros((3, *shape))
+    if shape == (64, 64, 3) and name not in PATCHED:
+        _, variables = traced(name, (32, 32, 3))
+        return jax.eval_shape(network.apply, variables, x), variables
+    return jax.eval_shape(network.init_with_output, KEY, x)
 
 
 # Tracing the deepest networks takes seconds, so each of these meets one shape only.
