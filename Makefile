@@ -22,7 +22,7 @@ TOOLS := $(VENV)-tools/.ugejax-installed
 .PHONY: help demo check test sample lint types docs bench lock
 help:
 	@echo "make demo   protect the handwritten digits, train both sides and report (results in runs/demo)"
-	@echo "make check  rules, types of what changed, the pure core and one small run: a minute, while you work"
+	@echo "make check  rules, types of what changed, the pure core and one small run: a minute and a half, while you work"
 	@echo "make test   run the whole test suite"
 	@echo "make sample run a part of it: the core, the commands and what else depends on the releases of Python and jax"
 	@echo "make lint   ruff: rules and layout"
