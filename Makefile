@@ -8,7 +8,7 @@ BENCH_VENV ?= .venv-bench
 TORCH ?= torch==2.13.0
 SCALE ?= cpu
 
-# The pure core: losses, budgets, rounding, blind views, transforms, layers. Seconds, and no files or processes.
+# The pure core: losses, budgets, rounding, blind views (and the key's folder, in the same file), transforms, layers.
 CORE := $(addprefix tests/test_,authorized.py budget.py losses_*.py networks_convolution.py networks_layers.py \
   rounding.py transforms*.py)
 # What another release of Python, and so of jax, may change beside the core: commands, steps, trainings, files.

@@ -12,7 +12,17 @@ import pyrage
 import pytest
 from cli_examples import tree
 
-from ugejax.authorized import build_authorized, has_passphrase, new_key, read_key, write_key
+from ugejax.authorized import (
+    Made,
+    build_authorized,
+    check_key_is_free,
+    has_passphrase,
+    new_key,
+    read_key,
+    record_release,
+    releases_of,
+    write_key,
+)
 from ugejax.authorized.handing import decrypted_key, encrypted_key, new_identity
 from ugejax.checkpoint import packed_tree
 from ugejax.cli import main
@@ -30,6 +40,7 @@ def sent(tmp_path_factory) -> Path:
         recipe=Recipe(epochs=1), from_seed=True,
     )  # fmt: skip
     write_key(folder / "K", key, build_authorized(key).arrays)
+    record_release(folder / "K", Made("0" * 64, "1" * 32, "R"))
     (folder / "K" / "runs").mkdir()
     (folder / "K" / "runs" / "of the owner").write_text("his")
     for name in ("mine", "other"):
@@ -52,7 +63,10 @@ def test_a_key_arrives_as_it_was_without_what_is_the_owners(sent, tmp_path):
     assert came == key
     arrays, others = (build_authorized(key, folder).arrays for folder in (sent / "K", tmp_path / "K"))
     assert jax.tree.all(jax.tree.map(np.array_equal, arrays, others))
-    assert {path.name for path in (tmp_path / "K").iterdir()} == {"key.json", "network"}
+    assert {path.name for path in (tmp_path / "K").iterdir()} == {"key.json", "network", "releases.json"}
+    assert releases_of(tmp_path / "K") == releases_of(sent / "K")
+    with pytest.raises(UserError, match="has made another release"):  # nor does a copy make one unasked
+        check_key_is_free(tmp_path / "K", "2" * 64)
     assert stat.S_IMODE((tmp_path / "K").stat().st_mode) == 0o700
     content = (sent / "K.age").read_bytes()
     assert content.startswith(b"age-encryption.org/v1\n")
@@ -125,6 +139,8 @@ def test_what_came_is_not_trusted(sent, tmp_path):
         (b"[" * 100_000 + b"\0" + packed, "holds no key"),
         (b"{}\0" + packed, "cannot be read as a key"),
         (json.dumps(json.loads(text) | {"num_classes": 3}).encode() + b"\0" + packed, "fingerprint does not match"),
+        (json.dumps(json.loads(text) | {"releases": [{"run": 1}]}).encode() + b"\0" + packed, "no record of releases"),
+        (json.dumps(json.loads(text) | {"releases": 1}).encode() + b"\0" + packed, "no record of releases"),
         (text.encode(), "holds no network"),
         (text.encode() + b"\0" + packed[:-9], "holds no network"),
         (text.encode() + b"\0" + compressed.getvalue(), "holds a compressed network"),
@@ -135,5 +151,5 @@ def test_what_came_is_not_trusted(sent, tmp_path):
         with pytest.raises(UserError, match=says) as caught:
             decrypted_key(encrypted, [identity], tmp_path / "file")
         assert "\n" not in str(caught.value)
-    came, _ = decrypted_key(encrypted_key(key, arrays, [to]), [identity], tmp_path / "file")
+    came, _, _ = decrypted_key(encrypted_key(key, arrays, [to]), [identity], tmp_path / "file")
     assert came == key

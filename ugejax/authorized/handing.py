@@ -1,6 +1,7 @@
 """A key on its way to a partner: encrypted to his public key in the age format (age-encryption.org/v1), by pyrage.
 
-What is sent is the secret, what key.json says, and the network that it begins with: not runs and generators, which are
+What is sent is the secret, what key.json says, the releases that the key has made, so that no copy of it makes another
+one unasked, and the network that it begins with: not runs and generators, which are
 the owner's. age says nothing of who sent it: a key that came is read as hostile.
 """
 
@@ -9,11 +10,13 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ugejax.authorized.key import Key, describe_key, key_of
 from ugejax.authorized.network import build_authorized
+from ugejax.authorized.record import Made, made_of
 from ugejax.checkpoint import packed_tree, unpacked_tree
 from ugejax.errors import UserError
 
@@ -27,13 +30,14 @@ def new_identity() -> tuple[str, str]:
     return str(identity), str(identity.to_public())
 
 
-def encrypted_key(key: Key, arrays: Any, public_keys: Sequence[str]) -> bytes:
+def encrypted_key(key: Key, arrays: Any, public_keys: Sequence[str], releases: Sequence[Made] = ()) -> bytes:
     """What the holder of one of these public keys makes the key from; a file of age.
 
     Args:
         key: the key.
         arrays: `AuthorizedNetwork.arrays`.
         public_keys: age1..., at least one.
+        releases: that the key has made.
 
     Raises:
         UserError: one is no public key.
@@ -43,11 +47,12 @@ def encrypted_key(key: Key, arrays: Any, public_keys: Sequence[str]) -> bytes:
         recipients = [age.x25519.Recipient.from_str(text) for text in public_keys]
     except age.RecipientError as error:
         raise UserError("--to: not a public key of age, which begins with age1") from error
-    return age.encrypt(describe_key(key, None).encode() + _END + packed_tree(arrays), recipients)
+    described = json.loads(describe_key(key, None)) | {"releases": [asdict(made) for made in releases]}
+    return age.encrypt(json.dumps(described).encode() + _END + packed_tree(arrays), recipients)
 
 
-def decrypted_key(content: bytes, identities: Sequence[str], where: Path) -> tuple[Key, Any]:
-    """The key that `encrypted_key` made a file from, and the arrays of its network.
+def decrypted_key(content: bytes, identities: Sequence[str], where: Path) -> tuple[Key, Any, list[Made]]:
+    """The key that `encrypted_key` made a file from, the arrays of its network, and the releases that it has made.
 
     Args:
         content: the file.
@@ -74,6 +79,10 @@ def decrypted_key(content: bytes, identities: Sequence[str], where: Path) -> tup
         raise UserError(f"{where}: holds no key")
     key = key_of(described, where)
     try:
+        releases = made_of(described.get("releases", []))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: holds no record of releases") from error
+    try:
         # What is compressed might unpack to any size.
         with zipfile.ZipFile(io.BytesIO(arrays)) as archive:
             stored = all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
@@ -81,7 +90,7 @@ def decrypted_key(content: bytes, identities: Sequence[str], where: Path) -> tup
         raise UserError(f"{where}: holds no network") from error
     if not stored:
         raise UserError(f"{where}: holds a compressed network, which no key does")
-    return key, unpacked_tree(arrays, build_authorized(key).arrays, where)
+    return key, unpacked_tree(arrays, build_authorized(key).arrays, where), releases
 
 
 def _age() -> Any:

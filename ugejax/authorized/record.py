@@ -5,6 +5,7 @@ release is known by the digest of all that it is made from, hence the same run r
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,15 +40,26 @@ def releases_of(folder: Path) -> list[Made]:
     file = folder / _FILE
     try:
         content = json.loads(file.read_text())
-        made = [Made(**one) for one in content["releases"]]
-        if content["schema"] != _SCHEMA or not all(isinstance(v, str) for one in made for v in asdict(one).values()):
+        if content["schema"] != _SCHEMA:
             raise ValueError("of another form")
-        for one in made:
-            bytes.fromhex(one.salt)
+        return made_of(content["releases"])
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--key {file}: cannot be read ({error!r}); get the key again") from error
+
+
+def made_of(described: Sequence[Mapping[str, str]]) -> list[Made]:
+    """The releases that JSON describes, each an object with the fields of `Made`.
+
+    Raises:
+        TypeError, ValueError: it describes something else.
+    """
+    made = [Made(**one) for one in described]
+    if not all(isinstance(value, str) for one in made for value in asdict(one).values()):
+        raise ValueError("of another form")
+    for one in made:
+        bytes.fromhex(one.salt)
     return made
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ugejax.authorized import build_authorized, write_key
+from ugejax.authorized import build_authorized, record_release, releases_of, write_key
 from ugejax.authorized.handing import decrypted_key, encrypted_key, new_identity
 from ugejax.cli.opening import given_passphrase, open_key
 from ugejax.cli.releasing import check_no_release
@@ -33,7 +33,8 @@ def make_identity(arguments: argparse.Namespace) -> None:
 def send(arguments: argparse.Namespace) -> None:
     """Encrypt a key to public keys."""
     key = open_key(arguments.key, arguments.passphrase_file)
-    content = encrypted_key(key, build_authorized(key, arguments.key).arrays, arguments.to)
+    arrays, releases = build_authorized(key, arguments.key).arrays, releases_of(arguments.key)
+    content = encrypted_key(key, arrays, arguments.to, releases)
     check_no_release(arguments.out)
     _write(arguments.out, content)
     print(f"{arguments.out}: key {key.fingerprint}; `ugejax key receive` makes the key of it, with the identity alone")
@@ -45,8 +46,10 @@ def receive(arguments: argparse.Namespace) -> None:
     if passphrase is not None:
         check_passphrase(passphrase)
     check_no_release(arguments.out)
-    key, arrays = decrypted_key(_read(arguments.file), _identities(arguments.identity), arguments.file)
+    key, arrays, releases = decrypted_key(_read(arguments.file), _identities(arguments.identity), arguments.file)
     write_key(arguments.out, key, arrays, passphrase)
+    for made in releases:
+        record_release(arguments.out, made)
     print(f"key {arguments.out}: fingerprint {key.fingerprint}; ask the owner whether it is his; keep it private")
 
 
