@@ -22,7 +22,7 @@ from experiments.composed import EPS, load_job, print_rows
 from experiments.scales import parser
 from ugejax.authorized.derive import Keystream
 from ugejax.authorized.linear import LinearView, linear_view, orthonormal
-from ugejax.perturbation.update import Method
+from ugejax.uge import Method
 
 SHAPE = (32, 32, 3)
 

@@ -14,9 +14,9 @@ from ugejax.cli.arguments import build_parser
 from ugejax.data import Dataset, Source, load
 from ugejax.evaluation import Evaluation, evaluate, summarise
 from ugejax.evaluation.trial import default_cache
-from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
 from ugejax.training import default_recipe
+from ugejax.uge import Method
 
 EPS = 8 / 255
 COLUMNS = ("clean_accuracy", "protected_accuracy", "protected_peak_accuracy", "retention")

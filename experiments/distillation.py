@@ -32,7 +32,7 @@ from ugejax.evaluation.answers import answers_of
 from ugejax.evaluation.candidates import Candidate, authorized, hacker
 from ugejax.evaluation.distillation import student_labels
 from ugejax.evaluation.trial import Trial, default_cache
-from ugejax.perturbation.update import Method
+from ugejax.uge import Method
 
 ANSWERS = {"soft": 4.0, "hard": None}  # temperatures
 VARIANTS = {

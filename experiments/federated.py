@@ -38,8 +38,8 @@ from ugejax.federated import (
     seen_shards,
     shard_salts,
 )
-from ugejax.perturbation.update import Method
 from ugejax.training import accuracy
+from ugejax.uge import Method
 from ugejax.whole import replaced
 
 SPLITS = {"iid": iid_shards, "dirichlet-0.1": functools.partial(dirichlet_shards, alpha=0.1)}

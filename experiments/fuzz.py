@@ -35,11 +35,11 @@ from ugejax.data.image_file import decode_image
 from ugejax.errors import UserError
 from ugejax.exchange import EXCHANGE_FORMS, Exported, read_labels
 from ugejax.perturbation.stored import StoredGenerator, read_generator, write_generator
-from ugejax.perturbation.update import Method, parametrise
 from ugejax.release import read_release, verify_release, write_release
 from ugejax.release.read import read_card, read_data, read_manifest
 from ugejax.seal import Seal
 from ugejax.training import Recipe
+from ugejax.uge import Method, parametrise
 
 MOST_SECONDS = 5
 MOST_BYTES = 2**28

@@ -25,8 +25,8 @@ from experiments.composed import Job, load_job, print_rows
 from experiments.scales import parser
 from ugejax.authorized import FORMS
 from ugejax.data import Dataset, Source, load
-from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
+from ugejax.uge import Method
 
 TIMED = 2000  # images
 

@@ -22,7 +22,7 @@ from ugejax.countermeasures.exact_word import stripes_of
 from ugejax.countermeasures.hacker_data import pixels
 from ugejax.countermeasures.natural import natural_statistics
 from ugejax.perturbation.start import class_stripes
-from ugejax.perturbation.update import Method
+from ugejax.uge import Method
 
 LEVELS = 8  # of the budget; a step is three times that
 

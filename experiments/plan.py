@@ -25,8 +25,8 @@ import optax
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.authorized.view import IdentityView
 from ugejax.networks import build
-from ugejax.perturbation.update import Method, NoiseState, make_update
-from ugejax.training import default_recipe, initial_state, make_train_step
+from ugejax.training import Batch, default_recipe, initial_state, make_train_step
+from ugejax.uge import Method, NoiseState, make_update
 
 BATCH = 8  # of the counted programs; arithmetic is in proportion
 SURROGATE, EPOCHS = "res-tiny", 15
@@ -50,7 +50,7 @@ def counted(network: str, side: int, classes: int) -> dict[str, float]:
     module, recipe, key = build(network, classes), default_recipe(network), jax.random.key(0)
     blank = jnp.zeros((1, side, side, 3))
     variables = jax.eval_shape(lambda: module.init(key, blank))
-    batch = (shape(BATCH, side, side, 3, dtype=jnp.uint8), shape(BATCH, dtype=jnp.int32), shape(BATCH, dtype=jnp.int32))
+    batch = Batch(shape(BATCH, side, side, 3, dtype=jnp.uint8), *[shape(BATCH, dtype=jnp.int32)] * 2)
     optimizer = recipe.build_optimizer(BATCH)
     step = make_train_step(module, optimizer, recipe)
     state = jax.eval_shape(lambda v: initial_state(v, optimizer), variables)
@@ -66,8 +66,8 @@ def counted(network: str, side: int, classes: int) -> dict[str, float]:
     authorized = AuthorizedNetwork(IdentityView(), module, variables, "head")
     update = make_update(method, authorized, trajectory, [surrogate], [adam], jnp.zeros(classes, jnp.int32))
     return {
-        "training": flops_an_image(step, state, *batch, key),
-        "update": flops_an_image(lambda update, *rest: update(*rest), update, noise, *batch, key),
+        "training": flops_an_image(step, state, batch, key),
+        "update": flops_an_image(lambda update, *rest: update(*rest), update, noise, batch, key),
     }
 
 

@@ -24,7 +24,7 @@ from experiments.composed import load_job  # noqa: E402
 from experiments.scales import parser  # noqa: E402
 from ugejax.data import Dataset  # noqa: E402
 from ugejax.data.dataset import stratified_subset  # noqa: E402
-from ugejax.perturbation.update import Method  # noqa: E402
+from ugejax.uge import Method  # noqa: E402
 
 PERCENT = (20, 40, 60, 80, 100)
 

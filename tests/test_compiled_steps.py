@@ -16,9 +16,9 @@ from ugejax.authorized.view import IdentityView
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.compiler import kept
 from ugejax.networks import initial_variables
-from ugejax.perturbation.update import Method, NoiseState, make_update
-from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step
-from ugejax.training.loop import epoch_order, run_steps
+from ugejax.training import Batch, Recipe, accuracy, fit, initial_state, make_train_step
+from ugejax.training.loop import epoch_order, on_resident, run_steps
+from ugejax.uge import Method, NoiseState, make_update
 
 SHAPE = (8, 8, 1)
 METHOD = Method(batch_size=10, transforms=(), snapshots=2, undistillation=1.0, feature_loss="error-max")
@@ -69,6 +69,11 @@ def data() -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(images), jnp.arange(20) % 4
 
 
+def first_batch() -> Batch:
+    images, labels = data()
+    return Batch(images[:10], labels[:10], jnp.arange(10))
+
+
 @pytest.fixture
 def compilations():
     """The names of what is compiled during the test, as it happens."""
@@ -86,6 +91,7 @@ def compilations():
 @pytest.mark.parametrize("program", [perturbation, training])
 def test_nothing_is_compiled_or_moved_after_the_first_epoch_and_the_state_is_updated_in_place(program, compilations):
     step, state = program()
+    step = on_resident(step, 10)
     run, (images, labels), key = run_steps(step), data(), jax.random.key(2)
     orders = [epoch_order(key, epoch, 20) for epoch in range(3)]
     given = state
@@ -119,7 +125,7 @@ def test_what_is_built_again_of_equal_settings_is_compiled_once(compilations):
         update = make_update(Method(batch_size=10), network, trajectory, [module], [rate], jnp.array(wrong))
         surrogates = (initial_state(jax.tree.map(jnp.copy, after.variables), rate),)
         noise = NoiseState(jnp.zeros((), jnp.int32), jnp.full((4, *SHAPE), 0.01 * seed), surrogates)
-        run_steps(update)(noise, *data(), jnp.arange(20), key, 1)
+        run_steps(on_resident(update, 10))(noise, *data(), jnp.arange(20), key, 1)
         found.append(list(compilations))
         compilations.clear()
     assert len(found[0]) >= 4 and found[1] == []
@@ -135,12 +141,13 @@ def test_a_step_goes_on_from_a_checkpoint_without_being_compiled_again(compilati
     step = make_train_step(Linear(), optimizer, recipe)
     state = initial_state(initial_variables(Linear(), jax.random.key(0), SHAPE), optimizer)
     arguments = (*data(), jnp.arange(20), jax.random.key(2))
-    state, _ = run_steps(step)(state, *arguments, 1)
+    run = run_steps(on_resident(step, 10))
+    state, _ = run(state, *arguments, 1)
     assert "jit(one_step)" in compilations
     checkpoints = StepCheckpoints(tmp_path)
     checkpoints.save(1, state)
     compilations.clear()
-    run_steps(step)(checkpoints.restore(1, state), *arguments, 1)
+    run_steps(on_resident(step, 10))(checkpoints.restore(1, state), *arguments, 1)
     assert "jit(one_step)" not in compilations
 
 
@@ -159,7 +166,7 @@ def test_snapshots_and_secret_view_are_arguments_of_the_compiled_update():
     for step, secrets in ((update, jax.tree.leaves(update)), (blind, jax.tree.leaves(view))):
         assert secrets
         program = jax.make_jaxpr(lambda step, *arguments: step(*arguments))(
-            step, state, *data(), jnp.arange(20), jax.random.key(0)
+            step, state, first_batch(), jax.random.key(0)
         )
         assert not {id(constant) for constant in program.consts} & {id(secret) for secret in secrets}
         assert sum(np.size(constant) for constant in program.consts) < 100
@@ -175,7 +182,7 @@ def test_steps_on_a_batch_are_those_of_as_many_updates_of_it(parametrisation, mo
     )
     if parametrisation == "sample-wise":
         state = state.replace(noise=state.noise[data()[1]])
-    arguments = (*data(), jnp.arange(20), jax.random.key(0))
+    arguments = (first_batch(), jax.random.key(0))
     single, once, losses = jax.jit(single), state, {}
     for _ in range(3):
         once, losses = single(once.replace(step=state.step), *arguments)
@@ -190,7 +197,7 @@ def test_steps_on_a_batch_are_those_of_as_many_updates_of_it(parametrisation, mo
 
 def test_without_feature_distance_nothing_trains():
     update, state = perturbation(dataclasses.replace(METHOD, feature_distance=0.0))
-    after, losses = jax.jit(update)(state, *data(), jnp.arange(20), jax.random.key(0))
+    after, losses = jax.jit(update)(state, first_batch(), jax.random.key(0))
     assert "feature_distance" not in losses
     jax.tree.map(np.testing.assert_array_equal, after.surrogates, state.surrogates)
     assert (np.asarray(after.noise) != np.asarray(state.noise)).any()

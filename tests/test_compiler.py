@@ -9,7 +9,7 @@ from ugejax import compiler
 from ugejax.compiler import compiled, compiler_options
 from ugejax.networks import build
 from ugejax.networks.convolution import convolve_by_xla
-from ugejax.training import loop
+from ugejax.training import TrainState, loop
 
 
 @pytest.fixture(autouse=True)
@@ -54,12 +54,13 @@ def test_training_and_prediction_are_compiled_with_them(monkeypatch):
     module, images, labels = build("mlp", 3), np.zeros((4, 4, 4, 1), np.uint8), np.zeros(4, np.int32)
     variables = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
 
-    def step(state, images, labels, order, key):
-        return state + images.sum(), labels.sum()
+    def step(state, batch, key):
+        return state.replace(step=state.step + 1), batch.y.sum()
 
-    arguments = (jnp.zeros(()), jnp.asarray(images), jnp.asarray(labels), jnp.arange(4), jax.random.key(0), 1)
+    state = TrainState(jnp.zeros((), jnp.int32), {}, {}, {})
+    arguments = (state, jnp.asarray(images), jnp.asarray(labels), jnp.arange(4), jax.random.key(0), 1)
     for program in (
-        lambda: loop.run_steps(step)(*arguments),
+        lambda: loop.run_steps(loop.on_resident(step, 4))(*arguments),
         lambda: loop.stream_steps(step, 4)(*arguments),
         lambda: loop.accuracy(module, variables, images, labels),
         lambda: loop.outputs(module, variables, images),

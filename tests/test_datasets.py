@@ -19,9 +19,9 @@ from ugejax.cli.arguments import build_parser
 from ugejax.data import Dataset
 from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.start import class_stripes, nearest_wrong_class
-from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
-from ugejax.training import Recipe, initial_state, make_train_step
+from ugejax.training import Batch, Recipe, initial_state, make_train_step
+from ugejax.uge import Method
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((9, 14, 1), 1000), ((224, 224, 3), 2)])
@@ -48,7 +48,7 @@ def test_small_networks_train_on_every_kind(name, shape, classes):
     state = jax.eval_shape(lambda v: initial_state(v, optimizer), variable_shapes(name, classes, shape))
     images = jax.ShapeDtypeStruct((64, *shape), np.uint8)
     integers = jax.ShapeDtypeStruct((64,), np.int32)
-    after, loss = jax.eval_shape(step, state, images, integers, integers, jax.eval_shape(lambda: jax.random.key(0)))
+    after, loss = jax.eval_shape(step, state, Batch(images, integers), jax.eval_shape(lambda: jax.random.key(0)))
     assert loss.shape == ()
     assert after.params["head"]["kernel"].shape[1] == classes
     assert jax.tree.map(lambda leaf: leaf.shape, after) == jax.tree.map(lambda leaf: leaf.shape, state)

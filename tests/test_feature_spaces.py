@@ -24,9 +24,9 @@ from ugejax.feature_spaces.preprocessing import Preprocessing
 from ugejax.feature_spaces.safetensors import read_safetensors
 from ugejax.feature_spaces.vision_transformer import ClipVisionTransformer, Dinov2, bicubic
 from ugejax.networks import count_parameters
-from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
 from ugejax.training import Recipe
+from ugejax.uge import Method
 
 SPACES = Path(__file__).parent / "feature_spaces"
 SIDES = {"clip-vit": 32, "dinov2": 42, "clip-resnet": 64}

@@ -22,9 +22,9 @@ from ugejax.federated import (
     shard_salts,
 )
 from ugejax.networks import build
-from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
-from ugejax.training import Recipe, fit, initial_state, make_train_step
+from ugejax.training import Batch, Recipe, fit, initial_state, make_train_step
+from ugejax.uge import Method
 
 RECIPE = Recipe(epochs=2, batch_size=8)
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
@@ -106,8 +106,8 @@ def _in_the_order_of(network, data, own, key, *, width):
         order = np.asarray(jax.random.permutation(jax.random.fold_in(order_key, epoch), width))
         order = np.array(own)[order[order < len(own)]]
         for start in range(0, len(own) // 8 * 8, 8):
-            batch = jnp.asarray(order[start : start + 8])
-            state, _ = step(state, jnp.asarray(data.images), jnp.asarray(data.labels), batch, step_key)
+            batch = order[start : start + 8]
+            state, _ = step(state, Batch(data.images[batch], data.labels[batch]), step_key)
     return state.variables
 
 

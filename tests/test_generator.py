@@ -10,8 +10,9 @@ from test_protect import TINY, protection, toy
 
 from ugejax.authorized import seen
 from ugejax.perturbation.generator import GAIN, Generator
-from ugejax.perturbation.parametrisation import Batch, Generated, GeneratorState
+from ugejax.perturbation.parametrisation import Generated, GeneratorState
 from ugejax.perturbation.start import class_stripes
+from ugejax.training import Batch
 
 GENERATOR = dataclasses.replace(TINY, parametrisation="generator", epochs=2)
 APPLY = jax.jit(Generator().apply)

@@ -20,8 +20,7 @@ from ugejax.cli import main
 from ugejax.memory import OutOfMemory, fitting, ran_out, whole_batches
 from ugejax.parallel import in_bulk
 from ugejax.release import read_release
-from ugejax.training import loop
-from ugejax.training import step as training_step
+from ugejax.training import TrainState, loop
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
 
@@ -113,13 +112,14 @@ def test_of_every_step_it_can_be_asked_what_it_takes(streams, monkeypatch):
 
     monkeypatch.setattr(loop, "whole_batches", whole)
 
-    def step(state, images, labels, order, key):
-        x = images[order[:4]] + jax.random.normal(key, (4, 3))
-        return state + 1, (jnp.sort(x @ x.T, axis=0)[0] * labels[0]).sum()
+    def step(state, batch, key):
+        x = batch.x[:, 0, 0] + jax.random.normal(key, (4, 3))
+        return state.replace(step=state.step + 1), (jnp.sort(x @ x.T, axis=0)[0] * batch.y[0]).sum()
 
-    run = loop.stream_steps(step, 4) if streams else loop.run_steps(step, 4)
-    state, losses = run(jnp.zeros(()), np.ones((8, 3)), np.ones(8), np.arange(8), jax.random.key(0), 2)
-    assert (int(state), losses.shape) == (2, (2,))
+    run = loop.stream_steps(step, 4) if streams else loop.run_steps(loop.on_resident(step, 4), 4)
+    state = TrainState(jnp.zeros((), jnp.int32), {}, {}, {})
+    state, losses = run(state, np.ones((8, 1, 1, 3)), np.ones(8), np.arange(8), jax.random.key(0), 2)
+    assert (int(state.step), losses.shape) == (2, (2,))
     for batch_size, program in asked:
         assert batch_size == 4
         assert program().memory_analysis().argument_size_in_bytes > 0  # of a state that the step was given for good
@@ -135,17 +135,14 @@ def place(tmp_path, monkeypatch) -> Path:
 
 def hold(monkeypatch, size: int) -> None:
     """Let steps of more images than this find the device's memory full."""
-    from ugejax.perturbation import update
+    spread = loop.spread
 
-    for module in (training_step, update):
-        spread = module.spread
+    def held(batch):
+        if len(jax.tree.leaves(batch)[0]) > size:
+            raise FULL
+        return spread(batch)
 
-        def held(batch, spread=spread):
-            if len(jax.tree.leaves(batch)[0]) > size:
-                raise FULL
-            return spread(batch)
-
-        monkeypatch.setattr(module, "spread", held)
+    monkeypatch.setattr(loop, "spread", held)
     loop._programs.cache_clear()  # what was traced before asks no more
 
 

@@ -10,7 +10,8 @@ from cli_examples import write_toy
 from evaluation_examples import make_trial, toy
 from flax import linen as nn
 
-import ugejax.protect as protecting
+import ugejax.perturbation.parametrisation as protecting
+import ugejax.uge as recording
 from ugejax.authorized import AuthorizedNetwork, build_authorized, seen
 from ugejax.authorized.key import read_key
 from ugejax.authorized.view import IdentityView
@@ -23,11 +24,11 @@ from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
 from ugejax.networks.registry import NETWORKS, Network
 from ugejax.networks.speedrun import WHITENING_EPSILON, SpeedrunBody, dirac, patches, whitening_filters
-from ugejax.perturbation.update import Method
 from ugejax.protect import Partner, Protection
 from ugejax.release import read_release
 from ugejax.training import Recipe, prepared
 from ugejax.training import prepare as preparing
+from ugejax.uge import Method
 
 KEY = jax.random.key(0)
 
@@ -163,7 +164,7 @@ def stop(variables, optimizer):
 def test_every_training_begins_with_it(tiny, variables, tmp_path, monkeypatch):
     """The trajectory, the surrogates of an update and of baselines, and clients: stopped where training would begin."""
 
-    for module in (surrogate, averaging, protecting):
+    for module in (surrogate, averaging, protecting, recording):
         monkeypatch.setattr(module, "initial_state", stop)
     data = toy(12, 0)
     expected = filters_of(prepared(tiny, variables, data.images))

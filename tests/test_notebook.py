@@ -14,7 +14,7 @@ SMALLER = "N_TRAIN, N_TEST, EPOCHS, NETWORK = 200, 50, 3, 'mlp'"
 AFTERWARDS = """
 import json
 
-from ugejax.perturbation.update import Method
+from ugejax.uge import Method
 from ugejax.protect import Protection
 
 protection = Protection.by(key, network, Method(eps=EPS, start="misaligned"))

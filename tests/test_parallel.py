@@ -16,10 +16,10 @@ from flax import linen as nn
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.authorized.view import IdentityView
 from ugejax.parallel import in_bulk
-from ugejax.perturbation.update import Method, NoiseState, make_update
 from ugejax.protect import Protection
 from ugejax.training import Recipe, fit, initial_state, make_train_step
-from ugejax.training.loop import accuracy, run_steps
+from ugejax.training.loop import accuracy, on_resident, run_steps
+from ugejax.uge import Method, NoiseState, make_update
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
 LABELS = np.arange(50, dtype=np.int32) % 3
@@ -89,7 +89,7 @@ def updated() -> tuple[jax.Array, Any, dict[str, jax.Array]]:
     start = np.random.default_rng(1).uniform(-0.03, 0.03, IMAGES.shape).astype(np.float32)
     state = NoiseState(jnp.zeros((), jnp.int32), jnp.array(start), (initial_state(variables, optimizer),))
     x, y, order = jnp.asarray(IMAGES), jnp.asarray(LABELS), jax.random.permutation(jax.random.key(4), 50)
-    state, losses = run_steps(update)(state, x, y, order, jax.random.key(5), 2)
+    state, losses = run_steps(on_resident(update, 15))(state, x, y, order, jax.random.key(5), 2)
     assert np.abs(state.noise - start).max() > 0.002
     return state.noise, state.surrogates[0].variables, losses
 

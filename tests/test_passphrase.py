@@ -28,9 +28,9 @@ from ugejax.errors import UserError
 from ugejax.lock import alone_in
 from ugejax.perturbation.noise_files import NoiseFiles, seal_rows
 from ugejax.perturbation.stored import read_generator
-from ugejax.perturbation.update import NoiseState
 from ugejax.release.secrets import forms_of_secret
 from ugejax.seal import Seal, lock, unlock
+from ugejax.uge import NoiseState
 
 PASSPHRASE = "correct horse bättery"
 SEAL = Seal(bytes(range(32))) / "runs" / "noise"

@@ -19,11 +19,10 @@ from ugejax.authorized import FORMS, build_authorized, default_step, draw_master
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.cli import main
 from ugejax.errors import UserError
-from ugejax.perturbation.parametrisation import Batch
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
-from ugejax.perturbation.update import Method, parametrise
 from ugejax.protect import Protection, method_of
-from ugejax.training import Recipe
+from ugejax.training import Batch, Recipe
+from ugejax.uge import Method, parametrise
 
 TINY = Method(epochs=1, snapshots=2, surrogates=("mlp",), period=4, batch_size=20)
 

@@ -15,11 +15,11 @@ from ugejax.authorized.dither import dither_view, equal_anchors
 from ugejax.cli import main
 from ugejax.cli.card import make_card
 from ugejax.data import Dataset, Source, load, load_stream
-from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
 from ugejax.release import read_release, salt_of, write_release
 from ugejax.release.read import read_card
 from ugejax.training import Recipe
+from ugejax.uge import Method
 
 SHAPE = (16, 16, 3)
 

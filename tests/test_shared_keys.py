@@ -22,9 +22,9 @@ from ugejax.cli import main
 from ugejax.cli.originals import load_originals
 from ugejax.errors import UserError
 from ugejax.perturbation.feasible import feasible
-from ugejax.perturbation.update import Method, NoiseState, make_update
 from ugejax.release import read_release, salt_of
-from ugejax.training import initial_state
+from ugejax.training import Batch, initial_state
+from ugejax.uge import Method, NoiseState, make_update
 
 SHAPE, EPS = (16, 16, 1), 8 / 255
 
@@ -103,7 +103,7 @@ def test_gradients_are_matched_for_all_networks_and_summed():
         update = make_update(method, *first, [Indifferent()], [optimizer], jnp.array([1, 2, 0]), others=others)
         noise = 0.03 * jax.random.normal(jax.random.key(3), (3, 8, 8, 1))
         state = NoiseState(jnp.zeros((), jnp.int32), noise, (surrogate,))
-        state, losses = jax.jit(update)(state, x, y, jnp.arange(12), jax.random.key(0))
+        state, losses = jax.jit(update)(state, Batch(x, y, jnp.arange(12)), jax.random.key(0))
         return state.noise != noise, losses
 
     moved, losses = zip(*(run(*some) for some in ((networks[0],), (networks[1],), networks)), strict=True)

@@ -22,11 +22,11 @@ from ugejax.errors import UserError
 from ugejax.networks import build
 from ugejax.perturbation import start
 from ugejax.perturbation.noise_files import NoiseFiles
-from ugejax.perturbation.update import Method
 from ugejax.protect import Protection
 from ugejax.release import quality, write_release
 from ugejax.release import write as write_module
 from ugejax.training import Recipe, fit, initial_state, make_train_step
+from ugejax.uge import Method
 
 
 def write_folder(root: Path, *, n: int = 24, size: int = 8, colour: tuple[int, ...] = ()) -> Path:

@@ -20,7 +20,7 @@ from ugejax.training import (
     record_trajectory,
     snapshot,
 )
-from ugejax.training.loop import epoch_order
+from ugejax.training.loop import epoch_order, on_resident
 from ugejax.training.recipe import RECIPES
 from ugejax.training.step import freeze
 
@@ -116,7 +116,7 @@ def test_an_epoch_takes_its_batches_from_the_order_one_after_the_other():
     """The step sees images[order[16 i : 16 (i + 1)]]: the loss on batches of one class says which they were."""
     images, labels = toy()
     module, step, state = start(RECIPE)
-    order = jnp.argsort(jnp.asarray(labels), stable=True)
+    order, step = jnp.argsort(jnp.asarray(labels), stable=True), on_resident(step, 16)
     for position in (0, 1, 2, 0):
         batch = np.asarray(order[16 * position : 16 * (position + 1)])
         logits = module.apply(state.variables, jnp.asarray(images[batch], jnp.float32) / 255, train=True)
@@ -152,7 +152,7 @@ class Normalised(nn.Module):
 def normalised_step(recipe: Recipe, **options):
     optimizer = recipe.build_optimizer(60)
     state = initial_state(Normalised().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
-    return make_train_step(Normalised(), optimizer, recipe, **options), state
+    return on_resident(make_train_step(Normalised(), optimizer, recipe, **options), recipe.batch_size), state
 
 
 def test_labels_may_be_shares_of_the_classes():
@@ -238,7 +238,7 @@ def test_other_units_drop_out_in_every_step_and_none_where_the_body_is_frozen(tr
     images, labels = toy()
     optimizer = RECIPE.build_optimizer(60)
     state = initial_state(Forgetful().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
-    step = jax.jit(make_train_step(Forgetful(), optimizer, RECIPE, train_mode=train_mode))
+    step = jax.jit(on_resident(make_train_step(Forgetful(), optimizer, RECIPE, train_mode=train_mode), 16))
     one, two = (state.replace(step=jnp.int32(position)) for position in (0, 3))  # of the first batch either time
     losses = [float(step(s, images, labels, jnp.arange(60), jax.random.key(0))[1]) for s in (one, two, one)]
     assert losses[0] == losses[2]
@@ -258,7 +258,7 @@ def test_what_aggregates_gradients_sees_the_batch_and_moves_the_weights():
         return loss + jax.random.uniform(key), gradient
 
     def run(step, state=state):
-        return jax.jit(step)(state, images, labels, jnp.arange(60), jax.random.key(0))
+        return jax.jit(on_resident(step, 16))(state, images, labels, jnp.arange(60), jax.random.key(0))
 
     def with_aggregate(aggregate):
         return make_train_step(module, RECIPE.build_optimizer(60), RECIPE, aggregate=aggregate)

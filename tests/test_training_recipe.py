@@ -14,7 +14,8 @@ from flax import linen as nn
 from ugejax.authorized.key import new_key, read_key, write_key
 from ugejax.evaluation import trial
 from ugejax.federated import Shards, federate
-from ugejax.training import Recipe, accuracy, default_recipe, fit, initial_state, make_train_step
+from ugejax.training import Batch, Recipe, accuracy, default_recipe, fit, initial_state, make_train_step
+from ugejax.training.loop import on_resident
 from ugejax.training.mirror import alternate
 from ugejax.training.recipe import BIAS_RATE
 
@@ -84,7 +85,7 @@ def test_a_step_trains_on_mirrored_images_where_the_order_says_so():
     recipe = Recipe(batch_size=6, mirror=True)
     optimizer = optax.sgd(1.0)
     state = initial_state(Columns().init(KEY, jnp.zeros((1, 2, 5, 1))), optimizer)
-    step = jax.jit(make_train_step(Columns(), optimizer, recipe))
+    step = jax.jit(on_resident(make_train_step(Columns(), optimizer, recipe), 6))
     order = np.array([3, ~4, 0, ~1, 2, 5])
     mirrored = np.where(
         (order < 0)[:, None, None, None],
@@ -148,7 +149,7 @@ def test_smoothed_labels_cost_a_share_of_the_mean_over_all_classes(label):
     recipe = Recipe(batch_size=2, label_smoothing=0.2)
     state = initial_state(Fixed().init(KEY, jnp.zeros((1, 2, 2, 1))), optax.sgd(0.0))
     step = make_train_step(Fixed(), optax.sgd(0.0), recipe)
-    _, loss = step(state, np.zeros((2, 2, 2, 1), np.uint8), np.full(2, label, np.int32), np.arange(2), KEY)
+    _, loss = step(state, Batch(np.zeros((2, 2, 2, 1), np.uint8), np.full(2, label, np.int32)), KEY)
     each = np.log(np.e + 2) - np.array([1.0, 0, 0])
     assert float(loss) == pytest.approx(0.8 * each[label] + 0.2 * each.mean(), rel=1e-6)
 
@@ -170,9 +171,9 @@ def test_shifts_move_images_that_are_reflected_at_the_border():
     step = jax.jit(make_train_step(Brightness(), optax.sgd(0.0), Recipe(batch_size=1, shift=2)))
 
     def losses(image):
-        images, order = np.array(image, np.float32).reshape(1, 1, 5, 1), np.arange(1)
+        batch = Batch(np.array(image, np.float32).reshape(1, 1, 5, 1), np.ones(1, np.int32))
         keys = jax.random.split(KEY, 60)
-        return {round(float(step(state, images, np.ones(1, np.int32), order, key)[1]), 4) for key in keys}
+        return {round(float(step(state, batch, key)[1]), 4) for key in keys}
 
     assert losses([1, 1, 1, 1, 1]) == {round(np.log(1 + np.e), 4)}
     # What comes to stand at the left: columns 2, 1, 0 by moving right, and 1, 2 by moving left.

@@ -13,8 +13,8 @@ from ugejax.authorized.view import IdentityView
 from ugejax.cli import main
 from ugejax.cli.arguments import build_parser
 from ugejax.cli.protect import method_from
-from ugejax.perturbation.update import Method, NoiseState, make_update
-from ugejax.training import initial_state
+from ugejax.training import Batch, initial_state
+from ugejax.uge import Method, NoiseState, make_update
 
 SHAPE = (8, 8, 1)
 
@@ -43,7 +43,7 @@ def blind_update(surrogate: nn.Module, images: np.ndarray, labels: np.ndarray, f
     before = initial_state(surrogate.init(jax.random.key(0), jnp.zeros((1, *SHAPE))), optimizer)
     update = make_update(method, network, None, [surrogate], [optimizer], jnp.array([1, 2, 3, 0]))
     state = NoiseState(jnp.zeros((), jnp.int32), jnp.zeros((4, *SHAPE)), (before,))
-    after, losses = jax.jit(update)(state, images, labels, jnp.arange(20), jax.random.key(0))
+    after, losses = jax.jit(update)(state, Batch(images, labels, jnp.arange(20)), jax.random.key(0))
     return before, after.surrogates[0], losses
 
 
@@ -94,7 +94,8 @@ def test_original_and_released_image_are_transformed_alike():
 
     def losses_of(noise, seed):
         state = NoiseState(jnp.zeros((), jnp.int32), noise, (surrogate,))
-        return update(state, images, jnp.arange(20) % 4, jnp.arange(20), jax.random.key(seed))[1]
+        batch = Batch(images, jnp.arange(20) % 4, jnp.arange(20))
+        return update(state, batch, jax.random.key(seed))[1]
 
     for seed in range(4):  # either transform is drawn
         at_rest = losses_of(jnp.zeros((4, *SHAPE)), seed)
@@ -121,7 +122,8 @@ def test_a_surrogate_drops_out_where_it_trains():
     update = jax.jit(make_update(method, network, None, [Forgetful()], [optimizer], jnp.array([1, 2, 3, 0])))
     images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE), np.uint8)
     state = NoiseState(jnp.zeros((), jnp.int32), jnp.zeros((4, *SHAPE)), (surrogate,))
-    runs = [update(state, images, jnp.arange(20) % 4, jnp.arange(20), jax.random.key(seed)) for seed in (0, 1, 0)]
+    batch = Batch(images, jnp.arange(20) % 4, jnp.arange(20))
+    runs = [update(state, batch, jax.random.key(seed)) for seed in (0, 1, 0)]
     kernels = [np.asarray(after.surrogates[0].params["Dense_0"]["kernel"]) for after, _ in runs]
     np.testing.assert_array_equal(kernels[0], kernels[2])
     assert np.abs(kernels[0] - kernels[1]).max() > 1e-4

@@ -6,6 +6,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 from jax.core import Tracer
+from jax.tree_util import Partial
 
 # XLA for CPU gives a convolution to its library YNNPACK, which takes the derivative by the kernel of large batches at a
 # third of the rate of XLA's own (`experiments.bench.lowerings`). What is named here is given to it as by default.
@@ -42,8 +43,13 @@ def compiler_options() -> dict[str, str]:
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`jax.jit` of a function of arrays under `compiler_options`.
 
-    Called while another function is traced, under `jax.jit`, `jax.grad` or `jax.vmap`, it is a part of that one.
+    Called while another function is traced, under `jax.jit`, `jax.grad` or `jax.vmap`, it is a part of that one. The
+    arrays that a `jax.tree_util.Partial` binds, as `ugejax.uge.make_update` returns it, are arguments of the program;
+    `jax.jit` of it would write them into the program as constants.
     """
+    if isinstance(function, Partial):
+        called = compiled(_call)
+        return functools.partial(called, function)
     outermost, part = jax.jit(function, compiler_options=compiler_options()), jax.jit(function)
 
     @functools.wraps(function)
@@ -52,6 +58,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return (part if traced else outermost)(*arguments)
 
     return call
+
+
+def _call(function: Partial, *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 def kept(build: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -111,6 +111,26 @@ def whole(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, PartitionSpec()), tree)
 
 
+def averaged(tree: Any, axis_name: str | None) -> Any:
+    """The mean of arrays over the shards of an axis of `jax.pmap` or `jax.vmap`; without one they are left alone."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+def summed(tree: Any, axis_name: str | None) -> Any:
+    """The sum of arrays over the shards of an axis; see `averaged`."""
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
+def gathered(tree: Any, axis_name: str | None) -> Any:
+    """The rows of all shards of an axis, those of the first one first; see `averaged`."""
+    return tree if axis_name is None else jax.lax.all_gather(tree, axis_name, tiled=True)
+
+
+def of_shard(key: jax.Array, axis_name: str | None) -> jax.Array:
+    """A PRNG key for what a shard draws for its own images; without an axis the key itself."""
+    return key if axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+
+
 def _mesh() -> Mesh:
     # Auto: jax.make_mesh would have explicit axes, by which every operation on a batch has to name its sharding.
     return jax.make_mesh((jax.device_count(),), (_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices())

@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ugejax.authorized.content import ContentView
 from ugejax.authorized.forms import FORMS
 from ugejax.authorized.key import Key
 from ugejax.authorized.network import AuthorizedNetwork
@@ -39,25 +38,23 @@ from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace
 from ugejax.losses import class_prototypes
 from ugejax.memory import OutOfMemory
-from ugejax.networks import build, initial_variables
+from ugejax.networks import build
 from ugejax.parallel import everywhere, here, in_bulk
 from ugejax.perturbation.budget import amplitude
-from ugejax.perturbation.feasible import allowed, feasible
+from ugejax.perturbation.method import Method
 from ugejax.perturbation.noise_files import NoiseFiles
-from ugejax.perturbation.parametrisation import Batch
-from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
-from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
-from ugejax.perturbation.update import CommonSpace, Method, NoiseState, make_update, parametrise
+from ugejax.perturbation.parametrisation import PARAMETRISATIONS, initial_noise, parametrise
+from ugejax.perturbation.start import STARTS, class_means, nearest_wrong_class
 from ugejax.seal import Seal
-from ugejax.training import Recipe, initial_state, make_train_step, prepared, record_trajectory
-from ugejax.training.loop import check_finite, epoch_order, run_steps, stream_steps
-from ugejax.training.step import decode, freeze
+from ugejax.terms import DISTANCES, FEATURE_LOSSES, CommonSpace, Term, matched
+from ugejax.training import Batch, Recipe
+from ugejax.training.loop import check_finite, epoch_order, on_resident, run_steps, stream_steps
+from ugejax.training.step import decode
+from ugejax.uge import make_update, release, trajectory
 
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
 # Of originals that lie on the devices while the perturbation is optimised; more are read batch by batch.
 _RESIDENT_BYTES = 2**30
-# Roundings at random that are tried for an image, so that it keeps its subspace.
-_DRAWS = 4
 
 
 def check_budget(eps: float, norm: str, argument: str = "--eps") -> None:
@@ -69,10 +66,10 @@ def check_budget(eps: float, norm: str, argument: str = "--eps") -> None:
 # Of the settings of a method those that are a choice, as on the command line.
 CHOICES = {
     "norm": ("linf", "l2"),
-    "parametrisation": ("class-wise", "sample-wise", "generator"),
-    "start": ("stripes", "misaligned"),
-    "gradient_distance": ("l2", "cosine"),
-    "feature_loss": ("error-min", "error-max", "distance"),
+    "parametrisation": tuple(PARAMETRISATIONS),
+    "start": tuple(STARTS),
+    "gradient_distance": tuple(DISTANCES),
+    "feature_loss": tuple(FEATURE_LOSSES),
 }
 
 
@@ -83,7 +80,7 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
         UserError: a setting, or one of its values, is unknown.
     """
     if unknown := set(settings) - {known.name for known in fields(Method)}:
-        raise UserError(f"settings: unknown {min(unknown)!r}; they are the fields of ugejax.perturbation.update.Method")
+        raise UserError(f"settings: unknown {min(unknown)!r}; they are the fields of ugejax.uge.Method")
     for name, choices in CHOICES.items():
         if name in settings and settings[name] not in choices:
             raise UserError(f"settings: {name} must be one of {', '.join(choices)}, not {settings[name]!r}")
@@ -160,6 +157,7 @@ class Protection:
         others: further authorized networks; the perturbation is one that all of them are blind to, or matched with.
         feature_space: a frozen encoder that the feature distance is measured in as well.
         prototypes: of the classes in that space, float32 [num_classes, F]; None takes the originals' class means.
+        terms: summands of the loss; None takes those of the method.
     """
 
     method: Method
@@ -173,6 +171,7 @@ class Protection:
     others: tuple[Partner, ...] = ()
     feature_space: FeatureSpace | None = None
     prototypes: np.ndarray | None = None
+    terms: tuple[Term, ...] | None = None
 
     @classmethod
     def by(cls, key: Key, network: AuthorizedNetwork, method: Method) -> Self:
@@ -227,23 +226,16 @@ class Protection:
 
     def _trajectory(self, partner, images, labels, stage, report):
         """theta_0 ... theta_T of an authorized network on the originals; None where nothing is to be matched."""
-        network, recipe = partner.network, partner.recipe
-        if network.view.blind or not (self.method.gradient_matching or self.method.undistillation):
+        if not matched(partner.network.view, self.method, self.terms):
             return None
-        optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
         seal = partner.seal and partner.seal / "trajectory"
         try:
-            return record_trajectory(
-                make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all"),
-                initial_state(prepared(network.module, network.variables, images), optimizer),
-                images if _streams(images) else jnp.asarray(images[:]),
-                jnp.asarray(labels),
-                recipe,
-                partner.training_key,
-                StepCheckpoints(partner.folder / "trajectory", keep=None, seal=seal),
-                snapshots=self.method.snapshots,
+            return trajectory(
+                partner.network, partner.recipe, images if _streams(images) else jnp.asarray(images[:]),
+                jnp.asarray(labels), partner.training_key, snapshots=self.method.snapshots,
+                checkpoints=StepCheckpoints(partner.folder / "trajectory", keep=None, seal=seal),
                 report=lambda epoch, epochs, loss: report(stage, epoch, epochs, {"loss": loss}),
-            )
+            )  # fmt: skip
         except OutOfMemory as error:  # with other batches it were not the training that the key describes
             raise UserError(f"{stage}: {error}; choose a smaller network or smaller images") from error
 
@@ -251,11 +243,9 @@ class Protection:
         """The class-wise noise from which the perturbation starts, float32 [num_classes, H, W, C]."""
         method = self.method
         size = method.amplitude * amplitude(method.eps, method.norm, images.shape[1:])
-        if method.start == "misaligned":
-            means = class_means(images, labels, self.num_classes)
-            return misaligned_means(means, nearest_wrong_class(means), amplitude=size)
-        h, w, c = images.shape[1:]
-        return class_stripes(self.texture_secret, self.num_classes, (h, w, c), amplitude=size, period=method.period)
+        return STARTS[method.start](
+            self.texture_secret, images, labels, self.num_classes, amplitude=size, period=method.period
+        )
 
     def _space(self, images: Images, labels: np.ndarray, *, batch_size: int = 50) -> CommonSpace | None:
         """The common feature space with a prototype for each class."""
@@ -275,31 +265,27 @@ class Protection:
         count = len(images) // size
         # Of a stream's noise per image the rows of one batch: the others lie in files.
         rows = labels[:size] if streams and method.epochs else labels
-        noise = parametrise(method, images.shape[1:]).start(jax.random.fold_in(self.key, 3), start, rows)
         if not method.epochs:
-            return noise
+            return initial_noise(self.key, method, start, images, rows, (), ()).noise
         space = self._space(images, labels)
         wrong = nearest_wrong_class(
             class_means(images, labels, self.num_classes) if space is None else np.asarray(space.prototypes)
         )
         modules = [build(name, self.num_classes) for name in method.surrogates]
-        optimizers, init_key = [_surrogate_optimizer() for _ in modules], jax.random.fold_in(self.key, 0)
-        keys = [jax.random.fold_in(init_key, i) for i in range(len(modules))]
-        surrogates = tuple(
-            initial_state(prepared(module, initial_variables(module, own, images.shape[1:]), images), optimizer)
-            for module, own, optimizer in zip(modules, keys, optimizers, strict=True)
-        )
-        state = NoiseState(jnp.zeros((), jnp.int32), noise, surrogates)
+        optimizers = [_surrogate_optimizer() for _ in modules]
+        state = initial_noise(self.key, method, start, images, rows, modules, optimizers)
         checkpoints = StepCheckpoints(folder / "noise", seal=seal and seal / "noise")
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
-        (network, trajectory), *others = networks
+        (network, theta), *others = networks
         update = make_update(
-            method, network, trajectory, modules, optimizers, jnp.asarray(wrong), others=others, space=space
-        )
+            method, network, theta, modules, optimizers, jnp.asarray(wrong), terms=self.terms, others=others,
+            space=space,
+        )  # fmt: skip
         begun, files = int(state.step) // count, None
         if not streams:
-            run, (x, y) = run_steps(update, size), everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
+            run = run_steps(on_resident(update, size), size)
+            x, y = everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
         elif method.parametrisation != "sample-wise":
             run, x, y = stream_steps(update, size), images, labels
         else:
@@ -376,41 +362,12 @@ def _released_batch(method: Method) -> Callable[..., jax.Array]:
     Images and result are uint8 [B, H, W, C].
     """
 
-    def released(shared, own, x_u8, index):
-        (noise, view, key), x = shared, decode(x_u8)
-        how, per_image = parametrise(method, x.shape[1:]), method.parametrisation == "sample-wise"
-        wanted = own if per_image else how.wanted(noise, Batch(x, own, index))
-        delta = feasible(wanted, x, view, eps=method.eps, norm=method.norm)
-        lower, upper = allowed(x, view, eps=method.eps, norm=method.norm)
-        shorter = jnp.trunc(delta * 255) / 255  # what cannot leave a ball by rounding
-        if view.patch is None and view.blind:  # cells hold whole levels: no residue
-            delta = shorter if method.norm == "l2" else delta
-            return round_to_8bit(x_u8, delta, lower=lower, upper=upper)
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-        lower, upper = jnp.broadcast_to(lower, x.shape), jnp.broadcast_to(upper, x.shape)
-        draw = jax.vmap(lambda k, x, d, lo, up: stochastic_round_to_8bit(k, x, d, lower=lo, upper=up))
-
-        def at_random(delta):
-            if not isinstance(view, ContentView):
-                return draw(keys, x_u8, delta, lower, upper)
-            # Rounding moves an image whose subspace is a near tie to another one now and then: the first draw that
-            # does not is taken; where none is left, the image stays as it was.
-            chosen = x_u8
-            for i in reversed(range(_DRAWS)):
-                drawn = draw(jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(keys), x_u8, delta, lower, upper)
-                same = view.select(decode(drawn)) == view.select(x)
-                chosen = jnp.where(same[:, None, None, None], drawn, chosen)
-            return chosen
-
-        if method.norm != "l2":
-            return at_random(delta)
-        # Rounding at random adds up to a quarter of a squared level to each value on average. The few images that
-        # leave the ball all the same are rounded towards zero, and all of them where the ball is that small.
-        room = max(0.0, 1 - math.prod(x.shape[1:]) / 4 / (255 * method.eps) ** 2)
-        rounded = at_random(math.sqrt(room) * delta)
-        moved = (rounded.astype(jnp.float32) - x_u8) / 255
-        outside = jnp.sum(moved**2, axis=(1, 2, 3), keepdims=True) > method.eps**2
-        return jnp.where(outside | (room == 0), round_to_8bit(x_u8, shorter, lower=lower, upper=upper), rounded)
+    def released(shared, own, images, index):
+        noise, view, key = shared
+        wanted = own
+        if noise is not None:
+            wanted = parametrise(method, images.shape[1:]).wanted(noise, Batch(decode(images), own, index))
+        return release(method, view, wanted, images, index, key)
 
     return released
 

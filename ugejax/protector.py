@@ -59,7 +59,7 @@ class Protector(TransformerMixin, BaseEstimator):
             eps: budget in units of [0, 1].
             authorized: authorized form, see `ugejax.authorized.FORMS`.
             network: backbone of the authorized network, see `ugejax.networks.NETWORKS`.
-            settings: further fields of `ugejax.perturbation.update.Method`.
+            settings: further fields of `ugejax.uge.Method`.
             seed: derive the key from it, reproducible and hence guessable; None takes the system's entropy.
         """
         self.eps = eps

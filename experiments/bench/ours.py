@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.tree_util import Partial
 
 from experiments.bench.cases import NUM_CLASSES, Case, start
 from experiments.bench.worker import Answers, clocked, serve
@@ -20,9 +19,10 @@ from ugejax.authorized.view import IdentityView
 from ugejax.compiler import compiler_options
 from ugejax.networks import build
 from ugejax.networks.convolution import convolve_by_xla
-from ugejax.perturbation.update import Method, NoiseState, make_update
 from ugejax.training import default_recipe, initial_state, make_train_step, prepared
+from ugejax.training.loop import on_resident
 from ugejax.training.recipe import Recipe
+from ugejax.uge import Method, NoiseState, make_update
 
 # Side of the square matrices by which the floor is measured, large enough to fill the machine.
 SIDE = {"cpu": 2048}
@@ -48,7 +48,8 @@ def step_and_state(case: Case, arrays: dict[str, np.ndarray], variables: Any) ->
     module = build(case.network, NUM_CLASSES)
     if case.name == "train_step":
         optimizer = recipe(case).build_optimizer(len(arrays["images"]))
-        return Partial(make_train_step(module, optimizer, recipe(case))), initial_state(variables, optimizer)
+        step = make_train_step(module, optimizer, recipe(case))
+        return on_resident(step, case.batch), initial_state(variables, optimizer)
     optimizer = optax.adam(1e-3)
     # Two equal snapshots: one has to be looked up, and PyTorch need not know which.
     trajectory = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), variables)
@@ -56,7 +57,8 @@ def step_and_state(case: Case, arrays: dict[str, np.ndarray], variables: Any) ->
     wrong = jnp.arange(1, NUM_CLASSES + 1) % NUM_CLASSES
     surrogates = (initial_state(variables, optimizer),) if case.loss == "feature_distance" else ()
     state = NoiseState(jnp.zeros((), jnp.int32), jnp.asarray(arrays["noise"]), surrogates)
-    return make_update(method(case), network, trajectory, [module], [optimizer], wrong), state
+    update = make_update(method(case), network, trajectory, [module], [optimizer], wrong)
+    return on_resident(update, case.batch), state
 
 
 def outcome(state: Any, loss: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import optax
 from ugejax.baselines.method import Report
 from ugejax.compiler import compiled, kept
 from ugejax.networks import build, initial_variables
-from ugejax.training import Recipe, TrainState, default_recipe, fit, initial_state, make_train_step, prepared
+from ugejax.training import Batch, Recipe, TrainState, default_recipe, fit, initial_state, make_train_step, prepared
 from ugejax.training.loop import epoch_order
 
 
@@ -95,10 +95,10 @@ def joint_surrogate(
     module, optimizer = build(name, num_classes), _steady(recipe, decay_at)
     state = initial_state(_initialise(module, key, images), optimizer)
     step = _compiled_step(module, optimizer, recipe)
-    order, unused = jnp.arange(batch_size), jax.random.key(0)  # the recipe augments nothing, so no key is used
+    unused = jax.random.key(0)  # the recipe augments nothing
 
     def train(state: TrainState, x: jax.Array, y: jax.Array) -> tuple[TrainState, jax.Array]:
-        return step(state, x, y, order, unused)
+        return step(state, Batch(x, y), unused)
 
     return module, state, train
 

@@ -263,7 +263,7 @@ def build_parser() -> Parser:
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
-    """The settings of the method; defaults are those of `ugejax.perturbation.update.Method`."""
+    """The settings of the method; defaults are those of `ugejax.uge.Method`."""
     parser.add_argument("--method", default="uge", help="uge, or a baseline: see `ugejax list` (default %(default)s)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of a baseline, such as rounds=20"

@@ -11,7 +11,7 @@ from ugejax.authorized import FORMS, AuthorizedNetwork, Key
 from ugejax.authorized.dither import DitherView, equal_anchors
 from ugejax.data import Images, Source, Streamed
 from ugejax.feature_spaces import FeatureSpace
-from ugejax.perturbation.update import Method
+from ugejax.perturbation.method import Method
 
 # What whoever relies on a release has to know, in its card.
 CLASS_WISE_LIMITS = [

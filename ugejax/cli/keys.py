@@ -19,7 +19,7 @@ from ugejax.cli.releasing import check_no_release
 from ugejax.data import Streamed
 from ugejax.errors import UserError
 from ugejax.networks import build, variable_shapes
-from ugejax.perturbation.update import Method
+from ugejax.perturbation.method import Method
 from ugejax.protect import check_makes_releases
 from ugejax.training import default_recipe
 

@@ -36,9 +36,9 @@ from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototy
 from ugejax.hosts import exchange, from_leader, gathered, leads, share
 from ugejax.lock import alone_in
 from ugejax.networks import build
+from ugejax.perturbation.method import Method
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.stored import StoredGenerator, write_generator
-from ugejax.perturbation.update import Method
 from ugejax.protect import Partner, Protection, check_budget, method_of, run_digest
 from ugejax.release import Quality, measure_quality, salt_of
 from ugejax.release.read import read_card

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 
 from ugejax.federated.shards import Shards
+from ugejax.parallel import spread
 from ugejax.training import Recipe, initial_state, make_train_step, prepared
-from ugejax.training.loop import run_steps
+from ugejax.training.loop import run_steps, take
 from ugejax.training.mirror import alternate
 
 
@@ -133,7 +134,7 @@ def _runner(
     def turn(state, images, labels, own, key):
         (client, number), (order, size) = state, own
         batch = order[(number * batch_size + jnp.arange(batch_size)) % jnp.maximum(size, 1)]
-        moved, loss = step(client, images, labels, batch, key)
+        moved, loss = step(client, spread(take(images, labels, batch)), key)
         active = (number < jnp.maximum(size // batch_size, 1)) & (size > 0)
         client = jax.tree.map(lambda new, old: jnp.where(active, new, old), moved, client)
         return (client, number + 1), jnp.where(active, loss, 0)

@@ -20,6 +20,7 @@ from ugejax.losses.gradient_matching import (
     filter_cosine,
     gradient_matching,
     gradient_matching_and_grad,
+    gradient_matching_to,
     relative_l2,
 )
 from ugejax.losses.undistillation import undistillation
@@ -34,6 +35,7 @@ __all__ = [
     "filter_cosine",
     "gradient_matching",
     "gradient_matching_and_grad",
+    "gradient_matching_to",
     "misalignment",
     "relative_l2",
     "targeted_error_maximising",

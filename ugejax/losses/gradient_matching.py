@@ -95,7 +95,14 @@ def gradient_matching(
 
 
 def gradient_matching_and_grad(
-    loss_fn: LossFn, params: PyTree, x_u: jax.Array, y: jax.Array, target_grads: PyTree, *, distance: DistanceFn
+    loss_fn: LossFn,
+    params: PyTree,
+    x_u: jax.Array,
+    y: jax.Array,
+    target_grads: PyTree,
+    *,
+    distance: DistanceFn,
+    averaged: Callable[[PyTree], PyTree] = lambda grads: grads,
 ) -> tuple[PyTree, jax.Array]:
     """Gradient matching to known clean gradients, and the derivative of its sum over layers with respect to ``x_u``.
 
@@ -118,15 +125,48 @@ def gradient_matching_and_grad(
       y: labels, int [B].
       target_grads: clean gradients, a pytree like ``params``.
       distance: D, of released then clean gradients.
+      averaged: the mean of gradients over the devices among which a batch is shared out, by ``jax.lax.pmean``; the
+        derivative is then that of the value times the number of devices, as is that of a mean over a device's images.
 
     Returns:
       The value per layer (a pytree like ``params`` of scalars), and the derivative, shaped like x_u.
     """
-    grads = jax.grad(loss_fn)(params, x_u, y)
+    grads = averaged(jax.grad(loss_fn)(params, x_u, y))
     values, pull_back = jax.vjp(lambda g: distance(g, target_grads), grads)
     (direction,) = pull_back(jax.tree.map(jnp.ones_like, values))
     _, dx = jax.jvp(lambda p: jax.grad(loss_fn, argnums=1)(p, x_u, y), (params,), (direction,))
     return values, dx
+
+
+def gradient_matching_to(
+    target_grads: PyTree,
+    loss_fn: LossFn,
+    params: PyTree,
+    y: jax.Array,
+    *,
+    distance: DistanceFn,
+    averaged: Callable[[PyTree], PyTree] = lambda grads: grads,
+) -> Callable[[jax.Array], jax.Array]:
+    """L_gm to known clean gradients as a function of ``x_u``, whose first derivative is taken forward over reverse.
+
+    For arguments and derivative see `gradient_matching_and_grad`.
+
+    Returns:
+      ``x_u -> scalar``, the sum over layers. Differentiable in x_u alone, once.
+    """
+
+    def value_and_grad(x_u: jax.Array) -> tuple[jax.Array, jax.Array]:
+        values, dx = gradient_matching_and_grad(
+            loss_fn, params, x_u, y, target_grads, distance=distance, averaged=averaged
+        )
+        return sum(jax.tree.leaves(values), jnp.zeros(())), dx
+
+    @jax.custom_vjp
+    def loss(x_u: jax.Array) -> jax.Array:
+        return sum(jax.tree.leaves(distance(averaged(jax.grad(loss_fn)(params, x_u, y)), target_grads)), jnp.zeros(()))
+
+    loss.defvjp(value_and_grad, lambda dx, of_value: (of_value * dx,))
+    return loss
 
 
 def class_weights(y: jax.Array, *, num_classes: int) -> jax.Array:

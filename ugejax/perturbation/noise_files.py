@@ -14,7 +14,7 @@ from ugejax.checkpoint import sealed
 from ugejax.data.stream import pieces
 from ugejax.errors import UserError
 from ugejax.hosts import leads
-from ugejax.perturbation.update import NoiseState
+from ugejax.perturbation.parametrisation import NoiseState
 from ugejax.seal import HEADER_BYTES, TAG, FileCipher, Seal
 from ugejax.whole import private
 

@@ -5,7 +5,7 @@ projection is not differentiated: the gradient at the feasible perturbation move
 (straight-through).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,25 +14,38 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ugejax.networks import initial_variables
+from ugejax.parallel import averaged, gathered, summed
+from ugejax.perturbation.budget import amplitude
 from ugejax.perturbation.generator import Generator
+from ugejax.perturbation.method import Method
+from ugejax.training.prepare import prepared
+from ugejax.training.step import Batch, TrainState, initial_state
 
 LEARNING_RATE = 1e-3  # of a generator, by Adam
 
 
 @flax.struct.dataclass
-class Batch:
-    """The images of an update: x float [B, H, W, C] in [0, 1], labels y int32 [B], places in the data set int32 [B]."""
+class NoiseState:
+    """What the perturbation carries from update to update.
 
-    x: jax.Array
-    y: jax.Array
-    index: jax.Array
+    Attributes:
+        step: int32 scalar, updates done.
+        noise: what the parametrisation makes the perturbation from: float32 [num_classes or N, H, W, C], the free noise
+            tensor, or a `GeneratorState`.
+        surrogates: a `TrainState` for each surrogate.
+    """
+
+    step: jax.Array
+    noise: Any
+    surrogates: tuple[TrainState, ...]
 
 
 Project = Callable[[jax.Array], jax.Array]  # a wanted perturbation of a batch -> a feasible one
 
 
 class Parametrisation(Protocol):
-    """What the update asks; every method is pure. `noise` is a pytree of arrays."""
+    """What the update asks; every method is pure. `noise` is a pytree of arrays, images are float in [0, 1]."""
 
     def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array) -> Any:
         """The noise before the first update, of classes' textures float32 [K, H, W, C] and labels int32 [N]."""
@@ -42,8 +55,14 @@ class Parametrisation(Protocol):
         """The perturbation [B, H, W, C] that the noise gives a batch, not yet feasible."""
         ...
 
-    def moved(self, noise: Any, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project) -> Any:
-        """The noise after a step down the gradient at the feasible perturbation delta; both [B, H, W, C]."""
+    def moved(
+        self, noise: Any, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project, axis_name: str | None
+    ) -> Any:
+        """The noise after a step down the gradient at the feasible perturbation delta; both [B, H, W, C].
+
+        With an axis the batch is a device's share of one, and the noise, of which every device has the whole, moves
+        alike on all of them.
+        """
         ...
 
 
@@ -67,9 +86,12 @@ class ClassWise:
         """The tensor of each image's class."""
         return noise[batch.y]
 
-    def moved(self, noise: jax.Array, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project) -> jax.Array:
+    def moved(
+        self, noise: jax.Array, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project,
+        axis_name: str | None = None,
+    ) -> jax.Array:  # fmt: skip
         """A step by the sign of the sum over each class's images."""
-        moved = jnp.sign(jnp.zeros_like(noise).at[batch.y].add(grad))
+        moved = jnp.sign(summed(jnp.zeros_like(noise).at[batch.y].add(grad), axis_name))
         return jnp.clip(noise - self.step * moved, -2 * self.eps, 2 * self.eps)
 
 
@@ -91,9 +113,13 @@ class SampleWise:
         """The tensor of each image."""
         return noise[batch.index]
 
-    def moved(self, noise: jax.Array, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project) -> jax.Array:
+    def moved(
+        self, noise: jax.Array, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project,
+        axis_name: str | None = None,
+    ) -> jax.Array:  # fmt: skip
         """A step from the feasible perturbation, made feasible again."""
-        return noise.at[batch.index].set(project(delta - self.step * jnp.sign(grad)))
+        index, rows = gathered((batch.index, project(delta - self.step * jnp.sign(grad))), axis_name)
+        return noise.at[index].set(rows)
 
 
 @flax.struct.dataclass
@@ -132,9 +158,50 @@ class Generated:
         return self.eps * jnp.tanh(before)
 
     def moved(
-        self, noise: GeneratorState, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project
-    ) -> GeneratorState:
+        self, noise: GeneratorState, batch: Batch, delta: jax.Array, grad: jax.Array, project: Project,
+        axis_name: str | None = None,
+    ) -> GeneratorState:  # fmt: skip
         """A step of Adam."""
         _, pull_back = jax.vjp(lambda params: self.wanted(replace(noise, params=params), batch), noise.params)
-        updates, opt_state = optax.adam(LEARNING_RATE).update(pull_back(grad)[0], noise.opt_state, noise.params)
+        updates, opt_state = optax.adam(LEARNING_RATE).update(
+            averaged(pull_back(grad)[0], axis_name), noise.opt_state, noise.params
+        )
         return GeneratorState(noise.texture, optax.apply_updates(noise.params, updates), opt_state)
+
+
+# By the names that `Method.parametrisation` takes: (budget of a value, step of a signed gradient) -> parametrisation.
+PARAMETRISATIONS: dict[str, Callable[[float, float], Parametrisation]] = {
+    "class-wise": ClassWise,
+    "sample-wise": lambda eps, step: SampleWise(step),
+    "generator": lambda eps, step: Generated(eps),
+}
+
+
+def parametrise(method: Method, shape: tuple[int, ...]) -> Parametrisation:
+    """The method's parametrisation for images [H, W, C] of this shape."""
+    size = amplitude(method.eps, method.norm, shape)
+    return PARAMETRISATIONS[method.parametrisation](size, method.step_size * size)
+
+
+def initial_noise(
+    key: jax.Array, method: Method, start: jax.Array, images: Any, labels: Any, surrogates: Sequence[Any],
+    optimizers: Sequence[optax.GradientTransformation],
+) -> NoiseState:  # fmt: skip
+    """The state before the first update.
+
+    Args:
+        key: PRNG key of a generator's and the surrogates' weights.
+        method: settings.
+        start: classes' textures, float32 [K, H, W, C] in units of [0, 1].
+        images: originals [N, H, W, C]; what surrogates take from images before they train, they take from these.
+        labels: int32, of the images that the state holds noise for.
+        surrogates: networks of the feature distance.
+        optimizers: one for each.
+    """
+    keys = [jax.random.fold_in(jax.random.fold_in(key, 0), i) for i in range(len(surrogates))]
+    states = tuple(
+        initial_state(prepared(module, initial_variables(module, own, images.shape[1:]), images), optimizer)
+        for module, own, optimizer in zip(surrogates, keys, optimizers, strict=True)
+    )
+    noise = parametrise(method, images.shape[1:]).start(jax.random.fold_in(key, 3), start, labels)
+    return NoiseState(jnp.zeros((), jnp.int32), noise, states)

@@ -7,9 +7,15 @@ A non-finite delta is not refused here, where values may be traced: an infinity 
 pixel as it is in the original. Check ``jnp.isfinite`` before.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+
+from ugejax.authorized.content import ContentView
+from ugejax.authorized.view import BlindSet
+from ugejax.perturbation.feasible import allowed
 
 # Grey levels by which 255 * bound may miss a whole number and still count as it: 255 * float32(8 / 255) may come out as
 # 7.9999995 and means 8. The product of a float32 in [-1, 1] and 255 is off by at most 3e-5.
@@ -43,6 +49,57 @@ def stochastic_round_to_8bit(
     below = jnp.floor(levels)
     goes_up = jax.random.uniform(key, levels.shape) < levels - below
     return _add_within(x_u8, below + goes_up, lower, upper)
+
+
+# Roundings at random that are tried for an image, so that it keeps its subspace.
+_DRAWS = 4
+
+
+def round_within(
+    keys: jax.Array, x_u8: jax.Array, delta: jax.Array, view: BlindSet, *, eps: float, norm: str
+) -> jax.Array:
+    """Released images x + delta of a batch, each rounded so that it stays in its feasible set.
+
+    Args:
+      keys: PRNG keys [B], one for each image's rounding at random.
+      x_u8: originals, uint8 [B, H, W, C].
+      delta: feasible perturbations in units of [0, 1], float [B, H, W, C].
+      view: what the authorized networks are blind to.
+      eps: budget in units of [0, 1].
+      norm: "linf" or "l2" (per image).
+
+    Returns:
+      uint8 [B, H, W, C].
+    """
+    x = x_u8.astype(jnp.float32) / 255
+    lower, upper = allowed(x, view, eps=eps, norm=norm)
+    shorter = jnp.trunc(delta * 255) / 255  # what cannot leave a ball by rounding
+    if view.patch is None and view.blind:  # cells hold whole levels: no residue
+        return round_to_8bit(x_u8, shorter if norm == "l2" else delta, lower=lower, upper=upper)
+    lower, upper = jnp.broadcast_to(lower, x.shape), jnp.broadcast_to(upper, x.shape)
+    draw = jax.vmap(lambda k, x, d, lo, up: stochastic_round_to_8bit(k, x, d, lower=lo, upper=up))
+
+    def at_random(delta):
+        if not isinstance(view, ContentView):
+            return draw(keys, x_u8, delta, lower, upper)
+        # Rounding moves an image whose subspace is a near tie to another one now and then: the first draw that does
+        # not is taken; where none is left, the image stays as it was.
+        chosen = x_u8
+        for i in reversed(range(_DRAWS)):
+            drawn = draw(jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(keys), x_u8, delta, lower, upper)
+            same = view.select(drawn.astype(jnp.float32) / 255) == view.select(x)
+            chosen = jnp.where(same[:, None, None, None], drawn, chosen)
+        return chosen
+
+    if norm != "l2":
+        return at_random(delta)
+    # Rounding at random adds up to a quarter of a squared level to each value on average. The few images that leave the
+    # ball all the same are rounded towards zero, and all of them where the ball is that small.
+    room = max(0.0, 1 - math.prod(x.shape[1:]) / 4 / (255 * eps) ** 2)
+    rounded = at_random(math.sqrt(room) * delta)
+    moved = (rounded.astype(jnp.float32) - x_u8) / 255
+    outside = jnp.sum(moved**2, axis=(1, 2, 3), keepdims=True) > eps**2
+    return jnp.where(outside | (room == 0), round_to_8bit(x_u8, shorter, lower=lower, upper=upper), rounded)
 
 
 def round_to_8bit(x_u8: jax.Array, delta: jax.Array, *, lower: ArrayLike, upper: ArrayLike) -> jax.Array:

@@ -1,6 +1,7 @@
 """Where the perturbation starts: class-wise tensors that are learned before anything else, before any optimisation."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -117,3 +118,18 @@ def misaligned_means(means: np.ndarray, wrong: np.ndarray, *, amplitude: float) 
     paper) for the simplest feature space, the pixels. What a network then takes for class y looks like the wrong class.
     """
     return jnp.asarray(amplitude * np.sign(means[wrong] - means), jnp.float32)
+
+
+def _stripes(secret, images, labels, num_classes, *, amplitude, period):
+    h, w, c = images.shape[1:]
+    return class_stripes(secret, num_classes, (h, w, c), amplitude=amplitude, period=period)
+
+
+def _misaligned(secret, images, labels, num_classes, *, amplitude, period):
+    means = class_means(images, labels, num_classes)
+    return misaligned_means(means, nearest_wrong_class(means), amplitude=amplitude)
+
+
+# By the names that `Method.start` takes: (secret, images uint8 [N, H, W, C], labels int32 [N], num_classes, amplitude=,
+# period=) -> float32 [num_classes, H, W, C].
+STARTS: dict[str, Callable[..., jax.Array]] = {"stripes": _stripes, "misaligned": _misaligned}

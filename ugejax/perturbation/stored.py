@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from ugejax.checkpoint import restore_tree, save_tree
 from ugejax.errors import UserError
-from ugejax.perturbation.parametrisation import GeneratorState
-from ugejax.perturbation.update import Method, parametrise
+from ugejax.perturbation.method import Method
+from ugejax.perturbation.parametrisation import GeneratorState, parametrise
 from ugejax.seal import Seal
 from ugejax.whole import private, sync_tree, whole
 

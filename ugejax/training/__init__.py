@@ -3,11 +3,12 @@
 from ugejax.training.loop import accuracy, fit, outputs
 from ugejax.training.prepare import prepared
 from ugejax.training.recipe import Recipe, default_recipe
-from ugejax.training.step import TrainState, decode, initial_state, make_train_step
+from ugejax.training.step import Batch, TrainState, decode, initial_state, make_train_step
 from ugejax.training.together import fit_together
 from ugejax.training.trajectory import record_trajectory, snapshot
 
 __all__ = [
+    "Batch",
     "Recipe",
     "TrainState",
     "accuracy",

@@ -17,17 +17,53 @@ from ugejax.memory import whole_batches
 from ugejax.parallel import everywhere, over_devices, spread, whole
 from ugejax.training.mirror import alternate
 from ugejax.training.recipe import Recipe
-from ugejax.training.step import TrainState, decode
+from ugejax.training.step import Batch, TrainState, decode
+
+
+def take(images: jax.Array, labels: jax.Array, entries: jax.Array) -> Batch:
+    """The batch of these entries of an epoch's order.
+
+    Args:
+        images: uint8 or float [N, H, W, C].
+        labels: int32 [N] or float [N, K].
+        entries: int32 [B]: i for image i, ~i for image i mirrored, see `ugejax.training.mirror`.
+    """
+    index = jnp.maximum(entries, ~entries)
+    x = images[index]
+    return Batch(jnp.where((entries < 0)[:, None, None, None], x[:, :, ::-1], x), labels[index], index)
+
+
+def on_resident(step: Callable[..., Any], batch_size: int) -> Callable[..., Any]:
+    """The step (state, batch, key) with images that lie on the device: (state, images, labels, order, key).
+
+    It steps on the batch of the epoch's order, int32 [N], that the state's step has come to. The arrays that a
+    `jax.tree_util.Partial` binds stay bound.
+    """
+    step = step if isinstance(step, Partial) else Partial(step)
+    return Partial(_on_resident(step.func, batch_size), *step.args)
+
+
+@kept
+def _on_resident(function: Callable[..., Any], batch_size: int) -> Callable[..., Any]:
+    def step(*arguments):
+        *bound, state, images, labels, order, key = arguments
+        size = min(batch_size, order.shape[0])
+        position = state.step % (order.shape[0] // size) * size
+        batch = take(images, labels, jax.lax.dynamic_slice(order, (position,), (size,)))
+        return function(*bound, state, spread(batch), key)
+
+    return step
 
 
 def run_steps(step: Callable[..., Any], batch_size: int | None = None) -> Callable[..., Any]:
     """Many consecutive steps as one call: run(state, images, labels, order, key, count) -> (state, losses stacked).
 
-    On an accelerator `lax.scan` saves a dispatch a step. On a CPU a scan over convolutions is several times slower than
-    a Python loop over the compiled step (jax issue 12868), so the loop is chosen by backend; both give the same
-    numbers. The state's buffers are donated. Of a `jax.tree_util.Partial` the bound arrays are given to the compiled
-    program; those that a function closes over would be constants in it. With several devices each batch is spread over
-    them. Of a batch size that is named `OutOfMemory` is raised where the device's memory runs out.
+    The step takes the same arguments but the count, see `on_resident`. On an accelerator `lax.scan` saves a dispatch a
+    step. On a CPU a scan over convolutions is several times slower than a Python loop over the compiled step (jax issue
+    12868), so the loop is chosen by backend; both give the same numbers. The state's buffers are donated. Of a
+    `jax.tree_util.Partial` the bound arrays are given to the compiled program; those that a function closes over would
+    be constants in it. With several devices each batch is spread over them. Of a batch size that is named `OutOfMemory`
+    is raised where the device's memory runs out.
     """
     step = step if isinstance(step, Partial) else Partial(step)
     one_step, scan = _programs(step.func)
@@ -80,12 +116,13 @@ def stream_steps(
     """`run_steps` for images that are not on the device: a batch of them is read when its turn has come.
 
     Args:
-        step: as for `run_steps`; it gets a batch for the images, and the batch's own order.
-        batch_size: of the step; the number of images where that is less.
+        step: (state, batch, key) -> (state, loss); of an image its batch's index tells the place in the batch.
+        batch_size: images a step, at most as many as there are.
         before: before(state, index [B] of the batch's images) -> the state to step from.
         after: after(state, index), once the step is done.
     """
     step = step if isinstance(step, Partial) else Partial(step)
+    step = Partial(_on_batches(step.func), *step.args)
     one_step, _ = _programs(step.func)
 
     def run(state, images, labels, order, key, count):
@@ -96,15 +133,24 @@ def stream_steps(
                 index = np.maximum(entries, ~entries)
                 ascending = np.sort(index)
                 x = images[ascending][np.searchsorted(ascending, index)]
-                own = np.arange(len(index))
-                own = np.where(entries < 0, ~own, own)
-                arguments = everywhere((step, before(state, index), x, labels[index], own, key))
+                x = np.where((entries < 0)[:, None, None, None], x[:, :, ::-1], x)
+                batch = Batch(x, labels[index], np.arange(len(index), dtype=np.int32))
+                arguments = everywhere((step, before(state, index), batch, key))
                 state, loss = one_step(*arguments)
                 after(state, index)
                 losses.append(loss)
             return jax.block_until_ready((state, jax.tree.map(lambda *values: jnp.stack(values), *losses)))
 
     return run
+
+
+@kept
+def _on_batches(function: Callable[..., Any]) -> Callable[..., Any]:
+    def step(*arguments):
+        *bound, state, batch, key = arguments
+        return function(*bound, state, spread(batch), key)
+
+    return step
 
 
 def check_finite(losses: dict[str, jax.Array], epoch: int, *, advice: str = "") -> None:
@@ -168,7 +214,8 @@ def fit(
     if isinstance(images, ImageStream):
         run = stream_steps(step, recipe.batch_size)
     else:
-        run, (images, labels) = run_steps(step, min(recipe.batch_size, len(images))), everywhere((images, labels))
+        size = min(recipe.batch_size, len(images))
+        run, (images, labels) = run_steps(on_resident(step, size), size), everywhere((images, labels))
     for epoch in range(int(state.step) // count, recipe.epochs):
         order = training_order(order_key, epoch, len(images), recipe)
         state, losses = run(state, images, labels, order, step_key, count)

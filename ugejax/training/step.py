@@ -1,4 +1,4 @@
-"""One training step as a pure function of (state, data, key)."""
+"""One training step as a pure function of (state, batch, key)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from ugejax.compiler import kept
-from ugejax.parallel import spread
+from ugejax.parallel import averaged, of_shard, whole
 from ugejax.training.recipe import Recipe
 from ugejax.transforms import compose
 from ugejax.transforms.geometry import random_crop
@@ -17,6 +17,21 @@ from ugejax.transforms.geometry import random_crop
 Adversary = Callable[[Callable[[jax.Array], jax.Array], jax.Array, jax.Array], jax.Array]
 LossAndGradient = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
 Aggregate = Callable[[LossAndGradient, jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
+
+
+@flax.struct.dataclass
+class Batch:
+    """The images of a step.
+
+    Attributes:
+        x: images, uint8 or float in [0, 1], [B, H, W, C].
+        y: labels, int32 [B], or the shares of the classes, float [B, K].
+        index: int32 [B], the images' places in what a state holds for each image; None where it holds nothing.
+    """
+
+    x: Any
+    y: Any
+    index: Any = None
 
 
 @flax.struct.dataclass
@@ -47,6 +62,13 @@ def initial_state(variables: Any, optimizer: optax.GradientTransformation) -> Tr
     return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
 
 
+def num_classes(module: Any, variables: Any, x: jax.Array) -> int:
+    """Number of logits of a network for images x [B, H, W, C], which not every network tells."""
+    if hasattr(module, "num_classes"):
+        return module.num_classes
+    return jax.eval_shape(lambda v, x: module.apply(v, x, train=False), variables, x).shape[-1]
+
+
 def decode(images: jax.Array) -> jax.Array:
     """Images at rest as float32 in [0, 1]: uint8 is divided by 255, float is left alone."""
     return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
@@ -74,13 +96,15 @@ def make_train_step(
     train_mode: bool = True,
     adversary: Adversary | None = None,
     aggregate: Aggregate | None = None,
+    axis_name: str | None = None,
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """A step of softmax cross-entropy training.
 
     Args:
-        module: network with `num_classes` and `apply(variables, x, train=..., mutable=[...], rngs={"dropout": key})`.
+        module: network with `apply(variables, x, train=..., mutable=[...], rngs={"dropout": key})`, as a module of Flax
+            or `ugejax.networks.Functional`.
         optimizer: its optax optimizer.
-        recipe: for its augmentation, label smoothing and batch size.
+        recipe: for its augmentation, shifts and label smoothing.
         train_mode: whether batch norm uses the statistics of the batch and units drop out; False for a network whose
             body is frozen.
         adversary: adversary(losses_of_x, key, x [B, H, W, C]) -> the images to train on in place of the augmented x;
@@ -88,30 +112,26 @@ def make_train_step(
             on x.
         aggregate: aggregate(loss_and_gradient, key, x [B, H, W, C], y [B, K]) -> loss and gradient of the step;
             loss_and_gradient(x, y) gives those of the mean over any examples. None takes the mean over the batch.
+        axis_name: of the axis of `jax.pmap` or `jax.vmap` over whose shards of a batch gradients, losses and running
+            statistics are averaged. Each shard draws augmentation and dropout of its own, and batch norm in train mode
+            normalises a shard by itself.
 
     Returns:
-        step(state, images [N, H, W, C] uint8 or float, labels int32 [N] or soft float32 [N, K], order int32 [N], key)
-        -> (state, mean loss): trains on the batch of `order` that the state's step has come to, the key folded with
-        the step. With `recipe.mirror` ~i in the order is image i mirrored, see `ugejax.training.mirror`. Pure; jit it.
+        step(state, batch, key) -> (state, mean loss), of a `Batch`; the PRNG key is folded with the state's step. Pure,
+        for jit, vmap and pmap; `ugejax.training.loop` says where batches come from.
 
     Raises:
         ValueError: when the step is traced with `aggregate` for a network with batch norm.
     """
     augment = compose(recipe.augment)
 
-    def step(state, images, labels, order, key):
-        size = min(recipe.batch_size, order.shape[0])
-        position = state.step % recipe.steps_per_epoch(order.shape[0]) * size
-        batch = jax.lax.dynamic_slice(order, (position,), (size,))
-        index = jnp.maximum(batch, ~batch) if recipe.mirror else batch
-        x, y = decode(images[index]), labels[index]
-        if recipe.mirror:
-            x = jnp.where((batch < 0)[:, None, None, None], x[:, :, ::-1], x)
-        if aggregate is None:  # what takes its examples one after the other has no use for several devices
-            x, y = spread((x, y))
+    def step(state, batch, key):
+        if aggregate is not None:  # what takes its examples one after the other has no use for several devices
+            batch = whole(batch)
+        x, y = decode(batch.x), batch.y
         if y.ndim == 1:
-            y = jax.nn.one_hot(y, module.num_classes)
-        keys = jax.random.split(jax.random.fold_in(key, state.step), 4)
+            y = jax.nn.one_hot(y, num_classes(module, state.variables, x))
+        keys = jax.random.split(of_shard(jax.random.fold_in(key, state.step), axis_name), 4)
         augment_key, adversary_key, dropout_key, aggregate_key = keys
         if recipe.shift:
             x = random_crop(jax.random.fold_in(augment_key, 0), x, padding=recipe.shift, border="reflect")
@@ -146,6 +166,7 @@ def make_train_step(
 
             batch_stats = {}
             value, grads = aggregate(loss_and_gradient, aggregate_key, x, y)
+        value, grads, batch_stats = averaged((value, grads, batch_stats), axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state), value

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.parallel import everywhere
-from ugejax.training.loop import check_finite, run_steps, training_order
+from ugejax.training.loop import check_finite, on_resident, run_steps, training_order
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState
 
@@ -54,7 +54,8 @@ def fit_together(
     order_keys, step_keys = jnp.stack([jax.random.split(key) for key in keys]).T
     state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     # Each has its own part of the images in its order.
-    run = run_steps(jax.vmap(step, in_axes=(0, None, None, 0, 0)), min(recipe.batch_size, n))
+    size = min(recipe.batch_size, n)
+    run = run_steps(jax.vmap(on_resident(step, size), in_axes=(0, None, None, 0, 0)), size)
     for epoch in range(recipe.epochs):
         orders = jax.vmap(lambda key, epoch=epoch: training_order(key, epoch, n, recipe))(order_keys)
         orders = jnp.where(orders < 0, orders - begins[:, None], orders + begins[:, None])  # ~(i + b) is ~i - b
