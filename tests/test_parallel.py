@@ -1,5 +1,6 @@
 """Several devices give the numbers of one: on four forced CPU devices, in a process of its own."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -16,8 +17,9 @@ from flax import linen as nn
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.authorized.view import IdentityView
 from ugejax.parallel import in_bulk
+from ugejax.perturbation.parametrisation import PARAMETRISATIONS, initial_noise
 from ugejax.protect import Protection
-from ugejax.training import Recipe, fit, initial_state, make_train_step
+from ugejax.training import Batch, Recipe, fit, initial_state, make_train_step
 from ugejax.training.loop import accuracy, on_resident, run_steps
 from ugejax.uge import Method, NoiseState, make_update
 
@@ -94,6 +96,45 @@ def updated() -> tuple[jax.Array, Any, dict[str, jax.Array]]:
     return state.noise, state.surrogates[0].variables, losses
 
 
+class Smooth(nn.Module):
+    """A convolution and a linear head, without batch norm, which would normalise each shard by itself."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        return nn.Dense(self.num_classes, name="head")(jnp.tanh(nn.Conv(4, (3, 3), strides=2)(x)).reshape(len(x), -1))
+
+
+def shards_of_a_batch_are_the_batch() -> None:
+    """The update of every parametrisation, and a training step, by `jax.pmap` over four devices and on one."""
+    module, optimizer, batch = Smooth(), optax.sgd(0.05), Batch(IMAGES[:16], LABELS[:16], np.arange(16, dtype=np.int32))
+    shards = jax.tree.map(lambda leaf: leaf.reshape(4, 4, *leaf.shape[1:]), batch)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    network = AuthorizedNetwork(IdentityView(), module, variables, "all")
+    trajectory = jax.tree.map(lambda leaf: jnp.stack([leaf, 1.1 * leaf]), variables)
+    start = 0.02 * jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
+    cases = []  # how the step is made, its state, and by how much values may differ
+    for kind in PARAMETRISATIONS:
+        method = Method(parametrisation=kind, transforms=(), undistillation=0.5, steps_per_batch=2, batch_size=16)
+        state = initial_noise(jax.random.key(2), method, start, IMAGES, batch.y, [module], [optimizer])
+        state = dataclasses.replace(state, surrogates=(initial_state(variables, optimizer),))
+        make = functools.partial(make_update, method, network, trajectory, [module], [optimizer], jnp.array([1, 2, 0]))
+        # A generator's Adam makes a step of one size even of a gradient that is next to nothing.
+        cases.append((make, state, 1e-5 if kind == "generator" else 1e-6))
+    recipe = Recipe(label_smoothing=0.1)
+    cases.append(
+        (functools.partial(make_train_step, module, optimizer, recipe), initial_state(variables, optimizer), 1e-6)
+    )
+    for make, state, atol in cases:
+        one = jax.jit(make())(state, batch, jax.random.key(3))
+        mapped = jax.pmap(make(axis_name="shards"), axis_name="shards", in_axes=(None, 0, None))
+        several = mapped(state, shards, jax.random.key(3))
+        for got, wanted in zip(*map(jax.tree.leaves, (several, one)), strict=True):
+            for device in range(4):
+                np.testing.assert_allclose(got[device], wanted, rtol=1e-5, atol=atol)
+
+
 def on_one_to_four_devices(of: Callable[[], Any]) -> Iterator[Any]:
     """Results on the first device, on the first two and so on."""
     devices = jax.devices()
@@ -110,6 +151,7 @@ def main() -> None:
         one, *several = on_one_to_four_devices(of)
         for result in several:
             jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=atol), result, one)
+    shards_of_a_batch_are_the_batch()
 
 
 if __name__ == "__main__":

@@ -273,7 +273,7 @@ def test_gradient_matching_falls_and_brings_the_partners_gradients_nearer():
 )
 def test_the_page_gives_the_bytes_of_the_protection_with_files(view, changes, tmp_path):
     """The same keys, settings and images: `Protection` wraps checkpoints, streams and devices around it."""
-    method = dataclasses.replace(ALL, epochs=2, period=4, surrogates=("mlp",), **changes)
+    method = dataclasses.replace(ALL, **{"epochs": 2, "period": 4, "surrogates": ("mlp",)} | changes)
     recipe, batch = Recipe(epochs=2, batch_size=12), toy(24)
     network = AuthorizedNetwork(view, Plain(), variables_of(Plain(), 1), "all")
     public, training, rounding = jax.random.split(KEY, 3)
