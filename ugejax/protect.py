@@ -41,12 +41,12 @@ from ugejax.memory import OutOfMemory
 from ugejax.networks import build
 from ugejax.parallel import everywhere, here, in_bulk
 from ugejax.perturbation.budget import amplitude
-from ugejax.perturbation.method import Method
+from ugejax.perturbation.method import CHOICES, Method
 from ugejax.perturbation.noise_files import NoiseFiles
-from ugejax.perturbation.parametrisation import PARAMETRISATIONS, initial_noise, parametrise
+from ugejax.perturbation.parametrisation import initial_noise, parametrise
 from ugejax.perturbation.start import STARTS, class_means, nearest_wrong_class
 from ugejax.seal import Seal
-from ugejax.terms import DISTANCES, FEATURE_LOSSES, CommonSpace, Term, matched
+from ugejax.terms import CommonSpace, Term, matched
 from ugejax.training import Batch, Recipe
 from ugejax.training.loop import check_finite, epoch_order, on_resident, run_steps, stream_steps
 from ugejax.training.step import decode
@@ -61,16 +61,6 @@ def check_budget(eps: float, norm: str, argument: str = "--eps") -> None:
     """Refuse no budget at all, and an L-infinity budget above 1: somebody wrote grey levels."""
     if not eps > 0 or (norm == "linf" and eps > 1):
         raise UserError(f"{argument} {eps:g}: is not in (0, 1]; images are in [0, 1], so write 8/255 and not 8")
-
-
-# Of the settings of a method those that are a choice, as on the command line.
-CHOICES = {
-    "norm": ("linf", "l2"),
-    "parametrisation": tuple(PARAMETRISATIONS),
-    "start": tuple(STARTS),
-    "gradient_distance": tuple(DISTANCES),
-    "feature_loss": tuple(FEATURE_LOSSES),
-}
 
 
 def method_of(forms: Iterable[str], **settings: Any) -> Method:
@@ -105,7 +95,11 @@ def check_makes_releases(key: Key) -> None:
 
 
 def run_digest(
-    method: Method, keys: Sequence[Key], images: ImageStream, labels: np.ndarray, space: Mapping[str, Any] | None = None
+    method: Method,
+    keys: Sequence[Key],
+    images: ImageStream,
+    labels: np.ndarray,
+    further: Mapping[str, Any] | None = None,
 ) -> str:
     """SHA-256, in hexadecimal, of all that the bytes of a release follow from but the version of the program.
 
@@ -114,9 +108,9 @@ def run_digest(
         keys: of the release, the first one first.
         images: originals.
         labels: int [N].
-        space: what describes the feature space.
+        further: what describes the feature space and terms of the loss beside the method's, if there are any.
     """
-    described = [asdict(method), [key.fingerprint for key in keys], images.digest, space or {}]
+    described = [asdict(method), [key.fingerprint for key in keys], images.digest, further or {}]
     content = json.dumps(described, sort_keys=True).encode() + labels.astype("<i4").tobytes()
     return hashlib.sha256(content).hexdigest()
 

@@ -7,6 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ugejax.perturbation.method import CHOICES
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose complaint is one line, and that takes no option for another: --seed of evaluate is not --seeds."""
@@ -283,18 +285,23 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=positive, help="epochs of the authorized network's training")
     group = parser.add_argument_group("perturbation", "what is not given is set by the defaults of the form")
     group.add_argument("--eps", type=fraction, help="budget, such as 8/255 (default)")
-    group.add_argument("--norm", choices=["linf", "l2"], help="norm of the budget (default linf)")
-    group.add_argument("--parametrisation", choices=["class-wise", "sample-wise", "generator"])
-    group.add_argument("--start", choices=["stripes", "misaligned"], help="what the perturbation starts from")
+    group.add_argument("--norm", choices=CHOICES["norm"], help="norm of the budget (default linf)")
+    group.add_argument("--parametrisation", choices=CHOICES["parametrisation"])
+    group.add_argument("--start", choices=CHOICES["start"], help="what the perturbation starts from")
     group.add_argument("--period", type=positive, help="of the stripes in pixels, the middle one of five")
     group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the start")
     group.add_argument("--step-size", type=weight, help="signed-gradient step as a share of eps")
     group.add_argument("--gradient-matching", type=weight, help="weight of L_gm")
-    group.add_argument("--gradient-distance", choices=["l2", "cosine"])
+    group.add_argument("--gradient-distance", choices=CHOICES["gradient_distance"])
     group.add_argument("--feature-distance", type=weight, help="weight of L_fd")
-    group.add_argument("--feature-loss", choices=["error-min", "error-max", "distance"])
+    group.add_argument("--feature-loss", choices=CHOICES["feature_loss"])
     group.add_argument("--undistillation", type=weight, help="weight of L_ud")
     group.add_argument("--temperature", type=weight, help="of the undistillation")
+    group.add_argument(
+        "--term", action="append", default=[], type=function, metavar="PACKAGE.MODULE:FUNCTION",
+        help="a term of the loss of your own, a function as docs/researcher.md says or a ugejax.terms.Term; can be "
+        "given several times",
+    )  # fmt: skip
     group.add_argument("--surrogates", help="networks, comma-separated")
     group.add_argument(
         "--feature-space", type=Path,

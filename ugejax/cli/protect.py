@@ -28,6 +28,7 @@ from ugejax.cli.keys import (
     write_new_keys,
 )
 from ugejax.cli.opening import given_passphrase
+from ugejax.cli.own import load_terms
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import ImageShards, Source, Streamed, load_stream
@@ -43,6 +44,7 @@ from ugejax.protect import Partner, Protection, check_budget, method_of, run_dig
 from ugejax.release import Quality, measure_quality, salt_of
 from ugejax.release.read import read_card
 from ugejax.seal import check_passphrase
+from ugejax.terms import terms_of
 from ugejax.transforms import parse_transforms
 from ugejax.whole import private
 
@@ -98,6 +100,8 @@ def method_from(arguments: argparse.Namespace) -> Method:
         raise UserError("--surrogates: names no network")
     if given.get("parametrisation") == "generator" and "step_size" in given:
         raise UserError("--step-size: a generator is trained by Adam; leave it out")
+    if arguments.term:
+        given.setdefault("epochs", 15)  # a term is descended
     if arguments.feature_space is not None:
         given.setdefault("epochs", 15)  # features move by optimisation
         if given.setdefault("feature_loss", "distance") != "distance":
@@ -127,7 +131,8 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     source = source_from(arguments, seed if arguments.subset_seed is None else arguments.subset_seed)
     train = load_stream(source)
     space, prototypes = _feature_space(arguments, len(train.class_names), train.images.image_shape)
-    described, there = describe_space(space, prototypes), False
+    terms, told = load_terms(arguments.term)
+    described, there = describe_space(space, prototypes) | ({"terms": told} if told else {}), False
     if leads():
         keys = [
             fitted(one, key, train, arguments.source, locked=passphrase is not None)
@@ -164,7 +169,7 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
         partners.append(Partner(network, key.recipe, key.prng("training"), *own))
     job = dataclasses.replace(
         Protection.by(keys[0], networks[0], method), others=tuple(partners[1:]), feature_space=space,
-        prototypes=prototypes,
+        prototypes=prototypes, terms=(*terms_of(method), *terms) if terms else None,
     )  # fmt: skip
     generator, seal = wanted[0].folder / "generators" / name, keys[0].seal
     with contextlib.ExitStack() as alone:

@@ -1,6 +1,7 @@
 """Networks of protectors, surrogates and hackers, by name."""
 
 from ugejax.networks.classifier import Classifier as Classifier
+from ugejax.networks.functional import Functional as Functional
 from ugejax.networks.pretrained import load_pretrained as load_pretrained
 from ugejax.networks.registry import NETWORKS as NETWORKS
 from ugejax.networks.registry import build as build

@@ -2,6 +2,15 @@
 
 from dataclasses import dataclass
 
+# Of the settings those that are a choice; what each name stands for is in the registry that it is looked up in.
+CHOICES = {
+    "norm": ("linf", "l2"),
+    "parametrisation": ("class-wise", "sample-wise", "generator"),
+    "start": ("stripes", "misaligned"),
+    "gradient_distance": ("l2", "cosine"),
+    "feature_loss": ("error-min", "error-max", "distance"),
+}
+
 
 @dataclass(frozen=True)
 class Method:
