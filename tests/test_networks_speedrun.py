@@ -13,7 +13,6 @@ from flax import linen as nn
 import ugejax.protect as protecting
 from ugejax.authorized import AuthorizedNetwork, build_authorized, seen
 from ugejax.authorized.key import read_key
-from ugejax.authorized.view import IdentityView
 from ugejax.baselines import surrogate
 from ugejax.cli import main
 from ugejax.cli import train as training
@@ -28,6 +27,7 @@ from ugejax.protect import Partner, Protection
 from ugejax.release import read_release
 from ugejax.training import Recipe, prepared
 from ugejax.training import prepare as preparing
+from ugejax.views import IdentityView
 
 KEY = jax.random.key(0)
 

@@ -25,11 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ugejax.authorized.content import ContentView
-from ugejax.authorized.forms import FORMS
 from ugejax.authorized.key import Key
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.authorized.shared import shared_blind_set
 from ugejax.batches import at_a_time, in_pieces
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.compiler import compiled, kept
@@ -52,12 +49,11 @@ from ugejax.seal import Seal
 from ugejax.training import Recipe, initial_state, make_train_step, prepared, record_trajectory
 from ugejax.training.loop import check_finite, epoch_order, run_steps, stream_steps
 from ugejax.training.step import decode, freeze
+from ugejax.views import find_form, shared_blind_set
 
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
 # Of originals that lie on the devices while the perturbation is optimised; more are read batch by batch.
 _RESIDENT_BYTES = 2**30
-# Roundings at random that are tried for an image, so that it keeps its subspace.
-_DRAWS = 4
 
 
 def check_budget(eps: float, norm: str, argument: str = "--eps") -> None:
@@ -80,21 +76,19 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
     """The method with these settings; what is not given is set by the defaults of the authorized networks' forms.
 
     Raises:
-        UserError: a setting, or one of its values, is unknown.
+        UserError: a form, a setting, or one of its values, is unknown.
     """
     if unknown := set(settings) - {known.name for known in fields(Method)}:
         raise UserError(f"settings: unknown {min(unknown)!r}; they are the fields of ugejax.perturbation.update.Method")
     for name, choices in CHOICES.items():
         if name in settings and settings[name] not in choices:
             raise UserError(f"settings: {name} must be one of {', '.join(choices)}, not {settings[name]!r}")
-    forms = tuple(forms)
-    # What is not blind can only be matched by optimisation, and a generator has to be trained.
-    if not all(FORMS[form].exact for form in forms if form in FORMS) or settings.get("parametrisation") == "generator":
-        settings = {"epochs": 15} | settings
-    # Its subspaces hold nothing that is constant within a patch, as longer stripes are in half of the patches.
-    if "keyed-content" in forms:
-        settings = {"period": 4} | settings
-    return Method(**settings)
+    defaults: dict[str, Any] = {}
+    if settings.get("parametrisation") == "generator":  # which has to be trained
+        defaults["epochs"] = 15
+    for form in forms:
+        defaults |= find_form(form).settings
+    return Method(**defaults | settings)
 
 
 def check_makes_releases(key: Key) -> None:
@@ -391,15 +385,14 @@ def _released_batch(method: Method) -> Callable[..., jax.Array]:
         draw = jax.vmap(lambda k, x, d, lo, up: stochastic_round_to_8bit(k, x, d, lower=lo, upper=up))
 
         def at_random(delta):
-            if not isinstance(view, ContentView):
+            if view.draws == 1:
                 return draw(keys, x_u8, delta, lower, upper)
-            # Rounding moves an image whose subspace is a near tie to another one now and then: the first draw that
-            # does not is taken; where none is left, the image stays as it was.
+            # Rounding gives an image another blind set now and then: the first draw that does not is taken; where none
+            # is left, the image stays as it was.
             chosen = x_u8
-            for i in reversed(range(_DRAWS)):
+            for i in reversed(range(view.draws)):
                 drawn = draw(jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(keys), x_u8, delta, lower, upper)
-                same = view.select(decode(drawn)) == view.select(x)
-                chosen = jnp.where(same[:, None, None, None], drawn, chosen)
+                chosen = jnp.where(view.keeps(x, decode(drawn))[:, None, None, None], drawn, chosen)
             return chosen
 
         if method.norm != "l2":

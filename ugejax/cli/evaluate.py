@@ -1,8 +1,6 @@
 """`ugejax evaluate` and `ugejax attack`: train both sides, or the hackers alone; leave results and pictures."""
 
 import argparse
-import importlib
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +12,11 @@ from rich.console import Console
 
 from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import load_originals, load_test
+from ugejax.cli.own import own_part
 from ugejax.cli.places import check_out, usable_cache
 from ugejax.cli.progress import Reporter
 from ugejax.countermeasures import parse_countermeasures
-from ugejax.countermeasures.purifier import one_line, purify
+from ugejax.countermeasures.purifier import purify
 from ugejax.data import Source
 from ugejax.errors import UserError
 from ugejax.evaluation import (
@@ -87,15 +86,7 @@ def _purifier(name: str | None, images: np.ndarray) -> Callable[[np.ndarray], An
     """The function of that name, tried on one image, so that a mistake shows before anything is trained."""
     if name is None:
         return None
-    module_name, _, function_name = name.partition(":")
-    sys.path.append(os.getcwd())  # a file beside the release will do; an installed command does not look there
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise UserError(f"--purifier {name}: {one_line(error)}") from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise UserError(f"--purifier {name}: {module_name} has no function {function_name}")
+    function = own_part(name, "--purifier", "function", callable)
     purify(images[:1], purifier=function)
     return function
 

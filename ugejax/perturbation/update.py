@@ -19,8 +19,6 @@ import optax
 from jax.tree_util import Partial
 
 from ugejax.authorized.network import AuthorizedNetwork, split_weights
-from ugejax.authorized.shared import shared_blind_set
-from ugejax.authorized.view import BlindSet
 from ugejax.compiler import kept
 from ugejax.losses import (
     error_minimising,
@@ -39,6 +37,7 @@ from ugejax.perturbation.parametrisation import Batch, ClassWise, Generated, Par
 from ugejax.training.step import TrainState, decode
 from ugejax.training.trajectory import snapshot
 from ugejax.transforms import mixture
+from ugejax.views import BlindSet, shared_blind_set
 
 DISTANCES = {"l2": relative_l2, "cosine": filter_cosine}
 
