@@ -20,9 +20,10 @@ from scipy.fft import idctn
 
 from experiments.composed import EPS, load_job, print_rows
 from experiments.scales import parser
-from ugejax.authorized.derive import Keystream
-from ugejax.authorized.linear import LinearView, linear_view, orthonormal
 from ugejax.uge import Method
+from ugejax.views import LinearView, linear_view
+from ugejax.views.derive import Keystream
+from ugejax.views.linear import orthonormal
 
 SHAPE = (32, 32, 3)
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from experiments.scales import EVALUATION, SCALES
 from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, draw_master, new_key
-from ugejax.authorized.forms import default_step
 from ugejax.cli.arguments import build_parser
 from ugejax.data import Dataset, Source, load
 from ugejax.evaluation import Evaluation, evaluate, summarise
@@ -17,6 +16,7 @@ from ugejax.evaluation.trial import default_cache
 from ugejax.protect import Protection
 from ugejax.training import default_recipe
 from ugejax.uge import Method
+from ugejax.views import default_step
 
 EPS = 8 / 255
 COLUMNS = ("clean_accuracy", "protected_accuracy", "protected_peak_accuracy", "retention")

@@ -26,13 +26,13 @@ import numpy as np
 
 from experiments.composed import Job, load_job
 from experiments.scales import parser
-from ugejax.authorized import FORMS
 from ugejax.data import Dataset
 from ugejax.evaluation.answers import answers_of
 from ugejax.evaluation.candidates import Candidate, authorized, hacker
 from ugejax.evaluation.distillation import student_labels
 from ugejax.evaluation.trial import Trial, default_cache
 from ugejax.uge import Method
+from ugejax.views import FORMS
 
 ANSWERS = {"soft": 4.0, "hard": None}  # temperatures
 VARIANTS = {

@@ -28,7 +28,7 @@ import optax
 
 from experiments.composed import Job, load_job
 from experiments.scales import parser
-from ugejax.authorized import AuthorizedNetwork, IdentityView, build_authorized, new_key, seen
+from ugejax.authorized import AuthorizedNetwork, build_authorized, new_key, seen
 from ugejax.federated import (
     Shards,
     dirichlet_shards,
@@ -40,6 +40,7 @@ from ugejax.federated import (
 )
 from ugejax.training import accuracy
 from ugejax.uge import Method
+from ugejax.views import IdentityView
 from ugejax.whole import replaced
 
 SPLITS = {"iid": iid_shards, "dirichlet-0.1": functools.partial(dirichlet_shards, alpha=0.1)}

@@ -23,10 +23,10 @@ import numpy as np
 
 from experiments.composed import Job, load_job, print_rows
 from experiments.scales import parser
-from ugejax.authorized import FORMS
 from ugejax.data import Dataset, Source, load
 from ugejax.protect import Protection
 from ugejax.uge import Method
+from ugejax.views import FORMS
 
 TIMED = 2000  # images
 

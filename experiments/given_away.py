@@ -17,12 +17,12 @@ import numpy as np
 
 from experiments.composed import EPS, Job, load_job
 from experiments.scales import parser
-from ugejax.authorized.dither import DitherView, equal_anchors
 from ugejax.countermeasures.exact_word import stripes_of
 from ugejax.countermeasures.hacker_data import pixels
 from ugejax.countermeasures.natural import natural_statistics
 from ugejax.perturbation.start import class_stripes
 from ugejax.uge import Method
+from ugejax.views import DitherView, equal_anchors
 
 LEVELS = 8  # of the budget; a step is three times that
 

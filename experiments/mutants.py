@@ -34,10 +34,10 @@ TESTED = {
     "ugejax/perturbation/budget.py": ("test_budget",),
     "ugejax/perturbation/feasible.py": ("test_budget", "test_authorized", "test_protect"),
     "ugejax/perturbation/rounding.py": ("test_rounding",),
-    "ugejax/authorized/dither.py": ("test_authorized",),
-    "ugejax/authorized/linear.py": ("test_authorized",),
-    "ugejax/authorized/content.py": ("test_authorized",),
-    "ugejax/authorized/shared.py": ("test_shared_keys",),
+    "ugejax/views/dither.py": ("test_authorized",),
+    "ugejax/views/linear.py": ("test_authorized",),
+    "ugejax/views/content.py": ("test_authorized",),
+    "ugejax/views/shared.py": ("test_shared_keys",),
 }
 SECONDS = 300  # a mutant whose tests take longer counts as killed: a loop that does not end
 _OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,

@@ -41,7 +41,7 @@ HEADLESS = (
 )
 # What would let a newcomer find things that are there already.
 OURS = ("PYTHONPATH", "VIRTUAL_ENV", "UGEJAX_CACHE", "JAX_COMPILATION_CACHE_DIR")
-VIEW = 'KeyedDither("view.safetensors")'
+VIEW = 'SecretView("view.safetensors")'
 # Follows the partner's own: he needs no test images, who asks what his network is worth does.
 SCORE = """
 import importlib.util

@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import optax
 
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.authorized.view import IdentityView
 from ugejax.networks import build
 from ugejax.training import Batch, default_recipe, initial_state, make_train_step
 from ugejax.uge import Method, NoiseState, make_update
+from ugejax.views import IdentityView
 
 BATCH = 8  # of the counted programs; arithmetic is in proportion
 SURROGATE, EPOCHS = "res-tiny", 15

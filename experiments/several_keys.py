@@ -23,10 +23,11 @@ import numpy as np
 
 from experiments.composed import COLUMNS, EPS, Job, load_job, print_rows
 from experiments.scales import parser
-from ugejax.authorized import build_authorized, new_key, share_of_budget
+from ugejax.authorized import build_authorized, new_key
 from ugejax.protect import Partner
 from ugejax.training import default_recipe
 from ugejax.uge import Method
+from ugejax.views import share_of_budget
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402

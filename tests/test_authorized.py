@@ -15,27 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ugejax.authorized import (
-    FORMS,
-    build_authorized,
-    default_step,
-    new_key,
-    read_key,
-    seen,
-    set_passphrase,
-    write_key,
-)
-from ugejax.authorized.content import content_view
-from ugejax.authorized.dither import dither_view
-from ugejax.authorized.linear import linear_view
+from ugejax.authorized import build_authorized, new_key, read_key, seen, set_passphrase, write_key
 from ugejax.authorized.network import split_weights
-from ugejax.authorized.view import IdentityView
 from ugejax.errors import UserError
 from ugejax.lock import alone_in
 from ugejax.patches import patchify, unpatchify
 from ugejax.perturbation.feasible import TOLERANCE, allowed, feasible
 from ugejax.perturbation.rounding import stochastic_round_to_8bit
 from ugejax.training import default_recipe
+from ugejax.views import FORMS, IdentityView, content_view, default_step, dither_view, linear_view
 
 EPS = 8 / 255
 SHAPE = (16, 8, 3)

@@ -10,15 +10,14 @@ import pytest
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from ugejax.authorized.dither import dither_view
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.authorized.view import IdentityView
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.compiler import kept
 from ugejax.networks import initial_variables
 from ugejax.training import Batch, Recipe, accuracy, fit, initial_state, make_train_step
 from ugejax.training.loop import epoch_order, on_resident, run_steps
 from ugejax.uge import Method, NoiseState, make_update
+from ugejax.views import IdentityView, dither_view
 
 SHAPE = (8, 8, 1)
 METHOD = Method(batch_size=10, transforms=(), snapshots=2, undistillation=1.0, feature_loss="error-max")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from experiments import datasets, main_table
 from ugejax.authorized import AuthorizedNetwork, seen
-from ugejax.authorized.dither import dither_view
 from ugejax.batches import at_a_time
 from ugejax.cli import main
 from ugejax.cli.arguments import build_parser
@@ -22,6 +21,7 @@ from ugejax.perturbation.start import class_stripes, nearest_wrong_class
 from ugejax.protect import Protection
 from ugejax.training import Batch, Recipe, initial_state, make_train_step
 from ugejax.uge import Method
+from ugejax.views import dither_view
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((9, 14, 1), 1000), ((224, 224, 3), 2)])

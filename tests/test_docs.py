@@ -93,7 +93,7 @@ def test_the_tutorial_runs_and_shows_nothing_of_the_key(tmp_path, monkeypatch, c
 def test_what_a_researcher_adds_works(monkeypatch):
     for registry, name in ((COUNTERMEASURES, "invert"), (BASELINES, "grey-shift"), (NETWORKS, "strided")):
         monkeypatch.setitem(registry, name, None)  # so that what the page adds is taken out again
-    countermeasure, baseline, network, loss = blocks("researcher.md")
+    countermeasure, baseline, network, loss, *_ = blocks("researcher.md")
     exec(countermeasure, namespace := {})
     np.testing.assert_allclose(namespace["invert"](np.array([[[[255]]]], np.uint8)), 0)
     assert COUNTERMEASURES["invert"].prepare is namespace["prepare"]

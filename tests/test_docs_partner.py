@@ -1,89 +1,31 @@
-"""The partner's page: its blocks run as they stand, on NumPy in place of PyTorch, and see what JAX sees."""
+"""What the partner's page shows and `export-key` writes: run on NumPy in place of PyTorch, it sees what JAX sees."""
 
-import json
 import re
 import stat
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from exchange_examples import NAMES, SIDES, make_noise, make_splits, protected
+from pytorch_examples import in_place_of_pytorch, load_file, seen_by_module
 
-from ugejax.authorized import (
-    FORMS,
-    Made,
-    build_authorized,
-    default_step,
-    draw_master,
-    new_key,
-    record_release,
-    seen,
-    write_key,
-)
-from ugejax.authorized.view import IdentityView
+from ugejax.authorized import Made, build_authorized, draw_master, new_key, record_release, seen, write_key
+from ugejax.authorized.key import VERSION
 from ugejax.cli import main
 from ugejax.data import Source, load
-from ugejax.errors import UserError
 from ugejax.exchange import EXCHANGE_FORMS, Exported
-from ugejax.exchange.view_file import view_arrays
 from ugejax.release import write_release
 from ugejax.training import default_recipe
+from ugejax.views import FORMS, default_step
 
 PAGE = (Path(__file__).parent.parent / "docs" / "partner.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 SHAPE, SALT = (8, 12, 3), bytes(range(16))
 
 
-class Tensor(np.ndarray):
-    """An array with the names that PyTorch has for what NumPy does."""
-
-    def permute(self, *axes: int) -> "Tensor":
-        return self.transpose(axes)
-
-    def to(self, device: str) -> "Tensor":
-        return self
-
-    def long(self) -> "Tensor":
-        return self.astype(np.int64)
-
-
-def load_file(path: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, read as its format is published."""
-    content = Path(path).read_bytes()
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    header.pop("__metadata__")
-    types = {"F32": "<f4", "I64": "<i8"}
-    return {
-        name: np.frombuffer(content[start:][slice(*entry["data_offsets"])], types[entry["dtype"]])
-        .reshape(entry["shape"])
-        .view(Tensor)
-        for name, entry in header.items()
-    }
-
-
-class Module:
-    """A module that computes, and no more."""
-
-    def register_buffer(self, name: str, tensor: Tensor) -> None:
-        setattr(self, name, tensor)
-
-
 @pytest.fixture
 def pytorch(monkeypatch):
-    """NumPy where the blocks import PyTorch and safetensors."""
-    torch = types.SimpleNamespace(
-        nn=types.SimpleNamespace(Module=Module),
-        utils=types.SimpleNamespace(data=types.SimpleNamespace(Dataset=object)),
-        arange=lambda n, device: np.arange(n).view(Tensor),
-        stack=lambda arrays, axis: np.stack(arrays, axis).view(Tensor),
-        from_numpy=lambda array: array.view(Tensor),
-    )
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "safetensors", types.SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "safetensors.torch", types.SimpleNamespace(load_file=load_file))
+    in_place_of_pytorch(monkeypatch)
 
 
 def defined(name: str) -> type:
@@ -93,10 +35,10 @@ def defined(name: str) -> type:
     return namespace[name]
 
 
-def make_key(folder: Path, form: str):
+def make_key(folder: Path, form: str, version: int = VERSION):
     key = new_key(
         draw_master(1), form=form, network="mlp", image_shape=SHAPE, num_classes=3, step=default_step(form, 8 / 255),
-        recipe=default_recipe("mlp"), from_seed=True,
+        recipe=default_recipe("mlp"), from_seed=True, version=version,
     )  # fmt: skip
     network = build_authorized(key).of_release(SALT)
     write_key(folder, key, network.arrays)
@@ -112,8 +54,8 @@ def test_the_modules_see_what_jax_sees(form, pytorch, tmp_path, capsys):
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert f'"form": "{form}"'.encode() in out.read_bytes()
     images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE)).astype(np.uint8)
-    module = defined("KeyedDither" if form == "keyed-dither" else "KeyedProjection")(str(out))
-    found = module.forward((images / np.float32(255)).transpose(0, 3, 1, 2).view(Tensor)).transpose(0, 2, 3, 1)
+    assert stat.S_IMODE(out.with_suffix(".py").stat().st_mode) == 0o600
+    found = seen_by_module(out, images)
     np.testing.assert_allclose(found, seen(view, images), atol=1e-5)
     # The images are not seen as they are.
     assert np.abs(found - images / 255).max() > 0.01
@@ -129,8 +71,34 @@ def test_a_key_is_not_exported_twice_nor_into_a_release(tmp_path, capsys):
         assert says in capsys.readouterr().err
     assert main(["export-key", str(tmp_path / "R"), "--out", str(tmp_path / "x")]) == 2
     assert "holds no key.json" in capsys.readouterr().err
-    with pytest.raises(UserError, match="no secret view"):
-        view_arrays(IdentityView())
+    make_key(tmp_path / "P", "plain")
+    assert main(["export-key", str(tmp_path / "P"), "--out", str(tmp_path / "x")]) == 2
+    assert "no secret view" in capsys.readouterr().err
+
+
+def test_a_module_that_is_there_stays_and_another_file_is_not_written_over(tmp_path, capsys):
+    make_key(tmp_path / "K", "keyed-linear")
+    out, module = tmp_path / "o" / "view.safetensors", tmp_path / "o" / "view.py"
+    command = ["export-key", str(tmp_path / "K"), "--out", str(out)]
+    assert main(command) == 0
+    written = module.read_bytes()
+    out.unlink()
+    assert main(command) == 0 and module.read_bytes() == written
+    out.unlink()
+    module.write_text("mine")
+    assert main(command) == 2
+    assert "view.py: --out names an existing" in capsys.readouterr().err
+    assert [path.name for path in out.parent.iterdir()] == ["view.py"] and module.read_text() == "mine"
+    assert main([*command[:-1], str(tmp_path / "x.py")]) == 2
+    assert "ends with .safetensors" in capsys.readouterr().err
+
+
+def test_of_a_key_of_ugejax_0_1_the_dither_is_exported_without_a_module(tmp_path):
+    make_key(tmp_path / "K", "keyed-dither", version=1)
+    out = tmp_path / "view.safetensors"
+    assert main(["export-key", str(tmp_path / "K"), "--out", str(out)]) == 0
+    assert set(load_file(str(out))) == {"secret", "anchors", "step"}
+    assert not out.with_suffix(".py").exists()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ugejax.authorized import AuthorizedNetwork, IdentityView
+from ugejax.authorized import AuthorizedNetwork
 from ugejax.cli import main
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototypes
@@ -27,6 +27,7 @@ from ugejax.networks import count_parameters
 from ugejax.protect import Protection
 from ugejax.training import Recipe
 from ugejax.uge import Method
+from ugejax.views import IdentityView
 
 SPACES = Path(__file__).parent / "feature_spaces"
 SIDES = {"clip-vit": 32, "dinov2": 42, "clip-resnet": 64}

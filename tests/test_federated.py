@@ -10,7 +10,6 @@ from evaluation_examples import toy
 from experiments import federated as experiment
 from experiments.composed import Job
 from ugejax.authorized import AuthorizedNetwork, build_authorized, new_key, seen
-from ugejax.authorized.dither import dither_view
 from ugejax.federated import (
     Shards,
     average,
@@ -25,6 +24,7 @@ from ugejax.networks import build
 from ugejax.protect import Protection
 from ugejax.training import Batch, Recipe, fit, initial_state, make_train_step
 from ugejax.uge import Method
+from ugejax.views import dither_view
 
 RECIPE = Recipe(epochs=2, batch_size=8)
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)

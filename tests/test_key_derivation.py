@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from scipy import stats
 
 from ugejax.authorized import build_authorized, new_key, read_key, seen, set_passphrase, write_key
-from ugejax.authorized.derive import Keystream, derive
-from ugejax.authorized.dither import dither_view
-from ugejax.authorized.prf import below, blake2s, chacha20
 from ugejax.errors import UserError
 from ugejax.protect import Protection
 from ugejax.training import Recipe
+from ugejax.views import dither_view
+from ugejax.views.derive import Keystream, derive
+from ugejax.views.prf import below, blake2s, chacha20
 
 SHAPE = (16, 8, 3)
 IMAGES = (np.arange(3 * 16 * 8 * 3) * 37 % 256).astype(np.uint8).reshape(3, *SHAPE)
@@ -109,8 +109,8 @@ def test_nothing_secret_of_a_view_is_drawn_by_jax(monkeypatch):
 
     for name in ("normal", "bits", "permutation", "randint", "uniform", "split", "fold_in"):
         monkeypatch.setattr(jax.random, name, refused)
-    from ugejax.authorized.forms import FORMS
     from ugejax.perturbation.start import class_stripes
+    from ugejax.views import FORMS
 
     for form in ("keyed-dither", "keyed-linear", "keyed-content"):
         key = make_key(form)

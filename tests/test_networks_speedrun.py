@@ -14,7 +14,6 @@ import ugejax.perturbation.parametrisation as protecting
 import ugejax.uge as recording
 from ugejax.authorized import AuthorizedNetwork, build_authorized, seen
 from ugejax.authorized.key import read_key
-from ugejax.authorized.view import IdentityView
 from ugejax.baselines import surrogate
 from ugejax.cli import main
 from ugejax.cli import train as training
@@ -29,6 +28,7 @@ from ugejax.release import read_release
 from ugejax.training import Recipe, prepared
 from ugejax.training import prepare as preparing
 from ugejax.uge import Method
+from ugejax.views import IdentityView
 
 KEY = jax.random.key(0)
 

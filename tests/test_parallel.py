@@ -15,13 +15,13 @@ import optax
 from flax import linen as nn
 
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.authorized.view import IdentityView
 from ugejax.parallel import in_bulk
 from ugejax.perturbation.parametrisation import PARAMETRISATIONS, initial_noise
 from ugejax.protect import Protection
 from ugejax.training import Batch, Recipe, fit, initial_state, make_train_step
 from ugejax.training.loop import accuracy, on_resident, run_steps
 from ugejax.uge import Method, NoiseState, make_update
+from ugejax.views import IdentityView
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
 LABELS = np.arange(50, dtype=np.int32) % 3

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ugejax.authorized import FORMS, build_authorized, default_step, draw_master, new_key, seen
+from ugejax.authorized import build_authorized, draw_master, new_key, seen
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.cli import main
 from ugejax.errors import UserError
@@ -23,6 +23,7 @@ from ugejax.perturbation.start import class_means, class_stripes, misaligned_mea
 from ugejax.protect import Protection, method_of
 from ugejax.training import Batch, Recipe
 from ugejax.uge import Method, parametrise
+from ugejax.views import FORMS, default_step
 
 TINY = Method(epochs=1, snapshots=2, surrogates=("mlp",), period=4, batch_size=20)
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ugejax.authorized import build_authorized, default_step, new_key, seen
+from ugejax.authorized import build_authorized, new_key, seen
 from ugejax.protect import Protection, method_of
 from ugejax.training import Recipe
 from ugejax.uge import Method
+from ugejax.views import default_step
 
 SHAPE = (8, 8, 3)
 IMAGES = (np.arange(24 * 8 * 8 * 3) * 37 % 251 + np.arange(24 * 8 * 8 * 3) // 192 % 5).astype(np.uint8)

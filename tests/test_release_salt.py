@@ -11,7 +11,6 @@ from cli_examples import TINY, tree, write_toy
 from experiments import given_away
 from experiments.composed import Job
 from ugejax.authorized import build_authorized, new_key, read_key, releases_of, seen, write_key
-from ugejax.authorized.dither import dither_view, equal_anchors
 from ugejax.cli import main
 from ugejax.cli.card import make_card
 from ugejax.data import Dataset, Source, load, load_stream
@@ -20,6 +19,7 @@ from ugejax.release import read_release, salt_of, write_release
 from ugejax.release.read import read_card
 from ugejax.training import Recipe
 from ugejax.uge import Method
+from ugejax.views import dither_view, equal_anchors
 
 SHAPE = (16, 16, 3)
 

@@ -12,12 +12,8 @@ from cli_examples import TINY as TINY_COMMAND
 from cli_examples import tree, write_toy
 from flax import linen as nn
 
-from ugejax.authorized import build_authorized, read_key, seen, share_of_budget, shared_blind_set
-from ugejax.authorized.content import content_view
-from ugejax.authorized.dither import dither_view
-from ugejax.authorized.linear import linear_view
+from ugejax.authorized import build_authorized, read_key, seen
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.authorized.view import IdentityView
 from ugejax.cli import main
 from ugejax.cli.originals import load_originals
 from ugejax.errors import UserError
@@ -25,6 +21,7 @@ from ugejax.perturbation.feasible import feasible
 from ugejax.release import read_release, salt_of
 from ugejax.training import Batch, initial_state
 from ugejax.uge import Method, NoiseState, make_update
+from ugejax.views import IdentityView, content_view, dither_view, linear_view, share_of_budget, shared_blind_set
 
 SHAPE, EPS = (16, 16, 1), 8 / 255
 

@@ -13,7 +13,6 @@ from PIL import Image
 from release_examples import make_arguments
 
 from ugejax import protect as job_module
-from ugejax.authorized.dither import dither_view
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.cli import main
 from ugejax.cli import protect as protect_module
@@ -27,6 +26,7 @@ from ugejax.release import quality, write_release
 from ugejax.release import write as write_module
 from ugejax.training import Recipe, fit, initial_state, make_train_step
 from ugejax.uge import Method
+from ugejax.views import dither_view
 
 
 def write_folder(root: Path, *, n: int = 24, size: int = 8, colour: tuple[int, ...] = ()) -> Path:

@@ -12,10 +12,7 @@ from flax import linen as nn
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 import ugejax.terms as terms_module
-from ugejax.authorized.dither import dither_view
-from ugejax.authorized.linear import linear_view
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.authorized.view import IdentityView
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.compiler import compiled
 from ugejax.networks import build
@@ -27,6 +24,7 @@ from ugejax.terms import Term, gradient_matching, terms_of, undistil
 from ugejax.training import Batch, Recipe, initial_state
 from ugejax.training.loop import _programs, on_resident
 from ugejax.uge import Config, Method, _update, make_update, protect, trajectory
+from ugejax.views import IdentityView, dither_view, linear_view
 
 SHAPE, CLASSES = (8, 8, 1), 4
 WRONG = jnp.array([1, 2, 3, 0])

@@ -7,14 +7,13 @@ import optax
 import pytest
 from flax import linen as nn
 
-from ugejax.authorized.dither import dither_view
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.authorized.view import IdentityView
 from ugejax.cli import main
 from ugejax.cli.arguments import build_parser
 from ugejax.cli.protect import method_from
 from ugejax.training import Batch, initial_state
 from ugejax.uge import Method, NoiseState, make_update
+from ugejax.views import IdentityView, dither_view
 
 SHAPE = (8, 8, 1)
 

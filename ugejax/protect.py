@@ -25,10 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ugejax.authorized.forms import FORMS
 from ugejax.authorized.key import Key
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.authorized.shared import shared_blind_set
 from ugejax.batches import at_a_time, in_pieces
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.compiler import compiled, kept
@@ -51,6 +49,7 @@ from ugejax.training import Batch, Recipe
 from ugejax.training.loop import check_finite, epoch_order, on_resident, run_steps, stream_steps
 from ugejax.training.step import decode
 from ugejax.uge import make_update, release, trajectory
+from ugejax.views import find_form, shared_blind_set
 
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
 # Of originals that lie on the devices while the perturbation is optimised; more are read batch by batch.
@@ -67,21 +66,19 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
     """The method with these settings; what is not given is set by the defaults of the authorized networks' forms.
 
     Raises:
-        UserError: a setting, or one of its values, is unknown.
+        UserError: a form, a setting, or one of its values, is unknown.
     """
     if unknown := set(settings) - {known.name for known in fields(Method)}:
         raise UserError(f"settings: unknown {min(unknown)!r}; they are the fields of ugejax.uge.Method")
     for name, choices in CHOICES.items():
         if name in settings and settings[name] not in choices:
             raise UserError(f"settings: {name} must be one of {', '.join(choices)}, not {settings[name]!r}")
-    forms = tuple(forms)
-    # What is not blind can only be matched by optimisation, and a generator has to be trained.
-    if not all(FORMS[form].exact for form in forms if form in FORMS) or settings.get("parametrisation") == "generator":
-        settings = {"epochs": 15} | settings
-    # Its subspaces hold nothing that is constant within a patch, as longer stripes are in half of the patches.
-    if "keyed-content" in forms:
-        settings = {"period": 4} | settings
-    return Method(**settings)
+    defaults: dict[str, Any] = {}
+    if settings.get("parametrisation") == "generator":  # which has to be trained
+        defaults["epochs"] = 15
+    for form in forms:
+        defaults |= find_form(form).settings
+    return Method(**defaults | settings)
 
 
 def check_makes_releases(key: Key) -> None:

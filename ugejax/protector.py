@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, default_step, draw_master, new_key
+from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, draw_master, new_key
 from ugejax.data import Dataset, check_dataset
 from ugejax.data.arrays import class_indices, to_uint8
 from ugejax.data.stream import open_stream
@@ -21,6 +21,7 @@ from ugejax.errors import UserError
 from ugejax.perturbation.budget import amplitude
 from ugejax.protect import Protection, check_budget, method_of, run_digest
 from ugejax.training import default_recipe
+from ugejax.views import DEFAULT_FORM, default_step
 
 
 class Protector(TransformerMixin, BaseEstimator):
@@ -48,7 +49,7 @@ class Protector(TransformerMixin, BaseEstimator):
         self,
         *,
         eps: float = 8 / 255,
-        authorized: str = "keyed-dither",
+        authorized: str = DEFAULT_FORM,
         network: str = "cnn",
         settings: Mapping[str, Any] | None = None,
         seed: int | None = None,
@@ -57,7 +58,7 @@ class Protector(TransformerMixin, BaseEstimator):
 
         Args:
             eps: budget in units of [0, 1].
-            authorized: authorized form, see `ugejax.authorized.FORMS`.
+            authorized: authorized form, see `ugejax.views.FORMS`.
             network: backbone of the authorized network, see `ugejax.networks.NETWORKS`.
             settings: further fields of `ugejax.uge.Method`.
             seed: derive the key from it, reproducible and hence guessable; None takes the system's entropy.

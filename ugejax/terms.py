@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ugejax.authorized.view import BlindSet
 from ugejax.losses import (
     error_minimising,
     feature_cosine,
@@ -31,6 +30,7 @@ from ugejax.losses import (
     undistillation,
 )
 from ugejax.perturbation.method import Method
+from ugejax.views import BlindSet
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,6 @@ import optax
 from jax.tree_util import Partial
 
 from ugejax.authorized.network import AuthorizedNetwork, seen, split_weights
-from ugejax.authorized.shared import shared_blind_set
-from ugejax.authorized.view import BlindSet, View
 from ugejax.compiler import compiled, kept
 from ugejax.losses import error_minimising
 from ugejax.parallel import averaged, of_shard
@@ -49,6 +47,7 @@ from ugejax.training.recipe import Recipe
 from ugejax.training.step import Batch, TrainState, decode, freeze, initial_state, make_train_step
 from ugejax.training.trajectory import record_trajectory, snapshot
 from ugejax.transforms import mixture
+from ugejax.views import BlindSet, View, shared_blind_set
 
 # So many images of 32x32x3 take some 50 MB of every array on the way.
 RELEASED_AT_ONCE = 1000
@@ -147,7 +146,7 @@ class _Bound(NamedTuple):
 def _update(
     method: Method,
     terms: tuple[Term, ...],
-    taught: tuple[tuple[Any, ...], ...],
+    taught: tuple[tuple[Any, str], ...],
     surrogates: tuple[Any, ...],
     optimizers: tuple[optax.GradientTransformation, ...],
     encode: Callable[[jax.Array], jax.Array] | None,
@@ -195,7 +194,10 @@ def _update(
         pairs = zip(taught, bound.taught, strict=True)
         context = Context(
             x_t, y_t, y_t @ bound.aim,
-            authorized=tuple(authorized(*part, *own, snapshot_key) for part, own in pairs),
+            authorized=tuple(
+                authorized(module, trains, view, trajectory, snapshot_key)
+                for (module, trains), (view, trajectory) in pairs
+            ),
             surrogates=tuple(map(surrogate, surrogates, state.surrogates)),
             space=None if encode is None else CommonSpace(encode, bound.prototypes),
             key=jax.random.fold_in(transform_key, len(keys)),

@@ -15,7 +15,6 @@ from experiments.bench.cases import NUM_CLASSES, Case, start
 from experiments.bench.worker import Answers, clocked, serve
 from ugejax.allocator import keep_freed_memory
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.authorized.view import IdentityView
 from ugejax.compiler import compiler_options
 from ugejax.networks import build
 from ugejax.networks.convolution import convolve_by_xla
@@ -23,6 +22,7 @@ from ugejax.training import default_recipe, initial_state, make_train_step, prep
 from ugejax.training.loop import on_resident
 from ugejax.training.recipe import Recipe
 from ugejax.uge import Method, NoiseState, make_update
+from ugejax.views import IdentityView
 
 # Side of the square matrices by which the floor is measured, large enough to fill the machine.
 SIDE = {"cpu": 2048}

@@ -1,6 +1,5 @@
 """Authorized networks: a frozen secret view, a backbone, which weights train; and the key folder that holds them."""
 
-from ugejax.authorized.forms import FORMS, Form, default_step
 from ugejax.authorized.key import (
     Key,
     draw_master,
@@ -13,21 +12,13 @@ from ugejax.authorized.key import (
 )
 from ugejax.authorized.network import AuthorizedNetwork, build_authorized, secret_words, seen
 from ugejax.authorized.record import Made, check_key_is_free, record_release, releases_of
-from ugejax.authorized.shared import share_of_budget, shared_blind_set
-from ugejax.authorized.view import BlindSet, IdentityView, View
 
 __all__ = [
-    "FORMS",
     "AuthorizedNetwork",
-    "BlindSet",
-    "Form",
-    "IdentityView",
     "Key",
     "Made",
-    "View",
     "build_authorized",
     "check_key_is_free",
-    "default_step",
     "draw_master",
     "has_passphrase",
     "new_key",
@@ -38,7 +29,5 @@ __all__ = [
     "secret_words",
     "seen",
     "set_passphrase",
-    "share_of_budget",
-    "shared_blind_set",
     "write_key",
 ]

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.authorized.derive import derive
 from ugejax.checkpoint import restore_tree, save_tree
 from ugejax.errors import UserError
 from ugejax.lock import alone_in
 from ugejax.seal import Seal, lock, unlock
 from ugejax.training.recipe import Recipe
+from ugejax.views.derive import derive
 from ugejax.whole import made_parents, private, replaced, sync_tree
 
 # How everything secret follows from a key's secret. Version 1, of ugejax 0.1, makes no releases any more.
@@ -34,11 +34,11 @@ class Key:
     """An authorized network: its architecture, its secret, and how it is trained.
 
     Attributes:
-        form: name in `ugejax.authorized.FORMS`.
+        form: name in `ugejax.views.FORMS`.
         network: short name of the backbone.
         image_shape: (H, W, C).
         num_classes: number of classes.
-        step: step of the dithered quantiser in grey levels; None for the other forms.
+        step: step of the quantiser in grey levels; None for a form that has none.
         recipe: how the network is trained.
         from_seed: whether the secret follows from a seed that somebody chose, and so may be guessed: for experiments
             only.

@@ -8,14 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.authorized.dither import DitherView
-from ugejax.authorized.forms import FORMS, PATCH
 from ugejax.authorized.key import PURPOSES, Key, read_arrays
-from ugejax.authorized.legacy import LEGACY_VIEWS
-from ugejax.authorized.view import View
 from ugejax.batches import at_a_time, in_pieces
 from ugejax.errors import UserError
 from ugejax.networks import build, initial_variables
+from ugejax.views import View, find_form
+from ugejax.views.legacy import LEGACY_VIEWS
 
 
 @dataclass(frozen=True)
@@ -37,25 +35,23 @@ class AuthorizedNetwork:
     @property
     def arrays(self) -> dict[str, Any]:
         """What the key folder's checkpoint holds: nothing that is of one release."""
-        view = replace(self.view, salt=None) if isinstance(self.view, DitherView) else self.view
-        return {"theta_0": self.variables, "view": jax.tree.leaves(view)}
+        return {"theta_0": self.variables, "view": jax.tree.leaves(self.view.of_release(None))}
 
     @property
     def salt(self) -> bytes | None:
         """Of the release whose images it sees, 16 bytes; None without a release, and where the view uses none."""
-        salt = self.view.salt if isinstance(self.view, DitherView) else None
-        return None if salt is None else np.asarray(salt).astype("<u4").tobytes()
+        return None if self.view.salt is None else np.asarray(self.view.salt).astype("<u4").tobytes()
 
     def of_release(self, salt: bytes | None) -> "AuthorizedNetwork":
         """The same network for the images of one release, and for all that are compared with them.
 
         Args:
-            salt: of the release, 16 bytes, see `ugejax.release.salt_of`; only a `DitherView` uses one.
+            salt: of the release, 16 bytes, see `ugejax.release.salt_of`; only a view that is `salted` uses one.
 
         Raises:
             UserError: the view needs one.
         """
-        if not isinstance(self.view, DitherView):
+        if not self.view.salted:
             return self
         if salt is None:
             raise UserError("card.json: has no salt, without which this key sees nothing; get the release again")
@@ -80,11 +76,9 @@ def build_authorized(key: Key, folder: Path | None = None) -> AuthorizedNetwork:
     Raises:
         UserError: the form is unknown, the images do not suit it, or the checkpoint does not fit.
     """
-    if key.form not in FORMS:
-        raise UserError(f"unknown authorized form {key.form!r}: choose one of {', '.join(FORMS)}")
-    form, module = FORMS[key.form], build(key.network, key.num_classes)
+    form, module = find_form(key.form), build(key.network, key.num_classes)
     if key.version == 1:
-        view = LEGACY_VIEWS[key.form](key.prng("view"), key.image_shape, key.step, PATCH)
+        view = LEGACY_VIEWS[key.form](key.prng("view"), key.image_shape, key.step)
     else:
         view = form.view(key.derive("view", 32), key.image_shape, key.step)
     variables = initial_variables(module, key.prng("init"), key.image_shape)

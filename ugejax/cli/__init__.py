@@ -13,6 +13,8 @@ from ugejax.cli.arguments import build_parser
 from ugejax.errors import UserError
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
+# Forms of the user's own, comma-separated PACKAGE.MODULE:FORM: a key, which others may have made, says the name alone.
+OWN_FORMS = "UGEJAX_FORMS"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
         importlib.import_module("ugejax.cli.compiled").keep_compiled()
         with _together(parsed) as leads, _logging(parsed) if leads else contextlib.nullcontext():
+            if own := os.environ.get(OWN_FORMS):
+                importlib.import_module("ugejax.cli.own").form_names(own, OWN_FORMS)
             return _run(importlib.import_module(f"ugejax.cli.{module}").run, parsed)
     except UserError as error:
         print(f"ugejax {parsed.command}: {error}", file=sys.stderr)

@@ -217,9 +217,12 @@ def build_parser() -> Parser:
     exported.add_argument("--originals", help="for noise: the originals, where they are not where they were")
     exported.add_argument("--data-dir", help="folder of prepared TFDS data sets")
 
-    exported_key = commands.add_parser("export-key", help="write a key's secret part as safetensors, for PyTorch")
+    exported_key = commands.add_parser("export-key", help="write a key's secret part for PyTorch")
     exported_key.add_argument("key", type=Path, metavar="KEY", help="key folder")
-    exported_key.add_argument("--out", type=Path, required=True, help="file to make, as private as the key")
+    exported_key.add_argument(
+        "--out", type=Path, required=True,
+        help="safetensors file to make, as private as the key; beside it a module of that name, .py, which reads it",
+    )  # fmt: skip
     exported_key.add_argument(
         "--release", type=Path, help="the release whose images it shall see (default: the one that the key has made)"
     )
@@ -272,11 +275,12 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--authorized", metavar="FORM", default="keyed-dither",
-        help="see `ugejax list` (default %(default)s); one for all keys, or comma-separated one for each",
+        help="see `ugejax list`, or PACKAGE.MODULE:FORM of your own (default %(default)s); one for all keys, or "
+        "comma-separated one for each",
     )  # fmt: skip
     parser.add_argument(
         "--dither-step", type=step,
-        help="step of keyed-dither's quantiser in grey levels (default 3 eps; none with --norm l2)",
+        help="step of the quantiser in grey levels, of a form that has one (default 3 eps; none with --norm l2)",
     )  # fmt: skip
     parser.add_argument(
         "--network", default="cnn",

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ugejax.authorized import FORMS, AuthorizedNetwork, Key
-from ugejax.authorized.dither import DitherView, equal_anchors
+from ugejax.authorized import AuthorizedNetwork, Key
 from ugejax.data import Images, Source, Streamed
 from ugejax.feature_spaces import FeatureSpace
 from ugejax.perturbation.method import Method
+from ugejax.views import equal_anchors, find_form
 
 # What whoever relies on a release has to know, in its card.
 CLASS_WISE_LIMITS = [
@@ -57,8 +57,8 @@ def make_card(method: Method, keys: list[Key], source: Source, train: Streamed, 
 
 
 def describe_anchors(networks: Sequence[AuthorizedNetwork], released: Images) -> dict:
-    """What the card says of images that are equal where their dither comes from; nothing where there is no dither."""
-    views = [network.view for network in networks if isinstance(network.view, DitherView)]
+    """What the card says of images that are equal in the anchors of a key; nothing where no key has any."""
+    views = [network.view for network in networks if network.view.anchors is not None]
     return {"equal_anchors": equal_anchors(views, released)} if views else {}
 
 
@@ -77,7 +77,7 @@ def _describe(key: Key) -> dict:
             "form": key.form,
             "network": key.network,
             "step": key.step,
-            "exact_blind_set": FORMS[key.form].exact,
+            "exact_blind_set": find_form(key.form).exact,
         },
         "key_fingerprint": key.fingerprint,
         "key_from_seed": key.from_seed,

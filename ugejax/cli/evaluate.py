@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import load_originals, load_test
-from ugejax.cli.own import load_own
+from ugejax.cli.own import own_part
 from ugejax.cli.places import check_out, usable_cache
 from ugejax.cli.progress import Reporter
 from ugejax.countermeasures import parse_countermeasures
@@ -86,7 +86,7 @@ def _purifier(name: str | None, images: np.ndarray) -> Callable[[np.ndarray], An
     """The function of that name, tried on one image, so that a mistake shows before anything is trained."""
     if name is None:
         return None
-    function = load_own(name, "--purifier")
+    function = own_part(name, "--purifier", "function", callable)
     purify(images[:1], purifier=function)
     return function
 

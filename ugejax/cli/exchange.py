@@ -8,14 +8,13 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, releases_of
-from ugejax.authorized.dither import DitherView
 from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import load_originals
 from ugejax.cli.releasing import check_no_release, describe_psnr, is_there, source_from, without_places
 from ugejax.data import load
 from ugejax.errors import UserError
 from ugejax.exchange import Exported, check_labels, check_protected, find_form, read_labels
-from ugejax.exchange.view_file import view_arrays, write_safetensors
+from ugejax.exchange.view_file import write_safetensors
 from ugejax.release import read_release, write_release
 from ugejax.release.read import read_card
 from ugejax.whole import private, synced, whole
@@ -89,14 +88,31 @@ def export_set(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def export_key(arguments: argparse.Namespace, console: Console) -> None:
-    """Write the frozen secret part of a key as safetensors."""
-    out = arguments.out
+    """Write the frozen secret part of a key as safetensors, and beside it the module that reads it."""
+    out, module = arguments.out, arguments.out.with_suffix(".py")
     key = open_key(arguments.key, arguments.passphrase_file)
-    arrays = view_arrays(_network(key, arguments.key, arguments.release).view)
+    export = _network(key, arguments.key, arguments.release).view.export()
+    if export is None:
+        raise UserError("this key has no secret view: its secret is the network's weights, which its checkpoint holds")
     check_no_release(out)
-    with private(), whole(out) as partial, synced(partial) as file:
-        write_safetensors(file, arrays, {"form": key.form, "fingerprint": key.fingerprint})
+    if out == module:
+        raise UserError(f"--out {out}: is to hold arrays; name a file that ends with .safetensors")
+    with private(), whole(out) as partial:
+        with synced(partial) as file:
+            write_safetensors(file, export.arrays, {"form": key.form, "fingerprint": key.fingerprint})
+        if export.source is not None:
+            _write_module(module, export.source)
     console.print(f"{out}: the secret part of key {key.fingerprint}; keep it as private as the key itself")
+    if export.source is not None:
+        console.print(f"{module}: sees with it, in PyTorch: SecretView({str(out)!r})", markup=False, highlight=False)
+
+
+def _write_module(path: Path, source: str) -> None:
+    """Write a module, which holds no secret; one that is there already may stay, and anything else is refused."""
+    if path.is_file() and path.read_bytes() == source.encode():
+        return
+    with whole(path) as partial, synced(partial) as file:
+        file.write(source.encode())
 
 
 def _network(key: Key, folder: Path, release: Path | None) -> AuthorizedNetwork:
@@ -106,6 +122,6 @@ def _network(key: Key, folder: Path, release: Path | None) -> AuthorizedNetwork:
     network, made = build_authorized(key, folder), releases_of(folder)
     if len(made) == 1:
         return network.of_release(bytes.fromhex(made[0].salt))
-    if isinstance(network.view, DitherView):
+    if network.view.salted:
         raise UserError(f"--release: key {folder} has made {len(made)} releases; name the one that it is for")
     return network

@@ -4,16 +4,7 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ugejax.authorized import (
-    FORMS,
-    Key,
-    build_authorized,
-    default_step,
-    draw_master,
-    new_key,
-    shared_blind_set,
-    write_key,
-)
+from ugejax.authorized import Key, build_authorized, draw_master, new_key, write_key
 from ugejax.cli.opening import open_key
 from ugejax.cli.releasing import check_no_release
 from ugejax.data import Streamed
@@ -22,6 +13,7 @@ from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.method import Method
 from ugejax.protect import check_makes_releases
 from ugejax.training import default_recipe
+from ugejax.views import default_step, shared_blind_set
 
 
 @dataclass(frozen=True)
@@ -40,18 +32,21 @@ class WantedKey:
         return (self.folder / "key.json").exists()
 
 
-def wanted_keys(folders: list[Path], authorized: str, network: str, *, step: int | None, eps: float) -> list[WantedKey]:
+def wanted_keys(
+    folders: list[Path], forms: list[str], network: str, *, step: int | None, eps: float
+) -> list[WantedKey]:
     """The keys that the command line names.
 
     Args:
         folders: one for each `--key`.
-        authorized: form of all keys, or comma-separated one for each.
-        network: backbone, likewise.
+        forms: name of the form of all keys, or one for each.
+        network: backbone of all keys, or comma-separated one for each.
         step: of the quantiser in grey levels, for the forms that have one; None for their default.
         eps: budget in units of [0, 1].
 
     Raises:
-        UserError: one is named twice or lies in another, there are not as many forms or networks, or one is unknown.
+        UserError: one is named twice or lies in another, there are not as many forms or networks, or a network is
+            unknown.
     """
     places = [folder.absolute() for folder in folders]
     for i, place in enumerate(places):
@@ -59,27 +54,25 @@ def wanted_keys(folders: list[Path], authorized: str, network: str, *, step: int
             raise UserError(f"--key {folders[i]}: is named twice")
         if any(other in place.parents for other in places):
             raise UserError(f"--key {folders[i]}: must not lie in another key's folder: each is private")
-    forms = _one_each(authorized, len(folders), "--authorized")
-    networks = _one_each(network, len(folders), "--network")
-    for form in forms:
-        if form not in FORMS:
-            raise UserError(f"--authorized {form}: unknown form; choose one of {', '.join(FORMS)}")
+    forms = _one_each(forms, len(folders), "--authorized")
+    networks = _one_each([name.strip() for name in network.split(",")], len(folders), "--network")
     for name in networks:
         build(name, 2)  # refuse unknown names before anything is read or written
     steps = [default_step(form, eps) for form in forms]
     if step is not None:
         if not any(steps):
-            raise UserError(f"--dither-step: {authorized} does not quantise; leave it out")
+            raise UserError(f"--dither-step: {','.join(dict.fromkeys(forms))} does not quantise; leave it out")
         steps = [default and step for default in steps]
     described = zip(folders, forms, networks, steps, strict=True)
     return [WantedKey(place, *one) for place, one in enumerate(described)]
 
 
-def _one_each(text: str, count: int, option: str) -> list[str]:
-    """A comma-separated list with one name for each of the keys, or one for all."""
-    names = [name.strip() for name in text.split(",")]
+def _one_each(names: list[str], count: int, option: str) -> list[str]:
+    """One name for each of the keys, from as many or from one for all."""
     if len(names) not in (1, count):
-        raise UserError(f"{option} {text}: names {len(names)} for {count} --key; name one for all or one for each")
+        raise UserError(
+            f"{option} {','.join(names)}: names {len(names)} for {count} --key; name one for all or one for each"
+        )
     return names if len(names) == count else names * count
 
 

@@ -8,12 +8,12 @@ from fractions import Fraction
 from rich.console import Console
 from rich.table import Table
 
-from ugejax.authorized import FORMS
 from ugejax.baselines import BASELINES, BaselineMethod, assignments_of
 from ugejax.countermeasures import COUNTERMEASURES
 from ugejax.evaluation import DISTILLATIONS
 from ugejax.exchange import EXCHANGE_FORMS
 from ugejax.networks import NETWORKS
+from ugejax.views import FORMS
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -9,14 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from ugejax.authorized import (
-    Key,
-    Made,
-    build_authorized,
-    check_key_is_free,
-    record_release,
-    share_of_budget,
-)
+from ugejax.authorized import Key, Made, build_authorized, check_key_is_free, record_release
 from ugejax.cli import baseline
 from ugejax.cli.card import describe_anchors, describe_space, make_card
 from ugejax.cli.keys import (
@@ -28,7 +21,7 @@ from ugejax.cli.keys import (
     write_new_keys,
 )
 from ugejax.cli.opening import given_passphrase
-from ugejax.cli.own import load_terms
+from ugejax.cli.own import form_names, load_terms
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import ImageShards, Source, Streamed, load_stream
@@ -46,6 +39,7 @@ from ugejax.release.read import read_card
 from ugejax.seal import check_passphrase
 from ugejax.terms import terms_of
 from ugejax.transforms import parse_transforms
+from ugejax.views import default_step, share_of_budget
 from ugejax.whole import private
 
 _NAME = 16  # digits of a run's digest that name its folder
@@ -62,13 +56,11 @@ def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
         raise UserError("--key: name the private folder that shall hold the key")
     if arguments.auto_batch and (arguments.out / "card.json").is_file():
         arguments.batch_size = read_card(arguments.out).get("settings", {}).get("batch_size")  # what fitted then
-    method = method_from(arguments)
+    forms, method = form_names(arguments.authorized), method_from(arguments)
     check_budget(method.eps, method.norm)
-    if method.norm == "l2" and arguments.dither_step is None and "keyed-dither" in arguments.authorized:
+    if method.norm == "l2" and arguments.dither_step is None and any(default_step(form, method.eps) for form in forms):
         raise UserError("--dither-step: has a default for --norm linf alone; give the quantiser's step in grey levels")
-    wanted = wanted_keys(
-        arguments.key, arguments.authorized, arguments.network, step=arguments.dither_step, eps=method.eps
-    )
+    wanted = wanted_keys(arguments.key, forms, arguments.network, step=arguments.dither_step, eps=method.eps)
     if len(wanted) > 1 and method.parametrisation == "generator":
         raise UserError("--parametrisation generator: is stored with its key; name one --key")
     for name in method.surrogates:
@@ -109,7 +101,7 @@ def method_from(arguments: argparse.Namespace) -> Method:
         given.setdefault("surrogates", ())
     elif arguments.prototypes is not None:
         raise UserError("--prototypes: lie in a feature space; name it with --feature-space")
-    method = method_of(map(str.strip, arguments.authorized.split(",")), **given)
+    method = method_of(form_names(arguments.authorized), **given)
     if arguments.period is not None and method.start != "stripes":
         raise UserError(f"--period: is of --start stripes, not of {method.start}; leave it out")
     return method

@@ -10,11 +10,11 @@ import jax
 import numpy as np
 
 from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, new_key, seen
-from ugejax.authorized.view import View
 from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.errors import UserError
 from ugejax.networks import NETWORKS, build, has_batch_norm
 from ugejax.training import Recipe, default_recipe
+from ugejax.views import View
 
 DEFAULT_HACKERS = ("cnn", "cnn-other-init", "cnn-nonorm", "mlp", "res-tiny", "wrong-key")
 OTHER_INIT = "-other-init"

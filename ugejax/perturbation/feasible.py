@@ -15,9 +15,9 @@ away. There a quarter of a level is left to the rounding to 8 bits, which keeps 
 import jax
 import jax.numpy as jnp
 
-from ugejax.authorized.view import BlindSet
 from ugejax.patches import patchify, unpatchify
 from ugejax.perturbation.budget import project_l2
+from ugejax.views import BlindSet
 
 TOLERANCE = 0.25 / 255  # a quarter of a grey level
 

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ugejax.authorized.content import ContentView
-from ugejax.authorized.view import BlindSet
 from ugejax.perturbation.feasible import allowed
+from ugejax.views import BlindSet
 
 # Grey levels by which 255 * bound may miss a whole number and still count as it: 255 * float32(8 / 255) may come out as
 # 7.9999995 and means 8. The product of a float32 in [-1, 1] and 255 is off by at most 3e-5.
@@ -51,10 +50,6 @@ def stochastic_round_to_8bit(
     return _add_within(x_u8, below + goes_up, lower, upper)
 
 
-# Roundings at random that are tried for an image, so that it keeps its subspace.
-_DRAWS = 4
-
-
 def round_within(
     keys: jax.Array, x_u8: jax.Array, delta: jax.Array, view: BlindSet, *, eps: float, norm: str
 ) -> jax.Array:
@@ -80,15 +75,15 @@ def round_within(
     draw = jax.vmap(lambda k, x, d, lo, up: stochastic_round_to_8bit(k, x, d, lower=lo, upper=up))
 
     def at_random(delta):
-        if not isinstance(view, ContentView):
+        if view.draws == 1:
             return draw(keys, x_u8, delta, lower, upper)
-        # Rounding moves an image whose subspace is a near tie to another one now and then: the first draw that does
-        # not is taken; where none is left, the image stays as it was.
+        # Rounding gives an image another blind set now and then: the first draw that does not is taken; where none is
+        # left, the image stays as it was.
         chosen = x_u8
-        for i in reversed(range(_DRAWS)):
+        for i in reversed(range(view.draws)):
             drawn = draw(jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(keys), x_u8, delta, lower, upper)
-            same = view.select(drawn.astype(jnp.float32) / 255) == view.select(x)
-            chosen = jnp.where(same[:, None, None, None], drawn, chosen)
+            kept = view.keeps(x, drawn.astype(jnp.float32) / 255)
+            chosen = jnp.where(kept[:, None, None, None], drawn, chosen)
         return chosen
 
     if norm != "l2":

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from ugejax.authorized.derive import Keystream
 from ugejax.data.stream import Images, pieces
 from ugejax.errors import UserError
+from ugejax.views.derive import Keystream
 
 # Frequencies of the stripes as parts of the middle one, and the longest middle period as a part of an image's side.
 FREQUENCIES = (1 / 2, 3 / 4, 1, 5 / 4, 3 / 2)

@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ugejax.authorized.derive import Keystream
-from ugejax.authorized.linear import GREY, LinearView, orthonormal
 from ugejax.patches import patchify
+from ugejax.views.derive import Keystream
+from ugejax.views.form import Form
+from ugejax.views.linear import GREY, PATCH, PYTORCH, LinearView, check_patches, orthonormal
+from ugejax.views.view import Export, View
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class ContentView:
+class ContentView(View):
     """K secret projections per patch and the secret hash that picks one per image.
 
     Attributes:
@@ -33,10 +36,8 @@ class ContentView:
     hash_weights: jax.Array = field(repr=False)
     patch: int = field(metadata={"static": True})
 
-    @property
-    def blind(self) -> bool:
-        """True: the picked subspace."""
-        return True
+    blind = True
+    draws = 4
 
     def select(self, x: jax.Array) -> jax.Array:
         """Index in 0 .. K - 1 of the subspace of each image, int32 [...]."""
@@ -58,9 +59,14 @@ class ContentView:
         picked = jax.nn.one_hot(self.select(x), len(self.bases), axis=0)
         return jnp.sum(candidates * picked[..., None, None, None], axis=0)
 
-    def bounds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """None: the subspace alone makes a perturbation blind."""
-        return jnp.asarray(-1.0), jnp.asarray(1.0)
+    def keeps(self, x: jax.Array, x_u: jax.Array) -> jax.Array:
+        """Whether rounding has not moved the image to another subspace, as it may where its hash is a near tie."""
+        return self.select(x_u) == self.select(x)
+
+    def export(self) -> Export:
+        """`bases`, float32 [K, P, n, s], and `hash_weights`, float32 [K, P * C]."""
+        arrays = {"bases": np.asarray(self.bases), "hash_weights": np.asarray(self.hash_weights)}
+        return Export(arrays, PYTORCH.read_text())
 
 
 def content_view(
@@ -84,3 +90,19 @@ def content_view(
     weights = Keystream(secret, "hash").normal((subspaces, count * c))
     # Rows that sum to zero compare regions and not the brightness of the whole image, which would favour one row.
     return ContentView(bases, jnp.asarray(weights - weights.mean(axis=1, keepdims=True), jnp.float32), patch)
+
+
+def _view(secret: bytes, shape: tuple[int, int, int], step: int | None) -> ContentView:
+    check_patches(shape)
+    return content_view(secret, shape, patch=PATCH)
+
+
+KEYED_CONTENT = Form(
+    "keyed-content",
+    _view,
+    exact=True,
+    secret_part="four projections, one picked per image by a secret hash",
+    perturbation="in the picked null space",
+    # Its subspaces hold nothing that is constant within a patch, as longer stripes are in half of the patches.
+    settings={"period": PATCH},
+)

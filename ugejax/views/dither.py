@@ -13,21 +13,26 @@ Our choice, not the paper's. Dithered quantisers as a secret code: Chen & Wornel
 Transactions on Information Theory 47(4), 2001.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.authorized.derive import Keystream, derive
-from ugejax.authorized.prf import below, blake2s, chacha20
-from ugejax.data.stream import Images, pieces
+from ugejax.errors import UserError
+from ugejax.views.derive import Keystream, derive
+from ugejax.views.form import Form
+from ugejax.views.prf import below, blake2s, chacha20
+from ugejax.views.view import Export, View
+
+_PYTORCH = Path(__file__).parent / "pytorch" / "dither.py"
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class DitheredQuantiser:
+class DitheredQuantiser(View):
     """A quantiser whose dither follows from a secret and from the image's anchor pixels.
 
     Attributes:
@@ -40,15 +45,7 @@ class DitheredQuantiser:
     anchors: jax.Array = field(repr=False)
     step: int = field(metadata={"static": True})
 
-    @property
-    def blind(self) -> bool:
-        """True: the cells."""
-        return True
-
-    @property
-    def patch(self) -> None:
-        """None: only bounds confine a perturbation."""
-        return None
+    blind = True
 
     def dither(self, x: jax.Array) -> jax.Array:
         """The secret dither u of each image, int32 [..., H, W, C] in {0, ..., step - 1}."""
@@ -68,10 +65,6 @@ class DitheredQuantiser:
         _, lowest = self._cells(x)
         return jnp.clip((lowest + (self.step - 1) / 2) / 255, 0, 1)
 
-    def project(self, delta: jax.Array, x: jax.Array) -> jax.Array:
-        """The perturbation itself: only the bounds confine it."""
-        return delta
-
     def bounds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The cell of each value, and no room at all for the anchor pixels."""
         levels, lowest = self._cells(x)
@@ -79,6 +72,11 @@ class DitheredQuantiser:
         free = jnp.ones(h * w, bool).at[self.anchors].set(False).reshape(h, w, 1)
         lower, upper = lowest - levels, lowest + self.step - 1 - levels
         return jnp.where(free, lower, 0) / 255, jnp.where(free, upper, 0) / 255
+
+    def export(self) -> Export:
+        """`secret`, int64 [4], `anchors`, int64 [A], and `step`, int64 []; no module."""
+        values = {"secret": self.secret, "anchors": self.anchors, "step": self.step}
+        return Export({name: np.asarray(value, np.int64) for name, value in values.items()}, None)
 
 
 @jax.tree_util.register_dataclass
@@ -93,18 +91,29 @@ class DitherView(DitheredQuantiser):
 
     salt: jax.Array | None = None
 
-    def of_release(self, salt: bytes) -> "DitherView":
-        """The same quantiser for the images of a release with this salt of 16 bytes."""
-        return DitherView(self.secret, self.anchors, self.step, _words(salt))
+    salted = True
+
+    def of_release(self, salt: bytes | None) -> Self:
+        """The same quantiser for the images of a release with this salt of 16 bytes, or for none."""
+        return replace(self, salt=None if salt is None else _words(salt))
 
     def dither_of_one(self, levels: jax.Array) -> jax.Array:
         """ChaCha20's words under the BLAKE2s tag of salt and anchors, each brought below the step."""
-        if self.salt is None:
-            raise ValueError("the dither follows from the salt of a release, which was not given")
         pixels = levels.reshape(-1, levels.shape[-1])[self.anchors]
-        salt = self.salt[:, None] >> jnp.array([0, 8, 16, 24], jnp.uint32) & 0xFF
+        salt = self._salt[:, None] >> jnp.array([0, 8, 16, 24], jnp.uint32) & 0xFF
         tag = blake2s(self.secret, jnp.concatenate([salt.reshape(-1), pixels.reshape(-1).astype(jnp.uint32)]))
         return below(chacha20(tag, levels.size), self.step).reshape(levels.shape)
+
+    def export(self) -> Export:
+        """As of every quantiser, and `salt`, int64 [4]."""
+        arrays = super().export().arrays | {"salt": np.asarray(self._salt, np.int64)}
+        return Export(arrays, _PYTORCH.read_text())
+
+    @property
+    def _salt(self) -> jax.Array:
+        if self.salt is None:
+            raise ValueError("the dither follows from the salt of a release, which was not given")
+        return self.salt
 
 
 @jax.jit  # one program also where nothing else is compiled, and not one for each operation of the ciphers
@@ -134,19 +143,48 @@ def dither_view(
     h, w, _ = shape
     positions = Keystream(secret, "anchors").permutation(h * w)[:anchors]
     view = DitherView(_words(derive(secret, "dither", 16)), jnp.asarray(positions, jnp.int32), step)
-    return view if salt is None else view.of_release(salt)
-
-
-def equal_anchors(views: Iterable[DitheredQuantiser], images: Images) -> int:
-    """Number of uint8 images [N, H, W, C] that share their dither with another one of them, in one of the views."""
-    (count, h, w, c), shared = images.shape, np.zeros(len(images), bool)
-    for view in views:
-        positions = np.asarray(view.anchors)
-        anchors = [images[part].reshape(-1, h * w, c)[:, positions] for part in pieces(count)]
-        _, place, times = np.unique(np.concatenate(anchors), axis=0, return_inverse=True, return_counts=True)
-        shared |= times[place.reshape(-1)] > 1
-    return int(shared.sum())
+    return view.of_release(salt)
 
 
 def _words(content: bytes) -> jax.Array:
     return jnp.asarray(np.frombuffer(content, "<u4").astype(np.uint32))
+
+
+def _view(secret: bytes, shape: tuple[int, int, int], step: int | None) -> DitherView:
+    return dither_view(secret, shape, step=given_step(step), anchors=anchors_of(shape))
+
+
+def given_step(step: int | None) -> int:
+    """The step of a key.
+
+    Raises:
+        UserError: it has none.
+    """
+    if step is None:
+        raise UserError("keyed-dither: the key has no step, which a quantiser needs")
+    return step
+
+
+def anchors_of(shape: tuple[int, int, int]) -> int:
+    """How many anchors a key has for images [H, W, C]: 16, or of small images an eighth of their pixels."""
+    return max(1, min(16, shape[0] * shape[1] // 8))
+
+
+def _default_step(eps: float) -> int:
+    """3 eps: a cell leaves a perturbation of one sign 5/6 of its budget on average (with 2 eps, 3/4 of it).
+
+    At least 2 levels, which leave a perturbation anything at all.
+    """
+    return min(255, max(2, round(3 * 255 * eps)))
+
+
+KEYED_DITHER = Form(
+    "keyed-dither",
+    _view,
+    exact=True,
+    secret_part="each value is rounded after a secret offset, which follows from the key, the release's salt and the "
+    "image's own content, is added",
+    perturbation="anywhere within the cells of the rounding, exactly: stripes of yellow against blue, a pattern for "
+    "each class",
+    default_step=_default_step,
+)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ugejax.authorized.content import ContentView
-from ugejax.authorized.dither import DitheredQuantiser
-from ugejax.authorized.linear import LinearView
-from ugejax.authorized.view import IdentityView, View
+from ugejax.views.content import ContentView
+from ugejax.views.dither import DitheredQuantiser, anchors_of, given_step
+from ugejax.views.identity import IdentityView
+from ugejax.views.linear import PATCH, LinearView
+from ugejax.views.view import View
 
 
 @jax.tree_util.register_dataclass
@@ -31,34 +32,32 @@ class ThreefryView(DitheredQuantiser):
         return jax.random.randint(key, levels.shape, 0, self.step)
 
 
-def _dither(key: jax.Array, shape: tuple[int, int, int], step: int | None, patch: int) -> View:
-    assert step is not None, "a key of this form has a step"
+def _dither(key: jax.Array, shape: tuple[int, int, int], step: int | None) -> View:
     secret_key, anchor_key = jax.random.split(key)
-    count = shape[0] * shape[1]
-    positions = jax.random.permutation(anchor_key, count)[: max(1, min(16, count // 8))]
-    return ThreefryView(jax.random.bits(secret_key, (4,), jnp.uint32), positions.astype(jnp.int32), step)
+    positions = jax.random.permutation(anchor_key, shape[0] * shape[1])[: anchors_of(shape)]
+    return ThreefryView(jax.random.bits(secret_key, (4,), jnp.uint32), positions.astype(jnp.int32), given_step(step))
 
 
-def _linear(key: jax.Array, shape: tuple[int, int, int], step: int | None, patch: int) -> View:
+def _linear(key: jax.Array, shape: tuple[int, int, int], step: int | None) -> View:
     h, w, c = shape
-    n = patch * patch * c
-    gaussian = jax.random.normal(key, ((h // patch) * (w // patch), n, max(1, round(n / 3))))
-    return LinearView(jnp.linalg.qr(gaussian)[0], patch)
+    n = PATCH * PATCH * c
+    gaussian = jax.random.normal(key, ((h // PATCH) * (w // PATCH), n, max(1, round(n / 3))))
+    return LinearView(jnp.linalg.qr(gaussian)[0], PATCH)
 
 
-def _content(key: jax.Array, shape: tuple[int, int, int], step: int | None, patch: int) -> View:
+def _content(key: jax.Array, shape: tuple[int, int, int], step: int | None) -> View:
     h, w, c = shape
-    pixels, count, subspaces = patch * patch, (h // patch) * (w // patch), 4
+    pixels, count, subspaces = PATCH * PATCH, (h // PATCH) * (w // PATCH), 4
     basis_key, hash_key = jax.random.split(key)
     gaussian = jax.random.normal(basis_key, (subspaces, count, pixels, c, max(1, round(pixels * c / 3))))
     gaussian -= gaussian.mean(axis=2, keepdims=True)
     bases = jnp.linalg.qr(gaussian.reshape(subspaces, count, pixels * c, -1))[0]
     weights = jax.random.normal(hash_key, (subspaces, count * c))
-    return ContentView(bases, weights - weights.mean(axis=1, keepdims=True), patch)
+    return ContentView(bases, weights - weights.mean(axis=1, keepdims=True), PATCH)
 
 
-# (the key's JAX key for "view", (H, W, C), step of the quantiser or None, side of a patch) -> the view.
-LEGACY_VIEWS: dict[str, Callable[[jax.Array, tuple[int, int, int], int | None, int], View]] = {
+# (the key's JAX key for "view", (H, W, C), step of the quantiser or None) -> the view.
+LEGACY_VIEWS: dict[str, Callable[[jax.Array, tuple[int, int, int], int | None], View]] = {
     "keyed-dither": _dither,
     "keyed-linear": _linear,
     "keyed-content": _content,

@@ -5,20 +5,26 @@ range(Q) is invisible. Our choice, not the paper's; the exact case of gradient m
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.authorized.derive import Keystream
+from ugejax.errors import UserError
 from ugejax.patches import patchify, unpatchify
+from ugejax.views.derive import Keystream
+from ugejax.views.form import Form
+from ugejax.views.view import Export, View
 
 GREY = 0.5  # m: what the backbone sees in place of the hidden components
+PATCH = 4  # of the keys' views
+PYTORCH = Path(__file__).parent / "pytorch" / "projection.py"
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class LinearView:
+class LinearView(View):
     """A secret projection per patch.
 
     Attributes:
@@ -29,10 +35,7 @@ class LinearView:
     basis: jax.Array = field(repr=False)
     patch: int = field(metadata={"static": True})
 
-    @property
-    def blind(self) -> bool:
-        """True: range(Q)."""
-        return True
+    blind = True
 
     def apply(self, x: jax.Array) -> jax.Array:
         """M + (I - Q Q^T)(x - m), patch by patch."""
@@ -47,9 +50,11 @@ class LinearView:
         hidden = jnp.einsum("...ps,pns->...pn", coefficients, self.basis, precision=jax.lax.Precision.HIGHEST)
         return unpatchify(hidden, self.patch, (h, w, c))
 
-    def bounds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """None: the subspace alone makes a perturbation blind."""
-        return jnp.asarray(-1.0), jnp.asarray(1.0)
+    def export(self) -> Export:
+        """`bases`, float32 [1, P, n, s], and `hash_weights`, float32 [1, P * C]: as of K = 1 subspaces of content."""
+        count, values, _ = self.basis.shape
+        weights = np.zeros((1, count * values // self.patch**2), np.float32)
+        return Export({"bases": np.asarray(self.basis)[None], "hash_weights": weights}, PYTORCH.read_text())
 
 
 def linear_view(secret: bytes, shape: tuple[int, int, int], *, patch: int = 4, hidden: float = 1 / 3) -> LinearView:
@@ -74,3 +79,30 @@ def orthonormal(columns: np.ndarray) -> jax.Array:
     Decomposed in double precision on the host: what libraries and devices do differently is lost in the rounding.
     """
     return jnp.asarray(np.linalg.qr(columns)[0], jnp.float32)
+
+
+def check_patches(shape: tuple[int, int, int]) -> None:
+    """Refuse images [H, W, C] that do not divide into the patches of the keys' views.
+
+    Raises:
+        UserError: they do not.
+    """
+    if shape[0] % PATCH or shape[1] % PATCH:
+        raise UserError(
+            f"images of {shape[0]}x{shape[1]} do not divide into patches of {PATCH}x{PATCH}: take keyed-dither, which "
+            "has none, or images of other sides"
+        )
+
+
+def _view(secret: bytes, shape: tuple[int, int, int], step: int | None) -> LinearView:
+    check_patches(shape)
+    return linear_view(secret, shape, patch=PATCH)
+
+
+KEYED_LINEAR = Form(
+    "keyed-linear",
+    _view,
+    exact=True,
+    secret_part="a secret projection per 4x4 patch",
+    perturbation="in the projection's null space",
+)

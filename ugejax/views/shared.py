@@ -8,19 +8,21 @@ set confine nothing; their gradients are matched.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ugejax.authorized.view import BlindSet, View
+from ugejax.data.stream import Images, pieces
 from ugejax.errors import UserError
+from ugejax.views.view import BlindSet, View
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class SharedCells:
+class SharedCells(BlindSet):
     """The boxes in which the cells of several dithered quantisers meet.
 
     Attributes:
@@ -29,19 +31,7 @@ class SharedCells:
 
     views: tuple[View, ...]
 
-    @property
-    def blind(self) -> bool:
-        """True: the boxes."""
-        return True
-
-    @property
-    def patch(self) -> None:
-        """None: only bounds confine a perturbation."""
-        return None
-
-    def project(self, delta: jax.Array, x: jax.Array) -> jax.Array:
-        """The perturbation itself: only the bounds confine it."""
-        return delta
+    blind = True
 
     def bounds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The intersection of the cells of each value, and no room for any quantiser's anchors."""
@@ -82,3 +72,13 @@ def share_of_budget(steps: Sequence[int], levels: int) -> float:
         levels: e, the budget in whole grey levels, at least 1.
     """
     return sum(math.prod(max(0.0, 1 - j / step) for step in steps) for j in range(1, levels + 1)) / levels
+
+
+def equal_anchors(views: Iterable[View], images: Images) -> int:
+    """Number of uint8 images [N, H, W, C] that agree with another one of them in all anchors of one of the views."""
+    (count, h, w, c), shared = images.shape, np.zeros(len(images), bool)
+    for positions in (np.asarray(view.anchors) for view in views if view.anchors is not None):
+        anchors = [images[part].reshape(-1, h * w, c)[:, positions] for part in pieces(count)]
+        _, place, times = np.unique(np.concatenate(anchors), axis=0, return_inverse=True, return_counts=True)
+        shared |= times[place.reshape(-1)] > 1
+    return int(shared.sum())
