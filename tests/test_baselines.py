@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from baselines_examples import BATCH, CLASSES, N, digits
 
-from ugejax.baselines import BASELINES, BaselineMethod, assignments_of, change_settings, find_baseline
+from ugejax.baselines import BASELINES, BaselineMethod, assignments_of, change_settings
 from ugejax.baselines.method import NoSettings
 from ugejax.baselines.tap import TapSettings
 from ugejax.errors import UserError
@@ -99,9 +99,9 @@ def test_arguments_are_checked():
 
 
 def test_names_are_looked_up():
-    assert find_baseline("tap", "--method") is BASELINES["tap"]
+    assert BASELINES.find("tap", "--method") is BASELINES["tap"]
     with pytest.raises(UserError, match="--method: unknown 'em-clas': did you mean 'em-class'"):
-        find_baseline("em-clas", "--method")
+        BASELINES.find("em-clas", "--method")
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -141,5 +141,5 @@ def test_a_new_baseline_is_one_function_and_one_line(monkeypatch):
     )
     monkeypatch.setitem(BASELINES, "negative", line)
     images, labels = toy()
-    released = find_baseline("negative", "--method").protect(jax.random.key(0), images, labels, CLASSES)
+    released = BASELINES.find("negative", "--method").protect(jax.random.key(0), images, labels, CLASSES)
     np.testing.assert_array_equal(released, 255 - images)

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ugejax.baselines import BASELINES, change_settings, find_baseline
+from ugejax.baselines import BASELINES, change_settings
 from ugejax.data import Source
 from ugejax.errors import UserError
-from ugejax.networks import build
+from ugejax.networks import NETWORKS
+from ugejax.registry import split_names
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def parse_methods(names: str) -> tuple[str, ...]:
     chosen = _split(names, "--methods")
     for name in chosen:
         if name != "uge":
-            find_baseline(name, "--methods")
+            BASELINES.find(name, "--methods")
     return chosen
 
 
@@ -80,7 +81,7 @@ def check_network(name: str, argument: str) -> str:
         UserError: there is no such network.
     """
     try:
-        build(name, 2)
+        NETWORKS.find(name)
     except UserError as error:
         raise UserError(f"{argument}: {error}") from error
     return name
@@ -103,7 +104,7 @@ def parse_settings(texts: Sequence[str], methods: tuple[str, ...]) -> dict[str, 
 
 
 def _split(names: str, argument: str) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    chosen = split_names(names)
     if not chosen:
         raise UserError(f"{argument}: names none")
     return chosen

@@ -1,7 +1,7 @@
 """Baselines: what the field would protect images with, none of which has an authorized side, behind one signature."""
 
 from ugejax.baselines.method import Baseline, BaselineMethod, Report
-from ugejax.baselines.registry import BASELINES, assignments_of, change_settings, find_baseline
+from ugejax.baselines.registry import BASELINES, assignments_of, change_settings
 
 __all__ = [
     "BASELINES",
@@ -10,5 +10,4 @@ __all__ = [
     "Report",
     "assignments_of",
     "change_settings",
-    "find_baseline",
 ]

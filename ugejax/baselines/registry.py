@@ -1,7 +1,6 @@
 """The baselines by name: a new one is one file beside this one and one line in `BASELINES`."""
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -23,44 +22,31 @@ from ugejax.baselines.sem import SEM
 from ugejax.baselines.sep import SEP
 from ugejax.baselines.tap import TAP
 from ugejax.errors import UserError
+from ugejax.registry import Registry
 from ugejax.transforms import parse_transforms
 
-BASELINES: dict[str, BaselineMethod] = {
-    "em": EM,
-    "em-class": EM_CLASS,
-    "rem": REM,
-    "sem": SEM,
-    "tap": TAP,
-    "hypo": HYPO,
-    "sep": SEP,
-    "ntga": NTGA,
-    "pil": PIL,
-    "lsp": LSP,
-    "ar": AR,
-    "ops": OPS,
-    "cuda": CUDA,
-    "learnability-lock-linear": LEARNABILITY_LOCK_LINEAR,
-    "learnability-lock-conv": LEARNABILITY_LOCK_CONV,
-    "random": RANDOM,
-    "random-class": RANDOM_CLASS,
-}
-
-
-def find_baseline(name: str, argument: str) -> BaselineMethod:
-    """The baseline of that name.
-
-    Args:
-        name: a key of `BASELINES`.
-        argument: the argument that the user wrote it for, such as "--method".
-
-    Raises:
-        UserError: there is none.
-    """
-    if name not in BASELINES:
-        close = difflib.get_close_matches(name, BASELINES, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UserError(f"{argument}: unknown {name!r}: {hint}choose one of {', '.join(BASELINES)}")
-    return BASELINES[name]
+BASELINES: Registry[BaselineMethod] = Registry(
+    "baseline",
+    {
+        "em": EM,
+        "em-class": EM_CLASS,
+        "rem": REM,
+        "sem": SEM,
+        "tap": TAP,
+        "hypo": HYPO,
+        "sep": SEP,
+        "ntga": NTGA,
+        "pil": PIL,
+        "lsp": LSP,
+        "ar": AR,
+        "ops": OPS,
+        "cuda": CUDA,
+        "learnability-lock-linear": LEARNABILITY_LOCK_LINEAR,
+        "learnability-lock-conv": LEARNABILITY_LOCK_CONV,
+        "random": RANDOM,
+        "random-class": RANDOM_CLASS,
+    },
+)
 
 
 def change_settings(settings: Any, assignments: Sequence[str], argument: str) -> Any:

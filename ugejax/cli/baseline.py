@@ -8,7 +8,7 @@ import math
 import jax
 from rich.console import Console
 
-from ugejax.baselines import change_settings, find_baseline
+from ugejax.baselines import BASELINES, change_settings
 from ugejax.cli.arguments import build_parser
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
@@ -26,7 +26,7 @@ SHARED = {
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Protect a source by a baseline, or say that it is done already."""
-    method = find_baseline(arguments.method, "--method")
+    method = BASELINES.find(arguments.method, "--method")
     unset = build_parser().parse_args(["protect", "", "--out", ""])
     for name, value in vars(arguments).items():
         if name not in SHARED and value != getattr(unset, name):
