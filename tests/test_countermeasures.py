@@ -270,9 +270,9 @@ def test_what_a_purifier_gives_is_checked(purifier, says):
 
 def test_lists_are_checked():
     assert parse_countermeasures("none, jpeg-10,none") == ["none", "jpeg-10"]
-    with pytest.raises(UserError, match="--countermeasures: unknown 'jpeg-11': did you mean 'jpeg-10'"):
+    with pytest.raises(UserError, match="`countermeasures`: unknown 'jpeg-11': did you mean 'jpeg-10'"):
         parse_countermeasures("none,jpeg-11")
-    with pytest.raises(UserError, match="--countermeasures: names none"):
+    with pytest.raises(UserError, match="`countermeasures`: names none"):
         parse_countermeasures(" ,")
 
 

@@ -29,29 +29,35 @@ class Registry(dict[str, Entry]):
 
         Args:
             name: what was asked for.
-            argument: the argument that it was written for, such as "--method"; None leaves it to the kind to say what
-                is unknown.
+            argument: name of the argument that it was given for, such as "method"; None leaves it to the kind to say
+                what is unknown.
 
         Raises:
             UserError: there is none; the message names the closest, and all that there are.
         """
         if name not in self:
-            raise unknown(f"unknown {self.kind}" if argument is None else f"{argument}: unknown", name, self)
+            raise unknown(name, self, kind=f"{self.kind} " if argument is None else "", argument=argument)
         return self[name]
 
 
-def unknown(what: str, name: str, known: Collection[str], choices: str | None = None) -> UserError:
+def unknown(
+    name: str, known: Collection[str], *, kind: str = "", choices: str | None = None, argument: str | None = None,
+    value: object = None,
+) -> UserError:  # fmt: skip
     """The error that names what was not found, the closest of what is known, and the choices.
 
     Args:
-        what: how the message begins, such as "unknown network".
         name: what was asked for.
         known: all names that would have been found.
-        choices: these in words, where they are too many for a list.
+        kind: what they name, such as "network ".
+        choices: the names in words, where they are not a mere list.
+        argument: name of the argument that the name was given for, see `UserError`.
+        value: see `UserError`.
     """
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return UserError(f"{what} {name!r}: {hint}choose one of {choices or ', '.join(known)}")
+    choices = choices or ", ".join(known)
+    return UserError(f"unknown {kind}{name!r}: {hint}choose one of {choices}", argument=argument, value=value)
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def import_set(arguments: argparse.Namespace, console: Console) -> None:
     """Make a release of a set, or say that it is there already."""
-    form = EXCHANGE_FORMS.find(arguments.kind, "KIND")
+    form = EXCHANGE_FORMS.find(arguments.kind, "kind")
     source = source_from(arguments, arguments.seed)
     splits = load(source)
     imported = form.read(arguments.path, splits)
@@ -74,7 +74,7 @@ def import_set(arguments: argparse.Namespace, console: Console) -> None:
 
 def export_set(arguments: argparse.Namespace, console: Console) -> None:
     """Write a release in the form of another tool."""
-    form = EXCHANGE_FORMS.find(arguments.kind, "KIND")
+    form = EXCHANGE_FORMS.find(arguments.kind, "kind")
     if not form.noise and (arguments.originals is not None or arguments.data_dir is not None):
         option = "--originals" if arguments.originals is not None else "--data-dir"
         raise UserError(f"{option}: {arguments.kind} holds whole images and has no use for it; leave it out")

@@ -154,7 +154,7 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             "no network: ridge regression on whitened random patches, in closed form (Coates et al. 2011)",
             classifier=ridge,
         ),
-        "purifier": Countermeasure("a function of your own, named by --purifier"),
+        "purifier": Countermeasure("a function of your own"),
         **{name: countermeasure for percent in (1, 5, 20) for name, countermeasure in _share(percent).items()},
     },
 )
@@ -174,20 +174,24 @@ def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
             one share of the originals and one ensemble; or one is named twice, or `none` with another.
     """
     names = name.split("+")
-    parts = [instead.get(part, COUNTERMEASURES.find(part, "--countermeasures")) for part in names]
+    parts = [instead.get(part, COUNTERMEASURES.find(part, "countermeasures")) for part in names]
     if len(parts) == 1:
         return parts[0]
     if len(set(names)) < len(names) or "none" in names:
-        raise UserError(f"--countermeasures: {name}: each goes once, and none goes alone")
+        raise UserError(f"{name}: each goes once, and none goes alone", argument="countermeasures")
     single = {}
     for field, nothing in _SINGLE.items():
         given = [part for part in parts if getattr(part, field) != nothing]
         if len(given) > 1:
-            raise UserError(f"--countermeasures: {name}: a hacker has one {field.replace('_', ' ')}, not {len(given)}")
+            raise UserError(
+                f"{name}: a hacker has one {field.replace('_', ' ')}, not {len(given)}", argument="countermeasures"
+            )
         single[field] = getattr(given[0], field) if given else nothing
     trains = single["members"] > 1 or any(getattr(part, field) for part in parts for field in _OF_NETWORKS)
     if single["classifier"] and trains:
-        raise UserError(f"--countermeasures: {name}: trains no network, so that nothing of a training goes with it")
+        raise UserError(
+            f"{name}: trains no network, so that nothing of a training goes with it", argument="countermeasures"
+        )
     return Countermeasure(
         ", ".join(part.summary for part in parts),
         functools.partial(_one_after_the_other, parts),
@@ -225,5 +229,5 @@ def parse_countermeasures(names: str) -> list[str]:
     for name in chosen:
         countermeasure_of(name)
     if not chosen:
-        raise UserError("--countermeasures: names none; `none` stands for training without any")
+        raise UserError("names none; `none` stands for training without any", argument="countermeasures")
     return chosen

@@ -64,9 +64,9 @@ def parse_hackers(names: str) -> tuple[str, ...]:
     for name in chosen:
         if name not in known:
             choices = f"{', '.join(NETWORKS)}, each also with {OTHER_INIT}, and wrong-key"
-            raise unknown("--hackers: unknown", name, known, choices)
+            raise unknown(name, known, choices=choices, argument="hackers")
     if not chosen:
-        raise UserError("--hackers: names none")
+        raise UserError("names none", argument="hackers")
     return chosen
 
 

@@ -44,9 +44,9 @@ def parse_distillations(names: str) -> tuple[str, ...]:
     """
     chosen = split_names(names)
     for name in chosen:
-        DISTILLATIONS.find(name, "--distillation")
+        DISTILLATIONS.find(name, "distillations")
     if not chosen:
-        raise UserError("--distillation: names none; leave it out")
+        raise UserError("names none; leave it out", argument="distillations")
     return chosen
 
 

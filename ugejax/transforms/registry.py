@@ -90,12 +90,13 @@ def mixture(names: tuple[str, ...]) -> Transform:
     return transform
 
 
-def parse_transforms(text: str, argument: str) -> tuple[str, ...]:
+def parse_transforms(text: str, argument: str, setting: str | None = None) -> tuple[str, ...]:
     """A comma-separated list of transforms, checked; `none` alone stands for no transform.
 
     Args:
         text: what the user wrote.
-        argument: the argument that he wrote it for, such as "--transforms".
+        argument: name of the argument that he wrote it for, such as "transforms".
+        setting: name of the setting among those that the argument takes, if it takes several.
 
     Raises:
         UserError: a name is unknown, or there is none.
@@ -105,7 +106,8 @@ def parse_transforms(text: str, argument: str) -> tuple[str, ...]:
         return ()
     for name in names:
         if name not in TRANSFORMS:
-            raise unknown(f"{argument}: unknown", name, TRANSFORMS, f"{', '.join(TRANSFORMS)}, or none alone")
+            choices = f"{', '.join(TRANSFORMS)}, or none alone"
+            raise unknown(name, TRANSFORMS, choices=choices, argument=argument, value=setting)
     if not names:
-        raise UserError(f"{argument}: names no transform; `none` stands for no transform")
+        raise UserError("names no transform; `none` stands for no transform", argument=argument, value=setting)
     return names
