@@ -48,12 +48,12 @@ from ugejax.perturbation.parametrisation import Batch
 from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
 from ugejax.perturbation.update import CommonSpace, Method, NoiseState, make_update, parametrise
+from ugejax.reporting import Report
 from ugejax.seal import Seal
 from ugejax.training import Recipe, initial_state, make_train_step, prepared, record_trajectory
 from ugejax.training.loop import check_finite, epoch_order, run_steps, stream_steps
 from ugejax.training.step import decode, freeze
 
-Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
 # Of originals that lie on the devices while the perturbation is optimised; more are read batch by batch.
 _RESIDENT_BYTES = 2**30
 # Roundings at random that are tried for an image, so that it keeps its subspace.

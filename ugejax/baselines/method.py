@@ -1,7 +1,6 @@
 """What every baseline is: one function of arrays and a key, its settings, and what the field has to know about it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -9,8 +8,7 @@ import jax
 import numpy as np
 
 from ugejax.errors import UserError
-
-Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
+from ugejax.reporting import Report
 
 # Published radii of the L2 ball are for CIFAR's images.
 CIFAR_VALUES = 32 * 32 * 3
