@@ -36,6 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.tables import table_head, table_row
 from ugejax.allocator import keep_freed_memory
 from ugejax.baselines.registry import BASELINES
 from ugejax.data import Dataset, Source, load
@@ -178,7 +179,7 @@ def hours_of_tap(n: int, epochs: int, steps: int, gflops: float) -> float:
 def estimate(scale: Scale, rows: list[dict[str, Any]], folder: Path) -> None:
     """Print how long what is not done would take."""
     gflops, total, made = rate(), 0.0, set()
-    print(f"matrix product: {gflops:.0f} GFLOP/s now\n\n| network | images | trained on | hours |\n|---|---|---|---|")
+    print(f"matrix product: {gflops:.0f} GFLOP/s now\n\n{table_head('network', 'images', 'trained on', 'hours')}")
     steps = scale.tap.get("pgd_steps", BASELINES["tap"].settings.pgd_steps)
     for settings in planned(scale):
         if any(is_row_of(row, settings) for row in rows):
@@ -187,9 +188,9 @@ def estimate(scale: Scale, rows: list[dict[str, Any]], folder: Path) -> None:
         if method == "tap" and n not in made and not any(folder.glob(f"tap*-{n}-v{VERSION}.npy")):
             made.add(n)
             total += (taken := hours_of_tap(n, scale.tap["epochs"], steps, gflops))
-            print(f"| | {n} | making tap | {taken:.2f} |")
+            print(table_row("", n, "making tap", f"{taken:.2f}"))
         total += (taken := hours(settings, rows, gflops))
-        print(f"| {network} | {n} | {method} | {taken:.2f} |")
+        print(table_row(network, n, method, f"{taken:.2f}"))
     print(f"\nin all {total:.1f} hours")
 
 
@@ -209,7 +210,7 @@ def main() -> int:
         return 0
     keep_freed_memory()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    print("| network | images | trained on | last | peak | seconds |\n|---|---|---|---|---|---|")
+    print(table_head("network", "images", "trained on", "last", "peak", "seconds"))
     splits: dict[int, tuple[Dataset, Dataset]] = {}
     for settings in planned(scale):
         row = next((row for row in rows if is_row_of(row, settings)), None)
@@ -232,7 +233,7 @@ def main() -> int:
             f"{row['peak']:.3f}",
             row["seconds"],
         )
-        print("| " + " | ".join(map(str, told)) + " |", flush=True)
+        print(table_row(*told), flush=True)
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.scales import EVALUATION, SCALES
+from experiments.tables import figure, table_head, table_row
 from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, draw_master, new_key
 from ugejax.cli.arguments import build_parser
 from ugejax.data import Dataset, Source, load
@@ -71,10 +72,9 @@ def load_job(arguments: argparse.Namespace, *, form: str) -> Job:
 
 def print_rows(name: str, rows: dict[str, list[dict]]) -> None:
     """A Markdown table of the rows of each variant."""
-    print(f"| {name} | role | network | counter-measure | on originals | on the release | peak | share |")
-    print("|---|---|---|---|---|---|---|---|")
+    who = (name, "role", "network", "counter-measure")
+    print(table_head(*who, "on originals", "on the release", "peak", "share"))
     for variant, group in rows.items():
         for row in group:
             cells = [variant, row["role"].replace("_", " "), row["network"], row["countermeasure"]]
-            figures = ["" if row[column] is None else f"{row[column]:.3f}" for column in COLUMNS]
-            print("| " + " | ".join(cells + figures) + " |")
+            print(table_row(*cells, *(figure(row[column]) for column in COLUMNS)))

@@ -15,6 +15,7 @@ flips with five sixths.
 from statistics import mean
 
 from experiments.scales import parser, protect_and_evaluate
+from experiments.tables import figure, table_head, table_row
 
 AUGMENTATION = ("crop-flip", "cutout", "mixup", "cutmix")
 FILTERS = ("grey", "blur", "bdr", "jpeg-10", "jpeg-30", "jpeg-75", "low-pass", "total-variation")
@@ -29,13 +30,11 @@ def main() -> int:
     arguments.hackers = arguments.hackers or "cnn"
     names = ",".join(("none", *AUGMENTATION, *FILTERS, *FIELD, *ADAPTIVE, *ORIGINALS))
     results = protect_and_evaluate(arguments.out, arguments, seed=0, settings=[], countermeasures=names)
-    print("| counter-measure | network | on originals | on the release | peak | share |")
-    print("|---|---|---|---|---|---|")
+    print(table_head("counter-measure", "network", "on originals", "on the release", "peak", "share"))
     for row in results["rows"]:
         if row["role"] == "hacker":
             cells = [row[f"{kind}_accuracy"] for kind in ("clean", "protected", "protected_peak")] + [row["retention"]]
-            figures = " | ".join(f"{cell:.3f}" for cell in cells)
-            print(f"| {row['countermeasure']} | {row['network']} | {figures} |")
+            print(table_row(row["countermeasure"], row["network"], *map(figure, cells)))
     groups = {
         "need not know the method": (*AUGMENTATION, *FILTERS),
         "crop and flip as APBench does": ("crop-flip", *FIELD),

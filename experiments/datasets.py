@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from experiments.scales import EVALUATION, SCALES, parser
+from experiments.tables import table_head, table_row
 from ugejax.cli import main as ugejax
 from ugejax.countermeasures.preprocessing import filtered
 from ugejax.data import Dataset, Source, load, stratified_subset
@@ -147,13 +148,10 @@ def table(arguments: argparse.Namespace) -> int:
         for network in (arguments.networks or ("r18" if arguments.scale == "full" else "cnn")).split(","):
             rows.append({"set": name} | _run(pair, SIDES.get(name), arguments.out / name / network, arguments, network))
             (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    print(
-        "| set | images | classes | training images | authorized | backbone | on originals | on the release "
-        "| hackers: on originals | on the release | best peak |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    names = ("set", "images", "classes", "training images", "authorized", "backbone", "on originals", "on the release")
+    print(table_head(*names, "hackers: on originals", "on the release", "best peak"))
     for row in rows:
-        print(f"| {row['set']} | " + " | ".join(_cells(row)) + " |")
+        print(table_row(row["set"], *_cells(row)))
     return 0
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from experiments.composed import Job, load_job
 from experiments.scales import parser
+from experiments.tables import figure, table_head, table_row
 from ugejax.data import Dataset
 from ugejax.evaluation.answers import answers_of
 from ugejax.evaluation.candidates import Candidate, authorized, hacker
@@ -100,15 +101,13 @@ def main() -> int:
     students = (arguments.hackers or "res-tiny").split(",")
     names = ("teacher", "queries", "answers", "student")
     figures = ("teacher_accuracy", "student_accuracy", "student_peak_accuracy")
-    print("| variant | trained on | queries | answers | student | teacher | student's last | peak |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(table_head("variant", "trained on", "queries", "answers", "student", "teacher", "student's last", "peak"))
     rows = []
     for variant in arguments.variants.split(","):
         job, released = release_of(arguments, *VARIANTS[variant], arguments.out / variant)
         for row in matrix(job, released, students):
             rows.append({"variant": variant, **row})
-            cells = [row[name] for name in names] + [f"{row[name]:.3f}" for name in figures]
-            print("| " + " | ".join([variant, *cells]) + " |")
+            print(table_row(variant, *(row[name] for name in names), *(figure(row[name]) for name in figures)))
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     return 0

@@ -18,6 +18,8 @@ import matplotlib
 import numpy as np
 from sklearn.metrics import silhouette_score
 
+from experiments.tables import figure, table_head, table_row
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
@@ -65,13 +67,11 @@ def main() -> int:
             pictures[f"{candidate.role} {candidate.network}, {kind}"] = part
     out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    print("| role | network | features of | silhouette of the classes | accuracy on clean test images |")
-    print("|---|---|---|---|---|")
+    titles = ("role", "network", "features of", "silhouette of the classes", "accuracy on clean test images")
+    print(table_head(*titles))
     for row in rows:
-        print(
-            f"| {row['role']} | {row['network']} | {row['features_of']} | {row['silhouette']:.3f} "
-            f"| {row['accuracy']:.3f} |"
-        )
+        figures = (figure(row[name]) for name in ("silhouette", "accuracy"))
+        print(table_row(row["role"], row["network"], row["features_of"], *figures))
     _draw(out / "figure.png", pictures, labels[:SHOWN], job.train.class_names)
     return 0
 

@@ -14,6 +14,7 @@ stripes alone 0.22 (at the peak 0.26 to 0.28, and 0.23); in that of small surrog
 import json
 
 from experiments.scales import parser, protect_and_evaluate
+from experiments.tables import figure, table_head, table_row
 
 SURROGATES = ["--feature-loss", "distance", "--surrogates", "res-tiny,mlp", "--perturbation-epochs", "15"]
 
@@ -29,8 +30,7 @@ def main() -> int:
     for space in arguments.spaces:
         name, _, path = space.partition("=")
         variants[name] = ["--feature-space", path]
-    print("| feature space | role | network | counter-measure | on originals | on the release | peak |")
-    print("|---|---|---|---|---|---|---|")
+    print(table_head("feature space", "role", "network", "counter-measure", "on originals", "on the release", "peak"))
     rows = []
     for name, settings in variants.items():
         folder = arguments.out / name.replace(" ", "-")
@@ -38,8 +38,8 @@ def main() -> int:
         for row in results["rows"]:
             rows.append({"feature_space": name, **row})
             cells = [name, row["role"].replace("_", " "), row["network"], row["countermeasure"]]
-            cells += [f"{row[f'{kind}_accuracy']:.3f}" for kind in ("clean", "protected", "protected_peak")]
-            print("| " + " | ".join(cells) + " |")
+            cells += [figure(row[f"{kind}_accuracy"]) for kind in ("clean", "protected", "protected_peak")]
+            print(table_row(*cells))
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     return 0
 

@@ -28,6 +28,7 @@ import optax
 
 from experiments.composed import Job, load_job
 from experiments.scales import parser
+from experiments.tables import figure, table_head, table_row
 from ugejax.authorized import AuthorizedNetwork, build_authorized, new_key, seen
 from ugejax.federated import (
     Shards,
@@ -58,8 +59,7 @@ def main() -> int:
     arguments = arguments.parse_args()
     optimizer, rounds = optax.sgd(arguments.rate, momentum=0.9), arguments.rounds or ROUNDS[arguments.scale]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    print("| split | clients' sizes | who | on originals | on the release | peak |")
-    print("|---|---|---|---|---|---|")
+    print(table_head("split", "clients' sizes", "who", "on originals", "on the release", "peak"))
     job, summary = load_job(arguments, form="keyed-dither"), arguments.out / "summary.json"
     settings = {"scale": arguments.scale, "clients": arguments.clients, "rounds": rounds, "rate": arguments.rate}
     before = json.loads(summary.read_text()) if summary.exists() else {}
@@ -71,7 +71,7 @@ def main() -> int:
                 file.write((json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n").encode())
         last = [f"{mean(row[kind][-LAST:]):.3f}" for kind in ("originals", "release")]
         cells = [row["split"], f"{min(row['sizes'])} to {max(row['sizes'])}", row["who"], *last]
-        print("| " + " | ".join([*cells, f"{max(row['release']):.3f}"]) + " |", flush=True)
+        print(table_row(*cells, figure(max(row["release"]))), flush=True)
     return 0
 
 

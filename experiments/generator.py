@@ -23,6 +23,7 @@ import numpy as np
 
 from experiments.composed import Job, load_job, print_rows
 from experiments.scales import parser
+from experiments.tables import table_head, table_row
 from ugejax.data import Dataset, Source, load
 from ugejax.protect import Protection
 from ugejax.uge import Method
@@ -97,11 +98,10 @@ def main() -> int:
     summary = {"form": arguments.form, "rows": rows, "times": times}
     (arguments.out / arguments.form / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print_rows("perturbation, images", rows)
-    print("\n| perturbation | seconds to learn | seconds an image | images a second |")
-    print("|---|---|---|---|")
+    print("\n" + table_head("perturbation", "seconds to learn", "seconds an image", "images a second"))
     for name, taken in times.items():
         one = taken["seconds_an_image"]
-        print(f"| {name} | {taken['seconds_to_learn']:.1f} | {one:.2e} | {1 / one:.0f} |")
+        print(table_row(name, f"{taken['seconds_to_learn']:.1f}", f"{one:.2e}", f"{1 / one:.0f}"))
     return 0
 
 

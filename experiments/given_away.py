@@ -17,10 +17,11 @@ import numpy as np
 
 from experiments.composed import EPS, Job, load_job
 from experiments.scales import parser
+from experiments.tables import figure, table_head, table_row
 from ugejax.countermeasures.exact_word import stripes_of
-from ugejax.countermeasures.hacker_data import pixels
 from ugejax.countermeasures.natural import natural_statistics
 from ugejax.perturbation.start import class_stripes
+from ugejax.training import decode
 from ugejax.uge import Method
 from ugejax.views import DitherView, equal_anchors
 
@@ -32,10 +33,9 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = measure(load_job(arguments, form="keyed-dither"))
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    print("| who has | what he knows | share |")
-    print("|---|---|---|")
+    print(table_head("who has", "what he knows", "share"))
     for row in rows:
-        print(f"| {row['has']} | {row['knows']} | {row['share']:.3f} |")
+        print(table_row(row["has"], row["knows"], figure(row["share"])))
     return 0
 
 
@@ -46,9 +46,9 @@ def measure(job: Job) -> list[dict]:
     assert isinstance(view, DitherView) and isinstance(other, DitherView), "the job's form is keyed-dither"
     first, second = (release(job, salt, images, labels) for salt in salts)
     signs = texture(job)[labels]
-    natural = natural_statistics(pixels(job.test.images))
+    natural = natural_statistics(decode(job.test.images))
     stripes = stripes_of(job.key.num_classes, images.shape[1:], period=Method.period)
-    words, _ = stripes.named(natural.spectrum(pixels(first)), natural.variance, natural)
+    words, _ = stripes.named(natural.spectrum(decode(first)), natural.variance, natural)
     named = (stripes.of(words) == signs).all(axis=(1, 2, 3))
     dither = np.asarray(view.dither(jnp.asarray(images) / 255))
     inside = (first > 0) & (first < 255)  # at the ends of the scale a value stops of itself

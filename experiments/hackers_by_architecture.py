@@ -16,6 +16,8 @@ import json
 import matplotlib
 import numpy as np
 
+from experiments.tables import figure, table_head, table_row
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
@@ -37,12 +39,11 @@ def main() -> int:
     results = protect_and_evaluate(arguments.out, arguments, seed=0, settings=[], countermeasures="none")
     rows = sorted(results["rows"], key=lambda row: (row["countermeasure"], row["role"], -row["protected_accuracy"]))
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    print("| role | network | counter-measure | on originals | on the release | peak |")
-    print("|---|---|---|---|---|---|")
+    print(table_head("role", "network", "counter-measure", "on originals", "on the release", "peak"))
     for row in rows:
         cells = [row["role"], row["network"], row["countermeasure"]]
-        cells += [f"{row[f'{kind}_accuracy']:.3f}" for kind in ("clean", "protected", "protected_peak")]
-        print("| " + " | ".join(cells) + " |")
+        cells += [figure(row[f"{kind}_accuracy"]) for kind in ("clean", "protected", "protected_peak")]
+        print(table_row(*cells))
     _draw(arguments.out / "figure.png", rows)
     return 0
 

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.tables import table_head, table_row
 from ugejax.cli.originals import load_test
 from ugejax.release import read_release
 
@@ -149,14 +150,14 @@ def measure(out: Path, repository: str, torch: str) -> dict:
 
 def to_markdown(results: dict) -> str:
     """Every command with its parts, and the sum of each path, as a table."""
-    lines, sums = ["| who | command | seconds | of a core | load |", "|---|---|---|---|---|"], {}
+    lines, sums = [table_head("who", "command", "seconds", "of a core", "load")], {}
     for row in results["rows"]:
         who = row["who"]
         figures = row["seconds"], row["cpu_seconds"], row["load"]
-        lines.append(f"| {who} | `{row['command']}` | " + " | ".join(f"{figure:.1f}" for figure in figures) + " |")
-        lines += [f"| | {name} | {seconds:.1f} | | |" for name, seconds in row["parts"].items()]
+        lines.append(table_row(who, f"`{row['command']}`", *(f"{figure:.1f}" for figure in figures)))
+        lines += [table_row("", name, f"{seconds:.1f}", "", "") for name, seconds in row["parts"].items()]
         sums[who] = [total + figure for total, figure in zip(sums.get(who, (0, 0)), figures[:2], strict=True)]
-    lines += [f"| {who} | in all | {seconds:.0f} | {cpu:.0f} | |" for who, (seconds, cpu) in sums.items()]
+    lines += [table_row(who, "in all", f"{seconds:.0f}", f"{cpu:.0f}", "") for who, (seconds, cpu) in sums.items()]
     return "\n".join(lines)
 
 

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.tables import table_head, table_row
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.networks import build
 from ugejax.training import Batch, default_recipe, initial_state, make_train_step
@@ -85,9 +86,8 @@ def main() -> int:
     milliseconds = json.loads(arguments.growth.read_text())["rows"][-1]["cpu_ms_per_further_image"]
     flops = counted(arguments.network, arguments.side, arguments.classes)
     pixels, epochs = 3 * arguments.side**2, default_recipe(arguments.network).epochs
-    print("| images | release | noise a class | noise an image, one epoch | memory of a process | default form "
-          "| trajectory | perturbation |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|")
+    sizes = ("images", "release", "noise a class", "noise an image, one epoch", "memory of a process")
+    print(table_head(*sizes, "default form", "trajectory", "perturbation"))
     for n in map(int, arguments.images.split(",")):
         hours = {name: n * count / arguments.flops / 3600 for name, count in flops.items()}
         cells = [
@@ -96,7 +96,7 @@ def main() -> int:
             f"{n * milliseconds / 3.6e6:,.1f} core hours", f"{epochs * hours['training']:,.1f} device hours",
             f"{EPOCHS * hours['update']:,.1f} device hours",
         ]  # fmt: skip
-        print("| " + " | ".join(cells) + " |")
+        print(table_row(*cells))
     print(f"{arguments.network} at {arguments.side} pixels, by XLA's count: " + ", ".join(
         f"{count / 1e9:.1f} GFLOP an image of a step of the {name}" for name, count in flops.items()
     ))  # fmt: skip

@@ -17,6 +17,8 @@ from dataclasses import replace
 import matplotlib
 import numpy as np
 
+from experiments.tables import figure, table_head, table_row
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
@@ -57,12 +59,11 @@ def main() -> int:
             for row, control in zip(mixed, alone, strict=True)
         ]  # fmt: skip
     (out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    print("| protected | network | counter-measure | all originals | mixture | peak | the originals in it alone |")
-    print("|---|---|---|---|---|---|---|")
+    names = ("all originals", "mixture", "peak", "the originals in it alone")
+    print(table_head("protected", "network", "counter-measure", *names))
     for row in rows:
         percent, network, countermeasure, *accuracies = row.values()
-        figures = " | ".join("" if accuracy is None else f"{accuracy:.3f}" for accuracy in accuracies)
-        print(f"| {percent} % | {network} | {countermeasure} | {figures} |")
+        print(table_row(f"{percent} %", network, countermeasure, *map(figure, accuracies)))
     _draw(out / "figure.png", [row for row in rows if row["network"] == rows[0]["network"]])
     return 0
 

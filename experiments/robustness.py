@@ -15,6 +15,7 @@ import json
 from statistics import mean, stdev
 
 from experiments.scales import parser, protect_and_evaluate
+from experiments.tables import table_head, table_row
 
 
 def main() -> int:
@@ -31,10 +32,10 @@ def main() -> int:
     ]  # fmt: skip
     rows = summarise([row for run in runs for row in run["rows"]])
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    print("| role | network | counter-measure | on originals | on the release | peak | backbone | seeds |")
-    print("|---|---|---|---|---|---|---|---|")
+    accuracies = ("on originals", "on the release", "peak", "backbone")
+    print(table_head("role", "network", "counter-measure", *accuracies, "seeds"))
     for row in rows:
-        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+        print(table_row(*row.values()))
     return 0
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from experiments.composed import COLUMNS, EPS, Job, load_job, print_rows
 from experiments.scales import parser
+from experiments.tables import table_head, table_row
 from ugejax.authorized import build_authorized, new_key
 from ugejax.protect import Partner
 from ugejax.training import default_recipe
@@ -105,8 +106,8 @@ def main() -> int:
     originals, labels, step = jobs[0].train.images, jobs[0].train.labels, jobs[0].key.step
     assert step is not None, "keyed-dither quantises"
     rows = []
-    print("| keys | budget left: calculated | measured | role | network | originals | release | peak | share |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    names = ("keys", "budget left: calculated", "measured", "role", "network", "originals", "release", "peak", "share")
+    print(table_head(*names))
     for count in counts:
         folder = arguments.out / f"{count}-keys"
         released = release_for(jobs[:count], folder)
@@ -121,7 +122,7 @@ def main() -> int:
                 rows.append({"keys": count, **left, **row})
                 figures = [*left.values(), *(row[name] for name in COLUMNS)]
                 cells = [f"{figure:.3f}" for figure in figures]
-                print("| " + " | ".join([str(count), *cells[:2], row["role"], row["network"], *cells[2:]]) + " |")
+                print(table_row(count, *cells[:2], row["role"], row["network"], *cells[2:]))
     leaks = compare_releases(jobs, arguments.out, labels, share_of_budget([step], LEVELS) * LEVELS)
     leak_rows = {
         name: jobs[0].evaluate(
@@ -132,9 +133,9 @@ def main() -> int:
     print()
     print_rows("what the hacker has", leak_rows)
     left = {name: texture_left(images, originals, labels) for name, images in leaks.items()}
-    print("\n| what the hacker has | texture of a class left, grey levels |\n|---|---|")
+    print("\n" + table_head("what the hacker has", "texture of a class left, grey levels"))
     for name, levels in left.items():
-        print(f"| {name} | {levels:.2f} |")
+        print(table_row(name, f"{levels:.2f}"))
     summary = {"rows": rows, "leaks": leak_rows, "texture_left": left}
     (arguments.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     draw(arguments.out / "figure.png", rows)

@@ -14,6 +14,7 @@ and fall from there; the authorized network rises as on originals.
 import json
 
 from experiments.scales import parser, protect_and_evaluate
+from experiments.tables import figure, table_head, table_row
 from ugejax.report import draw_curves
 
 
@@ -22,8 +23,8 @@ def main() -> int:
     arguments.add_argument("--methods", default="uge,lsp,ops", help="comma-separated; see `ugejax list`")
     arguments = arguments.parse_args()
     arguments.hackers = arguments.hackers or "cnn"
-    print("| method | role | network | counter-measure | on originals | on the release | peak | at epoch |")
-    print("|---|---|---|---|---|---|---|---|")
+    who = ("method", "role", "network", "counter-measure")
+    print(table_head(*who, "on originals", "on the release", "peak", "at epoch"))
     kept = []
     for method in arguments.methods.split(","):
         results = protect_and_evaluate(
@@ -35,8 +36,8 @@ def main() -> int:
         for row in rows:
             curve = row["by_epoch"]["protected"]
             cells = [method, row["role"], row["network"], row["countermeasure"]]
-            cells += [f"{row[f'{kind}_accuracy']:.3f}" for kind in ("clean", "protected", "protected_peak")]
-            print("| " + " | ".join([*cells, str(1 + curve.index(max(curve)))]) + " |")
+            cells += [figure(row[f"{kind}_accuracy"]) for kind in ("clean", "protected", "protected_peak")]
+            print(table_row(*cells, 1 + curve.index(max(curve))))
             kept.append({"method": method, **row})
     (arguments.out / "summary.json").write_text(json.dumps({"rows": kept}, indent=2) + "\n")
     return 0

@@ -4,6 +4,8 @@ import json
 
 import matplotlib
 
+from experiments.tables import figure, table_head, table_row
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
@@ -27,13 +29,12 @@ def ablate(description: str | None, name: str, variants: dict[str, list[str]]) -
         psnr = json.loads((folder / "release" / "card.json").read_text())["psnr"]["mean"]
         rows += [{name: value, "psnr": round(psnr, 2), **row} for row in results["rows"]]
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    print(f"| {name} | PSNR | role | network | counter-measure | on originals | on the release | peak | backbone |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    who = ("role", "network", "counter-measure")
+    print(table_head(name, "PSNR", *who, "on originals", "on the release", "peak", "backbone"))
     for row in rows:
         accuracies = [row.get(f"{kind}_accuracy") for kind in ("clean", "protected", "protected_peak", "backbone")]
         cells = [row[name], row["psnr"], row["role"], row["network"], row["countermeasure"]]
-        cells += ["" if accuracy is None else f"{accuracy:.3f}" for accuracy in accuracies]
-        print("| " + " | ".join(str(cell) for cell in cells) + " |")
+        print(table_row(*cells, *map(figure, accuracies)))
     _draw(arguments.out / "figure.png", name, list(variants), rows)
     return 0
 

@@ -18,6 +18,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from experiments.tables import figure, table_head, table_row
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
@@ -56,16 +58,11 @@ def main() -> int:
         )  # fmt: skip
         strips[method] = (originals.images[:SHOWN], release.images[:SHOWN])
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    print(
-        "| method | largest change (grey levels) | PSNR (dB) | worst PSNR | SSIM | PNG bytes beside the originals "
-        "| noise without colour |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    figures = ("PSNR (dB)", "worst PSNR", "SSIM", "PNG bytes beside the originals", "noise without colour")
+    print(table_head("method", "largest change (grey levels)", *figures))
     for row in rows:
-        print(
-            f"| {row['method']} | {row['linf']} | {row['psnr']:.2f} | {row['psnr_min']:.2f} | {row['ssim']:.3f} "
-            f"| {row['png_bytes']:.2f} | {row['without_colour']:.2f} |"
-        )
+        cells = (row["method"], row["linf"], f"{row['psnr']:.2f}", f"{row['psnr_min']:.2f}", figure(row["ssim"]))
+        print(table_row(*cells, f"{row['png_bytes']:.2f}", f"{row['without_colour']:.2f}"))
     _draw(arguments.out / "figure.png", strips)
     return 0
 

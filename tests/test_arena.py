@@ -193,7 +193,7 @@ def test_a_folder_takes_a_grid_that_grows_and_no_other(tmp_path):
         ({"eps": 0.1}, "eps None, not 0.1"),
         ({"epochs": 3}, "epochs None, not 3"),
         ({"authorized_network": "mlp"}, "authorized_network cnn, not mlp"),
-        ({"settings": {}}, "lsp with --set"),
+        ({"settings": {}}, "lsp with `settings`"),
     ):
         with pytest.raises(UserError, match=says):
             folder.claim(make_grid(**{"settings": {"lsp": ("block=2",)}} | changes))
@@ -216,7 +216,7 @@ def test_settings_bind_once_a_release_or_a_row_was_made_with_them(tmp_path):
     (folder.path / "releases" / "random-class-0").mkdir(parents=True)
     assert folder.claim(other)["settings"]["lsp"] == ["block=4"]
     folder.write_results(FACTS, [row("lsp", "cnn", "none", 0.9, 0.3)])
-    with pytest.raises(UserError, match="lsp with --set"):
+    with pytest.raises(UserError, match="lsp with `settings`"):
         folder.claim(other)
 
 
@@ -228,16 +228,16 @@ def test_a_radius_is_for_the_methods_of_its_norm():
 def test_lists_are_checked():
     assert parse_methods("uge, lsp,uge") == ("uge", "lsp")
     assert parse_networks("mlp,cnn") == ("mlp", "cnn")
-    assert check_network("mlp", "--network") == "mlp"
+    assert check_network("mlp", "network") == "mlp"
     assert parse_settings(["em.rounds=2", "em.pgd_steps=3"], ("em",)) == {"em": ("rounds=2", "pgd_steps=3")}
     for call, says in (
-        (lambda: parse_methods("lsq"), "--methods: unknown 'lsq': did you mean 'lsp'"),
-        (lambda: parse_methods(","), "--methods: names none"),
-        (lambda: parse_networks("cnnn"), "--networks: unknown network 'cnnn': did you mean 'cnn'"),
-        (lambda: parse_settings(["lsp.block=2"], ("em",)), "--set lsp.block=2: write BASELINE.NAME=VALUE"),
-        (lambda: parse_settings(["block=2"], ("lsp",)), "--set block=2: write"),
-        (lambda: parse_settings(["uge.eps=2"], ("uge",)), "--set uge.eps=2: write"),
-        (lambda: parse_settings(["lsp.blok=2"], ("lsp",)), "--set lsp: blok=2: not name=value of a setting"),
+        (lambda: parse_methods("lsq"), "`methods`: unknown 'lsq': did you mean 'lsp'"),
+        (lambda: parse_methods(","), "`methods`: names none"),
+        (lambda: parse_networks("cnnn"), "`networks`: unknown network 'cnnn': did you mean 'cnn'"),
+        (lambda: parse_settings(["lsp.block=2"], ("em",)), "`settings` lsp.block=2: write BASELINE.NAME=VALUE"),
+        (lambda: parse_settings(["block=2"], ("lsp",)), "`settings` block=2: write"),
+        (lambda: parse_settings(["uge.eps=2"], ("uge",)), "`settings` uge.eps=2: write"),
+        (lambda: parse_settings(["lsp.blok=2"], ("lsp",)), "`settings` lsp.blok=2: not name=value of a setting"),
     ):
         with pytest.raises(UserError, match=re.escape(says)):
             call()

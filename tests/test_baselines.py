@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from baselines_examples import BATCH, CLASSES, N, digits
 
-from ugejax.baselines import BASELINES, BaselineMethod, assignments_of, change_settings, find_baseline
+from ugejax.baselines import BASELINES, BaselineMethod, assignments_of, change_settings
 from ugejax.baselines.method import NoSettings
 from ugejax.baselines.tap import TapSettings
 from ugejax.errors import UserError
@@ -84,9 +84,9 @@ def test_another_radius_is_kept_and_used(eps):
 def test_arguments_are_checked():
     images, labels = toy()
     key, method = jax.random.key(0), BASELINES["random"]
-    with pytest.raises(UserError, match="--eps.*not bound by a budget"):
+    with pytest.raises(UserError, match="`eps`: .*not bound by a budget"):
         BASELINES["ops"].protect(key, images, labels, CLASSES, eps=0.1)
-    with pytest.raises(UserError, match="--eps 8.0"):
+    with pytest.raises(UserError, match="`eps` 8.0: "):
         method.protect(key, images, labels, CLASSES, eps=8.0)
     with pytest.raises(TypeError, match="uint8"):
         method.protect(key, images / 255, labels, CLASSES)
@@ -99,9 +99,9 @@ def test_arguments_are_checked():
 
 
 def test_names_are_looked_up():
-    assert find_baseline("tap", "--method") is BASELINES["tap"]
-    with pytest.raises(UserError, match="--method: unknown 'em-clas': did you mean 'em-class'"):
-        find_baseline("em-clas", "--method")
+    assert BASELINES.find("tap", "method") is BASELINES["tap"]
+    with pytest.raises(UserError, match="`method`: unknown 'em-clas': did you mean 'em-class'"):
+        BASELINES.find("em-clas", "method")
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -109,27 +109,27 @@ def test_settings_are_told_as_they_are_given(name):
     settings = BASELINES[name].settings
     untransformed = {field.name: () for field in dataclasses.fields(settings) if field.name == "transforms"}
     for wanted in (settings, dataclasses.replace(settings, **untransformed)):
-        assert change_settings(settings, assignments_of(wanted), "--set") == wanted
+        assert change_settings(settings, assignments_of(wanted), "settings") == wanted
 
 
 def test_settings_are_changed_by_text():
     changed = change_settings(
-        TapSettings(), ["surrogate=mlp", "epochs = 3", "step_size=1e-2", "transforms=none"], "--set"
+        TapSettings(), ["surrogate=mlp", "epochs = 3", "step_size=1e-2", "transforms=none"], "settings"
     )
     assert changed == TapSettings(surrogate="mlp", epochs=3, step_size=0.01, transforms=())
-    assert change_settings(TapSettings(), [], "--set") == TapSettings()
+    assert change_settings(TapSettings(), [], "settings") == TapSettings()
     for text, message in {
         "epoch=3": "epoch=3: not name=value of a setting; choose among surrogate, epochs",
         "epochs": "epochs: not name=value",
-        "epochs=0": "--set epochs: '0' is not a whole number of at least 1",
+        "epochs=0": "`settings` epochs: '0' is not a whole number of at least 1",
         "epochs=2.5": "not a whole number",
         "step_size=nan": "'nan' is not a number above 0",
-        "transforms=blurr": "--set transforms: unknown 'blurr'",
+        "transforms=blurr": "`settings` transforms: unknown 'blurr'",
     }.items():
         with pytest.raises(UserError, match=message):
-            change_settings(TapSettings(), [text], "--set")
+            change_settings(TapSettings(), [text], "settings")
     with pytest.raises(UserError, match="this method has no settings"):
-        change_settings(NoSettings(), ["epochs=1"], "--set")
+        change_settings(NoSettings(), ["epochs=1"], "settings")
 
 
 def test_a_new_baseline_is_one_function_and_one_line(monkeypatch):
@@ -141,5 +141,5 @@ def test_a_new_baseline_is_one_function_and_one_line(monkeypatch):
     )
     monkeypatch.setitem(BASELINES, "negative", line)
     images, labels = toy()
-    released = find_baseline("negative", "--method").protect(jax.random.key(0), images, labels, CLASSES)
+    released = BASELINES.find("negative", "method").protect(jax.random.key(0), images, labels, CLASSES)
     np.testing.assert_array_equal(released, 255 - images)

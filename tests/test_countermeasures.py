@@ -14,10 +14,11 @@ from skimage.restoration import denoise_tv_chambolle
 from ugejax.countermeasures import COUNTERMEASURES, adversarial, countermeasure_of, parse_countermeasures
 from ugejax.countermeasures.adversarial import pgd, worst_ueraser
 from ugejax.countermeasures.dp_sgd import clip_and_noise
-from ugejax.countermeasures.hacker_data import pixels, to_uint8
+from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.countermeasures.preprocessing import filtered, jpeg, low_pass, non_local_means, total_variation
 from ugejax.countermeasures.purifier import purified, purify
 from ugejax.errors import UserError
+from ugejax.training import decode
 from ugejax.transforms import TRANSFORMS
 from ugejax.transforms.filters import blur, grey
 from ugejax.transforms.quantisation import bit_depth
@@ -217,7 +218,7 @@ def test_dp_sgd_adds_noise_of_the_stated_strength():
 def test_non_local_means_remove_noise_and_keep_edges(channels):
     clean = np.full((2, 16, 16, channels), 60, np.uint8)
     clean[:, :, 8:] = 190
-    noisy = to_uint8(pixels(clean) + np.random.default_rng(0).normal(0, 8 / 255, clean.shape))
+    noisy = to_uint8(decode(clean) + np.random.default_rng(0).normal(0, 8 / 255, clean.shape))
     before = noisy.copy()
     denoised = non_local_means(noisy, noise=8 / 255)
     assert denoised.dtype == np.uint8 and denoised.shape == clean.shape
@@ -240,7 +241,7 @@ def test_a_purifier_gets_every_image_and_cannot_change_what_is_there():
     for given, got in (
         (data.images, result.images), (data.test_images, result.test_images), (data.clean_images, result.clean_images)
     ):  # fmt: skip
-        np.testing.assert_allclose(got, 1 - pixels(given), atol=1e-6)
+        np.testing.assert_allclose(got, 1 - decode(given), atol=1e-6)
     np.testing.assert_array_equal(data.images, before)
     assert purify(before, purifier=lambda images: jnp.asarray(images)).dtype == np.uint8  # any kind of array
 
@@ -270,9 +271,9 @@ def test_what_a_purifier_gives_is_checked(purifier, says):
 
 def test_lists_are_checked():
     assert parse_countermeasures("none, jpeg-10,none") == ["none", "jpeg-10"]
-    with pytest.raises(UserError, match="--countermeasures: unknown 'jpeg-11': did you mean 'jpeg-10'"):
+    with pytest.raises(UserError, match="`countermeasures`: unknown 'jpeg-11': did you mean 'jpeg-10'"):
         parse_countermeasures("none,jpeg-11")
-    with pytest.raises(UserError, match="--countermeasures: names none"):
+    with pytest.raises(UserError, match="`countermeasures`: names none"):
         parse_countermeasures(" ,")
 
 
@@ -302,7 +303,7 @@ def test_what_one_counter_measure_leaves_is_what_the_next_takes(first, then):
     prepared = countermeasure_of(f"{first}+{then}").prepared(data_of(natural(90)))
     for images in (prepared.images, prepared.test_images, prepared.clean_images):
         # In the units of their dtype, and natural images still: neither a constant nor out of the range.
-        x = pixels(images)
+        x = decode(images)
         assert -0.5 < x.min() < x.max() < 1.5
         assert x.std() > 0.05
 
@@ -310,7 +311,7 @@ def test_what_one_counter_measure_leaves_is_what_the_next_takes(first, then):
 def test_originals_are_mixed_into_computed_images_in_their_units():
     data = data_of(natural(90))
     prepared = countermeasure_of("class-means+clean-5").prepared(data)
-    np.testing.assert_allclose(prepared.images[data.clean_indices], pixels(data.clean_images), atol=1e-6)
+    np.testing.assert_allclose(prepared.images[data.clean_indices], decode(data.clean_images), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ from hacker_examples import CLASSES, SIZE, data_of, labels_of, natural
 
 from ugejax.countermeasures import COUNTERMEASURES
 from ugejax.countermeasures.class_means import class_textures
-from ugejax.countermeasures.hacker_data import pixels, to_uint8
+from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.countermeasures.natural import natural_statistics
+from ugejax.training import decode
 
 ADAPTIVE = ("class-means", "exact-word", "orthogonal-projection", "key-recovery", "spectrum-notch")
 
 
 def class_means(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return np.stack([pixels(images[labels == k]).mean(axis=0) for k in range(CLASSES)])
+    return np.stack([decode(images[labels == k]).mean(axis=0) for k in range(CLASSES)])
 
 
 def share_left(originals: np.ndarray, images: np.ndarray, texture: np.ndarray) -> float:
@@ -27,7 +28,7 @@ def share_left(originals: np.ndarray, images: np.ndarray, texture: np.ndarray) -
 
 def similarity(a: np.ndarray, b: np.ndarray) -> float:
     """Correlation of two image sets less their mean images."""
-    a, b = pixels(a), pixels(b)
+    a, b = decode(a), decode(b)
     return float(np.corrcoef((a - a.mean(axis=0)).ravel(), (b - b.mean(axis=0)).ravel())[0, 1])
 
 
@@ -51,7 +52,7 @@ def texture_of(kind: str, channels: int, *, amplitude: float = 8) -> np.ndarray:
 
 
 def plant(originals: np.ndarray, texture: np.ndarray) -> np.ndarray:
-    return to_uint8(pixels(originals) + texture[labels_of(len(originals))])
+    return to_uint8(decode(originals) + texture[labels_of(len(originals))])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -67,13 +68,13 @@ def test_class_means_lose_a_texture_and_keep_what_is_natural_of_them(kind, ampli
     assert similarity(class_means(prepared.images, labels), class_means(originals, labels)) > 0.85
     # A class is shifted as one, and a test image has no class.
     np.testing.assert_allclose(
-        prepared.images[0] - prepared.images[3], pixels(released)[0] - pixels(released)[3], atol=1e-6
+        prepared.images[0] - prepared.images[3], decode(released)[0] - decode(released)[3], atol=1e-6
     )
     assert prepared.test_images is data.test_images
 
 
 def test_what_class_means_finds_of_a_class_does_not_hang_on_how_many_images_the_others_have():
-    x, reference = pixels(natural(900)), natural_statistics(pixels(natural(300)))
+    x, reference = decode(natural(900)), natural_statistics(decode(natural(300)))
     labels = np.repeat([0, 1, 2], [600, 297, 3])
     together = class_textures(x, labels, reference)
     for label in range(3):
@@ -95,7 +96,7 @@ def test_clean_controls_keep_their_images(name):
 
 def linear_accuracy(images: np.ndarray, labels: np.ndarray) -> float:
     """Accuracy on the second half of least squares on the first."""
-    x = np.c_[pixels(images).reshape(len(images), -1) - 0.5, np.ones(len(images))]
+    x = np.c_[decode(images).reshape(len(images), -1) - 0.5, np.ones(len(images))]
     half = len(x) // 2
     weights = np.linalg.solve(
         x[:half].T @ x[:half] + 1e-2 * np.eye(x.shape[1]), x[:half].T @ np.eye(CLASSES)[labels[:half]]
@@ -115,8 +116,8 @@ def test_orthogonal_projection_leaves_little_that_is_linearly_separable_and_chan
     assert share_left(originals, prepared.images, noise) < 0.4
     assert similarity(prepared.images, originals) > 0.98
     # What tells K classes apart has K - 1 directions: they are gone from training and test images alike.
-    change = (pixels(released) - prepared.images).reshape(900, -1)
-    change_of_tests = (pixels(data_of(released).test_images) - prepared.test_images).reshape(90, -1)
+    change = (decode(released) - prepared.images).reshape(900, -1)
+    change_of_tests = (decode(data_of(released).test_images) - prepared.test_images).reshape(90, -1)
     assert np.linalg.matrix_rank(np.concatenate([change, change_of_tests]), tol=1e-3) == CLASSES - 1
 
 
@@ -139,14 +140,14 @@ def glue(patches: np.ndarray, channels: int) -> np.ndarray:
 def test_key_recovery_finds_a_secret_subspace_of_noise_without_class_means():
     originals, bases = natural(900), secret_bases(3, 8)
     noise = np.einsum("pdh,nph->npd", bases, np.random.default_rng(3).normal(0, 6 / 255, (900, 16, 8)))
-    released = to_uint8(pixels(originals) + glue(noise, 3))
+    released = to_uint8(decode(originals) + glue(noise, 3))
     prepared = COUNTERMEASURES["key-recovery"].prepared(data_of(released))
 
     def noise_in(images: np.ndarray) -> float:
         """The share of the planted noise that is left."""
-        return float((cut(images - pixels(originals)) * noise).sum() / (noise**2).sum())
+        return float((cut(images - decode(originals)) * noise).sum() / (noise**2).sum())
 
-    assert noise_in(pixels(released)) > 0.95
+    assert noise_in(decode(released)) > 0.95
     assert noise_in(prepared.images) < 0.35
     assert similarity(prepared.images, originals) > 0.95
 
@@ -174,8 +175,8 @@ def test_the_notch_removes_a_texture_at_any_phase_and_nothing_else():
     shift = np.random.default_rng(4).integers(0, SIZE, (900, 1))
     wave = np.cos(2 * np.pi * 5 * (np.arange(SIZE) + shift) / SIZE) * (labels == 0)[:, None] * 8 / 255
     noise = np.broadcast_to(wave[:, None, :, None], originals.shape) * np.array([1, -1, 1])
-    prepared = COUNTERMEASURES["spectrum-notch"].prepared(data_of(to_uint8(pixels(originals) + noise)))
-    left = ((prepared.images - pixels(originals)) * noise).sum() / (noise**2).sum()
+    prepared = COUNTERMEASURES["spectrum-notch"].prepared(data_of(to_uint8(decode(originals) + noise)))
+    left = ((prepared.images - decode(originals)) * noise).sum() / (noise**2).sum()
     assert abs(left) < 0.15
     assert similarity(prepared.images, originals) > 0.99
 
@@ -183,8 +184,8 @@ def test_the_notch_removes_a_texture_at_any_phase_and_nothing_else():
 def test_the_notch_leaves_images_without_lines_alone():
     data = data_of(natural(900))
     prepared = COUNTERMEASURES["spectrum-notch"].prepared(data)
-    np.testing.assert_allclose(prepared.images, pixels(data.images), atol=1e-5)
-    np.testing.assert_allclose(prepared.test_images, pixels(data.test_images), atol=1e-5)
+    np.testing.assert_allclose(prepared.images, decode(data.images), atol=1e-5)
+    np.testing.assert_allclose(prepared.test_images, decode(data.test_images), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["key-recovery", "spectrum-notch"])
@@ -193,7 +194,7 @@ def test_many_classes_of_few_images_do_not_cost_the_images(name):
     data = data_of(originals, labels=np.arange(400, dtype=np.int32) % 200)
     prepared = COUNTERMEASURES[name].prepared(data)
     assert similarity(prepared.test_images, data.test_images) > 0.6
-    spread = [(pixels(images) - pixels(images).mean(axis=0)).std() for images in (prepared.images, originals)]
+    spread = [(decode(images) - decode(images).mean(axis=0)).std() for images in (prepared.images, originals)]
     assert spread[0] > 0.4 * spread[1]
 
 
@@ -204,14 +205,14 @@ def test_random_projections_keep_half_of_every_patch_by_the_seed():
     )
     np.testing.assert_array_equal(first.images, again.images)
     assert np.abs(first.images - other.images).max() > 0.01
-    mean = pixels(data.reference).mean(axis=0)
+    mean = decode(data.reference).mean(axis=0)
     assert np.linalg.matrix_rank(cut(first.images - mean).reshape(-1, 48), tol=1e-3) == 24
     twice = COUNTERMEASURES["random-projections"].prepared(first)
     np.testing.assert_allclose(twice.images, first.images, atol=1e-5)
 
 
 def test_natural_statistics_whiten_natural_images_and_measure_white_noise():
-    images = pixels(natural(900))
+    images = decode(natural(900))
     statistics = natural_statistics(images)
     spectrum = statistics.spectrum(images)
     np.testing.assert_allclose(spectrum.mean(axis=0), 0, atol=1e-4)

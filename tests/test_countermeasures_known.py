@@ -9,13 +9,14 @@ from sklearn.linear_model import Ridge
 from ugejax.countermeasures import COUNTERMEASURES, parse_countermeasures
 from ugejax.countermeasures import ridge as ridge_module
 from ugejax.countermeasures.exact_word import stripes_of
-from ugejax.countermeasures.hacker_data import pixels, to_uint8
+from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.countermeasures.natural import natural_statistics
 from ugejax.countermeasures.ridge import random_filters, ridge
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate
 from ugejax.evaluation.trial import Trial
 from ugejax.perturbation.start import class_stripes
+from ugejax.training import decode
 
 SHAPE = (16, 16, 3)
 
@@ -40,10 +41,10 @@ def test_the_stripes_of_a_class_are_found_and_taken_away(period, channels):
     prepared = COUNTERMEASURES["exact-word"].prepared(data)
     for k in range(CLASSES):
         own = labels == k
-        change = pixels(released)[own] - prepared.images[own]
+        change = decode(released)[own] - prepared.images[own]
         np.testing.assert_allclose(change - change[0], 0, atol=1e-6)  # one texture for the class
         np.testing.assert_array_equal(np.sign(change[0]), np.sign(texture[k]))  # with all of its signs
-        planted = (pixels(released) - pixels(originals))[own].mean(axis=0)
+        planted = (decode(released) - decode(originals))[own].mean(axis=0)
         assert np.abs(change[0]).mean() == pytest.approx(np.abs(planted).mean(), rel=0.15)
     assert prepared.test_images is data.test_images
 
@@ -53,8 +54,8 @@ def test_words_of_several_bands_are_found_in_single_images():
     texture, labels = dealt(b"a key", 60), rng.integers(0, 60, 240)
     stripes = stripes_of(60, SHAPE, period=14)
     assert len(stripes.signs) == 2
-    statistics = natural_statistics(pixels(natural(600, seed=8)))
-    spectra = statistics.spectrum(pixels(in_cells(originals, texture, labels)))
+    statistics = natural_statistics(decode(natural(600, seed=8)))
+    spectra = statistics.spectrum(decode(in_cells(originals, texture, labels)))
     words, _ = stripes.named(spectra, statistics.variance, statistics)
     right = (stripes.of(words) == np.sign(texture)[labels]).all(axis=(1, 2, 3))
     assert right.mean() > 0.9
@@ -65,8 +66,8 @@ def test_a_class_without_stripes_is_left_alone_though_others_have_some():
     texture = dealt(b"a key").copy()
     texture[1] = 0
     prepared = COUNTERMEASURES["exact-word"].prepared(data_of(in_cells(originals, texture, labels)))
-    np.testing.assert_array_equal(prepared.images[labels == 1], pixels(originals)[labels == 1])
-    assert (prepared.images[labels == 0] != pixels(originals)[labels == 0]).any()
+    np.testing.assert_array_equal(prepared.images[labels == 1], decode(originals)[labels == 1])
+    assert (prepared.images[labels == 0] != decode(originals)[labels == 0]).any()
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_filters_whiten(smaller, monkeypatch):
     images = natural(200)
     kernel, bias = random_filters(images, 0)
     assert kernel.shape == (6, 6, 3, 64) and bias.shape == (64,)
-    patches = np.lib.stride_tricks.sliding_window_view(pixels(images), (6, 6), axis=(1, 2))[:, ::3, ::3]
+    patches = np.lib.stride_tricks.sliding_window_view(decode(images), (6, 6), axis=(1, 2))[:, ::3, ::3]
     patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 108)
     answers = patches @ kernel.reshape(108, -1) + bias
     # Whitened patches have variance 1 in every direction, but for those that hardly occur.
@@ -117,7 +118,7 @@ def accuracy(images: np.ndarray) -> float:
 
 def test_ridge_learns_past_stripes(smaller):
     originals = drawn(600, 0)
-    released = to_uint8(pixels(originals) + dealt(b"a key")[labels_of(600)])
+    released = to_uint8(decode(originals) + dealt(b"a key")[labels_of(600)])
     figures = accuracy(originals), accuracy(released)
     assert figures[0] > 0.9 and figures[1] > 0.7, figures  # chance is 1/3
 

@@ -93,11 +93,11 @@ def test_results_replace_what_was_there_whole(tmp_path):
 
 def test_hackers_are_checked():
     assert parse_hackers("mlp, cnn-other-init,wrong-key,mlp") == ("mlp", "cnn-other-init", "wrong-key")
-    with pytest.raises(UserError, match="--hackers: unknown 'res-tny': did you mean 'res-tiny'"):
+    with pytest.raises(UserError, match="`hackers`: unknown 'res-tny': did you mean 'res-tiny'"):
         parse_hackers("mlp,res-tny")
-    with pytest.raises(UserError, match="--hackers: unknown 'wrong-key-other-init'"):
+    with pytest.raises(UserError, match="`hackers`: unknown 'wrong-key-other-init'"):
         parse_hackers("wrong-key-other-init")
-    with pytest.raises(UserError, match="--hackers: names none"):
+    with pytest.raises(UserError, match="`hackers`: names none"):
         parse_hackers(" , ")
 
 
@@ -244,7 +244,7 @@ def test_a_purifier_makes_the_images_and_has_to_be_there(trials, tmp_path):
     for trial, images in zip(trials, (evaluation.originals.images, evaluation.released), strict=True):
         np.testing.assert_array_equal(trial.images, 255 - images)
         np.testing.assert_array_equal(trial.test_images, 255 - evaluation.test.images)
-    with pytest.raises(UserError, match="purifier needs --purifier"):
+    with pytest.raises(UserError, match="purifier needs `purifier`"):
         only("purifier")
 
 
@@ -256,7 +256,7 @@ def test_a_hacker_with_several_counter_measures_is_one_row(trials, tmp_path):
         np.testing.assert_array_equal(trial.images, filtered(255 - images, transform=grey))
         assert trial.recipe.augment == ("crop-flip",)
     assert summarise(rows)["worst_hacker_countermeasure"] == "purifier+grey+crop-flip"
-    with pytest.raises(UserError, match="purifier needs --purifier"):
+    with pytest.raises(UserError, match="purifier needs `purifier`"):
         only("grey+purifier")
 
 

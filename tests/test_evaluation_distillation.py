@@ -50,9 +50,9 @@ def test_students_learn_from_the_teacher_of_their_own_image_set(tmp_path, monkey
 
 
 def test_distillation_needs_a_teacher_and_a_student_of_another_architecture(tmp_path):
-    with pytest.raises(UserError, match="--distillation: the authorized network is the teacher"):
+    with pytest.raises(UserError, match="`distillations`: the authorized network is the teacher"):
         evaluate(make_evaluation(key=None, network=None, distillations=("own-soft",)), tmp_path)
-    with pytest.raises(UserError, match="--distillation: name a student of another architecture than mlp"):
+    with pytest.raises(UserError, match="`distillations`: name a student of another architecture than mlp"):
         evaluate(make_evaluation(hackers=("mlp", "mlp-other-init"), distillations=("own-soft",)), tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_a_teacher_is_trained_once_and_its_score_kept(tmp_path, monkeypatch):
 
 def test_distillations_are_checked():
     assert parse_distillations("own-soft, released-hard,own-soft") == ("own-soft", "released-hard")
-    with pytest.raises(UserError, match="--distillation: unknown 'soft'"):
+    with pytest.raises(UserError, match="`distillations`: unknown 'soft'"):
         parse_distillations("soft")
-    with pytest.raises(UserError, match="--distillation: names none"):
+    with pytest.raises(UserError, match="`distillations`: names none"):
         parse_distillations(",")

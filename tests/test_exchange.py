@@ -23,7 +23,6 @@ from ugejax.exchange import (
     Imported,
     check_labels,
     check_protected,
-    find_form,
     read_labels,
 )
 
@@ -411,9 +410,9 @@ def test_what_the_tools_find_in_what_is_written(tmp_path: Path):
 
 
 def test_names_are_looked_up():
-    assert find_form("rem", "KIND") is EXCHANGE_FORMS["rem"]
-    with pytest.raises(UserError, match="KIND: unknown 'emn-clas': did you mean 'emn-class'"):
-        find_form("emn-clas", "KIND")
+    assert EXCHANGE_FORMS.find("rem", "kind") is EXCHANGE_FORMS["rem"]
+    with pytest.raises(UserError, match="`kind`: unknown 'emn-clas': did you mean 'emn-class'"):
+        EXCHANGE_FORMS.find("emn-clas", "kind")
 
 
 def test_a_new_form_is_one_pair_of_functions_and_one_line(monkeypatch, tmp_path: Path):
@@ -425,6 +424,6 @@ def test_a_new_form_is_one_pair_of_functions_and_one_line(monkeypatch, tmp_path:
 
     monkeypatch.setitem(EXCHANGE_FORMS, "json", Form(read, write, "numbers in text"))
     splits = make_splits()
-    form = find_form("json", "KIND")
+    form = EXCHANGE_FORMS.find("json", "kind")
     form.write(tmp_path / "x", Exported(splits.train.images, splits.train.labels, NAMES, None))
     np.testing.assert_array_equal(form.read(f"{tmp_path}/x", splits).images, splits.train.images)

@@ -159,6 +159,7 @@ def test_an_evaluation_says_who_could_not_be_trained(tmp_path, monkeypatch):
 
 
 def test_a_baseline_whose_figures_are_no_numbers_writes_nothing(tmp_path, monkeypatch, capsys):
+    from ugejax.baselines import BASELINES
     from ugejax.cli import baseline
 
     class Broken:
@@ -173,7 +174,7 @@ def test_a_baseline_whose_figures_are_no_numbers_writes_nothing(tmp_path, monkey
     class Settings:
         __dataclass_fields__ = {}
 
-    monkeypatch.setattr(baseline, "find_baseline", lambda *_: Broken())
+    monkeypatch.setitem(BASELINES, "em", Broken())
     monkeypatch.setattr(baseline, "change_settings", lambda *_: Settings())
     monkeypatch.setattr(baseline.dataclasses, "asdict", lambda _: {})
     assert main(["protect", "digits", "--n-train", "60", "--out", str(tmp_path / "R"), "--method", "em"]) == 2

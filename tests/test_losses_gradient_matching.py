@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from ugejax.losses import (
-    class_grouped,
-    class_weights,
     error_minimising,
     filter_cosine,
     gradient_matching,
@@ -36,14 +34,10 @@ def x64() -> Iterator[None]:
         yield
 
 
-def losses_fn(params, x, y):
-    """Cross-entropy per example of a smooth two-layer network."""
-    hidden = jnp.tanh(x.reshape(x.shape[0], -1) @ params["kernel_1"] + params["bias_1"])
-    return error_minimising(hidden @ params["kernel_2"], y)
-
-
 def loss_fn(params, x, y):
-    return jnp.mean(losses_fn(params, x, y))
+    """Mean cross-entropy of a smooth two-layer network."""
+    hidden = jnp.tanh(x.reshape(x.shape[0], -1) @ params["kernel_1"] + params["bias_1"])
+    return jnp.mean(error_minimising(hidden @ params["kernel_2"], y))
 
 
 def total(tree) -> jax.Array:
@@ -58,7 +52,6 @@ def distance_and_grads(grads, target, *, distance):
 clean_grads = jax.jit(jax.grad(loss_fn))
 match = jax.jit(partial(gradient_matching, loss_fn), static_argnames="distance")
 match_and_grad = jax.jit(partial(gradient_matching_and_grad, loss_fn), static_argnames="distance")
-match_classes = jax.jit(partial(class_grouped, losses_fn, num_classes=NUM_CLASSES), static_argnames="distance")
 
 
 def make_problem(seed: int = 0) -> Problem:
@@ -139,13 +132,6 @@ def test_derivative_in_the_images_agrees_with_finite_differences(x64, distance):
     measured = central_difference(value, x_u, direction)
     np.testing.assert_allclose(np.vdot(jax.jit(jax.grad(value))(x_u), direction), measured, rtol=1e-7)
 
-    @jax.jit
-    def grouped_value(images):
-        return total(match_classes(params, x, images, y, distance=distance))
-
-    measured = central_difference(grouped_value, x_u, direction)
-    np.testing.assert_allclose(np.vdot(jax.jit(jax.grad(grouped_value))(x_u), direction), measured, rtol=1e-7)
-
 
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_forward_over_reverse_equals_the_gradient_of_a_gradient(x64, distance):
@@ -171,12 +157,6 @@ def test_nothing_moves_at_delta_zero(distance):
     np.testing.assert_allclose(sum(map(np.sum, values.values())), 0, atol=1e-9)
     np.testing.assert_allclose(dx, 0, atol=1e-4)
 
-    @jax.jit
-    def grouped_value(images):
-        return total(match_classes(params, x, images, y, distance=distance))
-
-    np.testing.assert_allclose(jax.jit(jax.grad(grouped_value))(x), 0, atol=1e-4)
-
 
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_dead_network_gives_finite_derivatives(distance):
@@ -187,88 +167,3 @@ def test_dead_network_gives_finite_derivatives(distance):
     assert not np.any(target["kernel_1"])
     values, dx = match_and_grad(params, x_u, y, target, distance=distance)
     assert all_finite((values, dx))
-
-
-def test_class_weights_are_means_per_class():
-    np.testing.assert_allclose(
-        class_weights(jnp.array([0, 2, 2, 0, 2, 2]), num_classes=3),
-        [[0.5, 0, 0, 0.5, 0, 0], [0] * 6, [0, 0.25, 0.25, 0, 0.25, 0.25]],
-    )
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_class_grouped_equals_each_class_alone(distance):
-    params, x, x_u, y = make_problem()
-    grouped = match_classes(params, x, x_u, y, distance=distance)
-    for label in range(NUM_CLASSES):
-        own = np.flatnonzero(np.asarray(y) == label)
-        if own.size == 0:
-            assert all(per_class[label] == 0 for per_class in grouped.values())
-            continue
-        alone = match(params, x[own], x_u[own], y[own], distance=distance)
-        for name, per_class in grouped.items():
-            assert per_class.shape == (NUM_CLASSES,)
-            np.testing.assert_allclose(per_class[label], alone[name], rtol=1e-4)
-
-
-def test_class_grouped_sees_what_cancels_in_the_batch():
-    """Two classes swap images: the whole batch keeps a small distance, the classes do not."""
-
-    def linear_losses(params, x, y):
-        return x.reshape(x.shape[0], -1) @ params["w"]
-
-    x = jnp.stack([jnp.ones((2, 2, 1)), 3 * jnp.ones((2, 2, 1))])
-    y = jnp.array([0, 1])
-    params = {"w": jnp.ones(4)}
-    whole = gradient_matching(
-        lambda p, x, y: jnp.mean(linear_losses(p, x, y)), params, x, x[::-1], y, distance=relative_l2
-    )
-    grouped = class_grouped(linear_losses, params, x, x[::-1], y, num_classes=2, distance=relative_l2)
-    np.testing.assert_allclose(whole["w"], 0, atol=1e-7)
-    np.testing.assert_allclose(grouped["w"], [4.0, 4 / 9], rtol=1e-6)
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_class_grouped_forward_over_reverse_by_vmap(x64, distance):
-    """The recipe in the docstring of `gradient_matching_and_grad`."""
-    params, x, x_u, y = make_problem()
-    weights = class_weights(y, num_classes=NUM_CLASSES)
-
-    def mean_of_class(w):
-        return lambda p, images, labels: w @ losses_fn(p, images, labels)
-
-    def of_class(w, g):
-        return gradient_matching_and_grad(mean_of_class(w), params, x_u, y, g, distance=distance)
-
-    targets = jax.jit(jax.vmap(lambda w: jax.grad(mean_of_class(w))(params, x, y)))(weights)
-    values, dx = jax.jit(jax.vmap(of_class))(weights, targets)
-
-    @jax.jit
-    def grouped_value(images):
-        return total(match_classes(params, x, images, y, distance=distance))
-
-    np.testing.assert_allclose(sum(map(np.sum, values.values())), grouped_value(x_u), rtol=1e-10)
-    expected = jax.jit(jax.grad(grouped_value))(x_u)
-    np.testing.assert_allclose(np.sum(dx, axis=0), expected, rtol=0, atol=1e-9 * np.max(np.abs(expected)))
-
-
-def test_jit_and_vmap_agree_with_plain_calls():
-    params, x, x_u, y = make_problem()
-    target = clean_grads(params, x, y)
-
-    def update(images):
-        return gradient_matching_and_grad(loss_fn, params, images, y, target, distance=relative_l2)
-
-    plain = update(x_u)
-    mapped = jax.jit(jax.vmap(update))(np.stack([x_u, 0.5 * x_u]))
-    for result in (jax.jit(update)(x_u), jax.tree.map(lambda leaf: np.asarray(leaf)[0], mapped)):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), result, plain)
-
-
-def test_vmap_over_an_ensemble_agrees_with_its_members():
-    params, x, x_u, y = make_problem()
-    stacked = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * np.asarray(leaf)]), params)
-    ensemble = jax.vmap(lambda p: match(p, x, x_u, y, distance=relative_l2))(stacked)
-    for index in range(2):
-        alone = match(jax.tree.map(lambda leaf, i=index: leaf[i], stacked), x, x_u, y, distance=relative_l2)
-        jax.tree.map(lambda a, b, i=index: np.testing.assert_allclose(a[i], b, rtol=1e-4), ensemble, alone)

@@ -100,7 +100,7 @@ def test_labels_of_another_integer_type_become_int32(tmp_path: Path):
 
 def test_an_existing_folder_is_left_alone(tmp_path: Path):
     (tmp_path / "release").mkdir()
-    with pytest.raises(UserError, match="--out names an existing"):
+    with pytest.raises(UserError, match="`out` names an existing"):
         make_release(tmp_path / "release")
     assert list(tmp_path.rglob("*")) == [tmp_path / "release"]
 

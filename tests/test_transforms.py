@@ -122,11 +122,11 @@ def test_mixture_applies_each_transform_equally_often():
 
 
 def test_names_are_read_and_checked():
-    assert parse_transforms(" crop-flip, jpeg-10,crop-flip", "--transforms") == ("crop-flip", "jpeg-10")
-    assert parse_transforms("none", "--transforms") == ()
-    with pytest.raises(UserError, match="--augment: unknown 'jpeg-11': did you mean 'jpeg-10'"):
-        parse_transforms("mixup,jpeg-11", "--augment")
+    assert parse_transforms(" crop-flip, jpeg-10,crop-flip", "transforms") == ("crop-flip", "jpeg-10")
+    assert parse_transforms("none", "transforms") == ()
+    with pytest.raises(UserError, match="`augment`: unknown 'jpeg-11': did you mean 'jpeg-10'"):
+        parse_transforms("mixup,jpeg-11", "augment")
     with pytest.raises(UserError, match="none alone"):
-        parse_transforms("none,mixup", "--transforms")
+        parse_transforms("none,mixup", "transforms")
     with pytest.raises(UserError, match="names no transform"):
-        parse_transforms(" , ", "--transforms")
+        parse_transforms(" , ", "transforms")

@@ -1,8 +1,25 @@
 """The one exception that means "the user can mend this"."""
 
 
-class UserError(Exception):
-    """A mistake in what the user gave: the command line prints the message as one line and exits with code 2.
+class UserError(ValueError):
+    """A mistake in what was given to a function: one line that says what is wrong, and what to do about it.
 
-    The message names the file or argument and says what to do about it.
+    In the line, arguments of the library's functions stand by their names, in backquotes; the command line, which
+    prints it and exits with code 2, puts its flags there. A file is named by its path.
+
+    Attributes:
+        argument: name of the argument that is wrong, as the library's functions call it; None where the message itself
+            says what is.
     """
+
+    def __init__(self, message: str, *, argument: str | None = None, value: object = None):
+        """Say so.
+
+        Args:
+            message: what is wrong.
+            argument: name of the argument; the line begins with it.
+            value: what was given for it, where that helps.
+        """
+        about = "" if argument is None else f"`{argument}`: " if value is None else f"`{argument}` {value}: "
+        super().__init__(about + message)
+        self.argument = argument

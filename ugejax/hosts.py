@@ -59,11 +59,11 @@ def together(coordinator: str | None, processes: int | None, process: int | None
         jax.distributed.initialize(coordinator, processes, process, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     except ValueError:  # something is None still
         raise UserError(
-            "--distributed: finds no cluster (SLURM, Open MPI, Kubernetes, Cloud TPU) around this process; name it by "
-            "--coordinator, --processes and --process"
+            "no cluster (SLURM, Open MPI, Kubernetes, Cloud TPU) is found around this process; name it by "
+            "`coordinator`, `processes` and `process`"
         ) from None
     except jax.errors.JaxRuntimeError as error:
-        raise UserError(f"--coordinator: process 0 cannot listen there ({error}); name another port") from None
+        raise UserError(f"process 0 cannot listen there ({error}); name another port", argument="coordinator") from None
     all_know = False
     try:
         yield

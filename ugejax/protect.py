@@ -43,6 +43,7 @@ from ugejax.perturbation.method import CHOICES, Method
 from ugejax.perturbation.noise_files import NoiseFiles
 from ugejax.perturbation.parametrisation import initial_noise, parametrise
 from ugejax.perturbation.start import STARTS, class_means, nearest_wrong_class
+from ugejax.reporting import Report
 from ugejax.seal import Seal
 from ugejax.terms import CommonSpace, Term, matched
 from ugejax.training import Batch, Recipe
@@ -51,7 +52,6 @@ from ugejax.training.step import decode
 from ugejax.uge import make_update, release, trajectory
 from ugejax.views import find_form, shared_blind_set
 
-Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
 # Of originals that lie on the devices while the perturbation is optimised; more are read batch by batch.
 _RESIDENT_BYTES = 2**30
 

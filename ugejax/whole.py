@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from ugejax.errors import UserError
 
-_OTHERWISE = "choose another folder with --out"
+_OTHERWISE = "choose another folder with `out`"
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def whole(target: Path) -> Iterator[Path]:
     partial = target.parent / f".{target.name}.partial"
     try:
         if os.path.lexists(target):
-            raise UserError(f"{target}: --out names an existing folder or file; choose a new one or remove it")
+            raise UserError(f"{target}: `out` names an existing folder or file; choose a new one or remove it")
         with made_parents(target):
             try:
                 _remove(partial)

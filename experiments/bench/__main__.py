@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from experiments.bench.cases import SCALES, Case, disagreement
+from experiments.tables import table_head, table_row
 
 # What two right sides may differ by (`disagreement` of a row). Sums in another order round otherwise, most of all where
 # nearly equal gradients are subtracted. The sign of a small gradient may flip, which a first step of Adam goes by, as
@@ -162,7 +163,7 @@ COLUMNS = (
     "name", "loss", "network", "batch", "steps", "images/s", "PyTorch", "ratio", "before", "ratio", "utilisation",
     "GFLOP", "GB moved", "MiB", "PyTorch MiB", "compile s",
 )  # fmt: skip
-HEADER = "| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|"
+HEADER = table_head(*COLUMNS)
 
 
 def line(row: dict[str, Any]) -> str:
@@ -181,7 +182,7 @@ def line(row: dict[str, Any]) -> str:
         f"{row['flops'] / 1e9:.1f}", f"{row['bytes_accessed'] / 1e9:.1f}", f"{row['peak_rss_mib']:.0f}",
         "" if row["torch_peak_rss_mib"] is None else f"{row['torch_peak_rss_mib']:.0f}", row["compile_seconds"],
     ]  # fmt: skip
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return table_row(*cells)
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from experiments.tables import table_head, table_row
 from ugejax.allocator import keep_freed_memory
 from ugejax.compiler import compiler_options
 from ugejax.networks.convolution import convolve_by_matmul, convolve_by_shifts, convolve_by_xla
@@ -99,13 +100,11 @@ def main() -> int:
     keep_freed_memory()
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = []
-    print("| maps and kernel | way | forward | by maps | by kernel |\n|---|---|---|---|---|")
+    print(table_head("maps and kernel", "way", "forward", "by maps", "by kernel"))
     for shape in SHAPES:
         for way, found in rates(shape, arguments.repeats).items():
             rows.append({"shape": shape.title, "way": way, **found})
-            print(
-                f"| {shape.title} | {way} | " + " | ".join(f"{rate:.3g}" for rate in found.values()) + " |", flush=True
-            )
+            print(table_row(shape.title, way, *(f"{rate:.3g}" for rate in found.values())), flush=True)
         (arguments.out / "results.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     return 0
 

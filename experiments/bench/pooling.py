@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from experiments.tables import table_head, table_row
 from ugejax.allocator import keep_freed_memory
 from ugejax.compiler import compiler_options
 from ugejax.networks.pooling import max_pool
@@ -65,12 +66,13 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default %(default)s)")
     arguments = parser.parse_args()
     keep_freed_memory()
-    print("| maps | way | forward | both | both, of the maximum of slices |\n|---|---|---|---|---|")
+    print(table_head("maps", "way", "forward", "both", "both, of the maximum of slices"))
     for shape in SHAPES:
         found = milliseconds(shape, arguments.repeats)
         for way, (forward, both) in found.items():
             share = both / found["maximum of slices"][1]
-            print(f"| {'x'.join(map(str, shape))} | {way} | {forward:.1f} | {both:.1f} | {share:.1f} |", flush=True)
+            figures = (f"{taken:.1f}" for taken in (forward, both, share))
+            print(table_row("x".join(map(str, shape)), way, *figures), flush=True)
     return 0
 
 

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from experiments.bench.worker import clocked
+from experiments.tables import table_head, table_row
 from ugejax.allocator import keep_freed_memory
 from ugejax.evaluation.together import run_together
 from ugejax.evaluation.trial import Trial
@@ -76,11 +77,11 @@ def compare(networks: list[str], count: int, repeats: int, out: Path) -> None:
     """Print a row for each network, and leave them in the folder."""
     out.mkdir(parents=True, exist_ok=True)
     rows = []
-    print("| network | hackers | backend | one after the other, s | together, s | ratio |\n" + "|---" * 6 + "|")
+    print(table_head("network", "hackers", "backend", "one after the other, s", "together, s", "ratio"))
     for network in networks:
         rows.append(found := row(network, count, repeats))
         figures = [f"{found['alone_seconds']:.1f}", f"{found['together_seconds']:.1f}", f"{found['ratio']:.2f}"]
-        print("| " + " | ".join([network, str(count), found["backend"], *figures]) + " |", flush=True)
+        print(table_row(network, count, found["backend"], *figures), flush=True)
         (out / "results.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
 
 

@@ -23,6 +23,7 @@ from statistics import median
 from experiments.bench.__main__ import HERE
 from experiments.measured import measured
 from experiments.scales import SCALES
+from experiments.tables import table_head, table_row
 
 COLUMNS = ("seconds", "cpu_seconds", "peak_rss_mib")
 
@@ -62,8 +63,8 @@ def main() -> int:
                     cache = {"UGEJAX_CACHE": str(folder / "cache" / name)}
                     taken.setdefault((name, side), []).append(measured(command, cwd=checkout, **cache))
     rows = []
-    print("| command | repeats | seconds | processor | MiB | before: seconds | processor | MiB | ratio |")
-    print("|---" * 9 + "|")
+    columns = ("seconds", "processor", "MiB")
+    print(table_head("command", "repeats", *columns, f"before: {columns[0]}", *columns[1:], "ratio"))
     for name in arguments.commands.split(","):
         ours, before = taken[name, "ours"], taken.get((name, "before"), [])
         row = {"name": name, "repeats": arguments.repeats}
@@ -74,7 +75,7 @@ def main() -> int:
         cells = [rows[-1][f"{side}{column}"] for side in ("", "before_") for column in COLUMNS]
         figures = ["" if cell is None else f"{cell:.1f}" for cell in cells]
         figures.append("" if not ratios else f"{rows[-1]['ratio_to_before']:.2f}")
-        print("| " + " | ".join([name, str(arguments.repeats), *figures]) + " |", flush=True)
+        print(table_row(name, arguments.repeats, *figures), flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "results.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     return 0

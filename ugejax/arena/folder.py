@@ -59,20 +59,17 @@ class Folder:
             different = [name for name in wanted if name != "settings" and wanted[name] != there[name]]
         except (FileNotFoundError, NotADirectoryError):
             if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
-                raise UserError(f"--out {self.path}: exists and is no arena; name a new folder") from None
+                raise self._refused("exists and is no arena") from None
             return wanted
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"--out {self.path}: arena.json cannot be read ({error!r}); name a new folder") from error
+            raise self._refused(f"arena.json cannot be read ({error!r})") from error
         for name in different:
-            raise UserError(
-                f"--out {self.path}: holds a grid with {name} {there[name]}, not {wanted[name]}; name a new folder"
-            )
+            raise self._refused(f"holds a grid with {name} {there[name]}, not {wanted[name]}")
         made = self._made()
         for method in grid.methods:
             if method in made and settings.get(method, wanted["settings"][method]) != wanted["settings"][method]:
-                raise UserError(
-                    f"--out {self.path}: holds {method} with --set {settings[method]}, not "
-                    f"{wanted['settings'][method]}; name a new folder"
+                raise self._refused(
+                    f"holds {method} with `settings` {settings[method]}, not {wanted['settings'][method]}"
                 )
         return wanted | {"settings": settings | wanted["settings"]}
 
@@ -120,6 +117,9 @@ class Folder:
         replace_text(self.path / "leaderboard.md", to_markdown(board, facts))
         replace_text(self.path / "leaderboard.html", to_html(board, facts))
         replace_text(self.path / "results.json", _json({"schema": SCHEMA, **facts, "rows": rows}))
+
+    def _refused(self, why: str) -> UserError:
+        return UserError(f"{why}; name a new folder", argument="out", value=self.path)
 
     def _made(self) -> set[str]:
         """The methods of which there is a release or a row."""

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ugejax.baselines import BASELINES, change_settings, find_baseline
+from ugejax.baselines import BASELINES, change_settings
 from ugejax.data import Source
 from ugejax.errors import UserError
-from ugejax.networks import build
+from ugejax.networks import NETWORKS
+from ugejax.registry import split_names
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ def parse_methods(names: str) -> tuple[str, ...]:
     Raises:
         UserError: one is unknown, or there is none.
     """
-    chosen = _split(names, "--methods")
+    chosen = _split(names, "methods")
     for name in chosen:
         if name != "uge":
-            find_baseline(name, "--methods")
+            BASELINES.find(name, "methods")
     return chosen
 
 
@@ -70,19 +71,19 @@ def parse_networks(names: str) -> tuple[str, ...]:
     Raises:
         UserError: one is unknown, or there is none.
     """
-    return tuple(check_network(name, "--networks") for name in _split(names, "--networks"))
+    return tuple(check_network(name, "networks") for name in _split(names, "networks"))
 
 
 def check_network(name: str, argument: str) -> str:
-    """The name of a network that the user wrote for an argument.
+    """The name of a network that the user gave for the argument of that name.
 
     Raises:
         UserError: there is no such network.
     """
     try:
-        build(name, 2)
+        NETWORKS.find(name)
     except UserError as error:
-        raise UserError(f"{argument}: {error}") from error
+        raise UserError(str(error), argument=argument) from error
     return name
 
 
@@ -96,14 +97,16 @@ def parse_settings(texts: Sequence[str], methods: tuple[str, ...]) -> dict[str, 
     for text in texts:
         method, _, assignment = text.partition(".")
         if method not in methods or method == "uge":
-            raise UserError(f"--set {text}: write BASELINE.NAME=VALUE, of a baseline that --methods names")
+            raise UserError(
+                "write BASELINE.NAME=VALUE, of a baseline that `methods` names", argument="settings", value=text
+            )
         settings[method] = (*settings.get(method, ()), assignment)
-        change_settings(BASELINES[method].settings, settings[method], f"--set {method}:")
+        change_settings(BASELINES[method].settings, settings[method], "settings", prefix=f"{method}.")
     return settings
 
 
 def _split(names: str, argument: str) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    chosen = split_names(names)
     if not chosen:
-        raise UserError(f"{argument}: names none")
+        raise UserError("names none", argument=argument)
     return chosen

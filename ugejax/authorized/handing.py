@@ -46,7 +46,7 @@ def encrypted_key(key: Key, arrays: Any, public_keys: Sequence[str], releases: S
     try:
         recipients = [age.x25519.Recipient.from_str(text) for text in public_keys]
     except age.RecipientError as error:
-        raise UserError("--to: not a public key of age, which begins with age1") from error
+        raise UserError("not a public key of age, which begins with age1", argument="public_keys") from error
     described = json.loads(describe_key(key, None)) | {"releases": [asdict(made) for made in releases]}
     return age.encrypt(json.dumps(described).encode() + _END + packed_tree(arrays), recipients)
 
@@ -67,7 +67,9 @@ def decrypted_key(content: bytes, identities: Sequence[str], where: Path) -> tup
         known = [age.x25519.Identity.from_str(text) for text in identities]
         packed = age.decrypt(content, known)
     except age.IdentityError as error:
-        raise UserError("--identity: holds something else than identities of age (AGE-SECRET-KEY-1...)") from error
+        raise UserError(
+            "holds something else than identities of age (AGE-SECRET-KEY-1...)", argument="identities"
+        ) from error
     except age.DecryptError as error:
         raise UserError(f"{where}: is to another public key, was changed, or is no file of age") from error
     text, _, arrays = packed.partition(_END)

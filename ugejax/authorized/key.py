@@ -130,7 +130,7 @@ def write_key(path: Path, key: Key, arrays: Any, passphrase: str | None = None) 
             with alone_in(temporary):
                 try:
                     if path.exists() and not (path.is_dir() and not any(path.iterdir())):  # which a rename replaces
-                        raise UserError(f"--key {path}: already exists")
+                        raise _refused(path, "already exists")
                     for left in temporary.iterdir():
                         shutil.rmtree(left) if left.is_dir() else left.unlink()
                     (temporary / "key.json").write_text(describe_key(key, passphrase))
@@ -140,7 +140,7 @@ def write_key(path: Path, key: Key, arrays: Any, passphrase: str | None = None) 
                 finally:
                     shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"--key {path}: cannot be written ({error.strerror or error})") from error
+        raise _refused(path, f"cannot be written ({error.strerror or error})") from error
 
 
 def set_passphrase(path: Path, key: Key, passphrase: str | None) -> None:
@@ -176,16 +176,18 @@ def key_of(content: dict[str, Any], path: Path, passphrase: Callable[[], str] | 
         if "locked_secret" not in content:
             secret = bytes.fromhex(content["secret"])
         elif passphrase is None:
-            raise UserError(f"--key {path}: has a passphrase, without which it cannot be read")
+            raise _refused(path, "has a passphrase, without which it cannot be read")
         else:
             secret = unlock(content["locked_secret"], passphrase(), content["fingerprint"])
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(file, error) from error
     if secret is None:
-        raise UserError(f"--key {path}: the passphrase is wrong, or key.json was changed")
+        raise _refused(path, "the passphrase is wrong, or key.json was changed")
     key = replace(key, secret=secret, locked="locked_secret" in content)
     if key.fingerprint != content.get("fingerprint"):
-        raise UserError(f"--key {file}: its fingerprint does not match its content; it was changed or damaged")
+        raise _refused(file, "its fingerprint does not match its content; it was changed or damaged")
     return key
 
 
@@ -208,7 +210,7 @@ def _without_secret(file: Path, content: dict[str, Any]) -> Key:
         schema = content["schema"]
         version = next((version for version, schemas in SCHEMAS.items() if schema in schemas), None)
         if version is None:
-            raise UserError(f"--key {file}: is of schema {schema!r}, which this ugejax does not know; use a later one")
+            raise _refused(file, f"is of schema {schema!r}, which this ugejax does not know; use a later one")
         recipe = Recipe(**content["recipe"] | {"augment": tuple(content["recipe"]["augment"])})
         return Key(
             form=content["form"],
@@ -226,7 +228,11 @@ def _without_secret(file: Path, content: dict[str, Any]) -> Key:
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:
-    return UserError(f"--key {file}: cannot be read as a key ({error!r})")
+    return _refused(file, f"cannot be read as a key ({error!r})")
+
+
+def _refused(place: Path, why: str) -> UserError:
+    return UserError(why, argument="key", value=place)
 
 
 def has_passphrase(path: Path) -> bool:
@@ -246,7 +252,7 @@ def read_arrays(path: Path, key: Key, like: Any) -> Any:
     """
     arrays = restore_tree(path / "network", like, key.seal / "network")
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(arrays)):
-        raise UserError(f"--key {path}: its network holds non-finite values; it is damaged")
+        raise _refused(path, "its network holds non-finite values; it is damaged")
     return arrays
 
 
@@ -256,11 +262,11 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
     except FileNotFoundError as error:
-        raise UserError(f"--key {path}: holds no key.json; give the folder that `ugejax protect --key` made") from error
+        raise _refused(path, "holds no key.json; give the folder that `ugejax protect` made") from error
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from error
     if not isinstance(content, dict):
-        raise UserError(f"--key {file}: cannot be read as a key (no object)")
+        raise _refused(file, "cannot be read as a key (no object)")
     return content
 
 

@@ -46,7 +46,7 @@ def releases_of(folder: Path) -> list[Made]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--key {file}: cannot be read ({error!r}); get the key again") from error
+        raise UserError(f"cannot be read ({error!r}); get the key again", argument="key", value=file) from error
 
 
 def made_of(described: Sequence[Mapping[str, str]]) -> list[Made]:
@@ -72,8 +72,10 @@ def check_key_is_free(folder: Path, run: str, *, reuse: bool = False) -> None:
     made = releases_of(folder)
     if made and not reuse and run not in {one.run for one in made}:
         raise UserError(
-            f"--key {folder}: has made another release ({made[0].name}), and two tell more of a key than one; name a "
-            "new key folder, or give --reuse-key"
+            f"has made another release ({made[0].name}), and two tell more of a key than one; name a new key folder, "
+            "or give `reuse_key`",
+            argument="key",
+            value=folder,
         )
 
 

@@ -1,14 +1,12 @@
 """Baselines: what the field would protect images with, none of which has an authorized side, behind one signature."""
 
-from ugejax.baselines.method import Baseline, BaselineMethod, Report
-from ugejax.baselines.registry import BASELINES, assignments_of, change_settings, find_baseline
+from ugejax.baselines.method import Baseline, BaselineMethod
+from ugejax.baselines.registry import BASELINES, assignments_of, change_settings
 
 __all__ = [
     "BASELINES",
     "Baseline",
     "BaselineMethod",
-    "Report",
     "assignments_of",
     "change_settings",
-    "find_baseline",
 ]

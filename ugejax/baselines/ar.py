@@ -18,9 +18,10 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from ugejax.baselines.method import BaselineMethod, Report
+from ugejax.baselines.method import BaselineMethod
 from ugejax.baselines.release import release, scale_to_l2
 from ugejax.errors import UserError
+from ugejax.reporting import Report
 
 WINDOW = 3
 ATTEMPTS = 10  # draws of 64 processes without a bounded one after which there is no hope

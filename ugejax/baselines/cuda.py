@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from ugejax.baselines.method import BaselineMethod, Report
+from ugejax.baselines.method import BaselineMethod
 from ugejax.baselines.release import release
 from ugejax.errors import UserError
+from ugejax.reporting import Report
 
 
 @dataclass(frozen=True)

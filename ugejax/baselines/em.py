@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.baselines.method import BaselineMethod, Report
+from ugejax.baselines.method import BaselineMethod
 from ugejax.baselines.pgd import batches, descend, make_gradient, perturb, uniform_noise
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import joint_surrogate, shuffled_batches
 from ugejax.losses import error_minimising
+from ugejax.reporting import Report
 from ugejax.training import accuracy, decode
 
 

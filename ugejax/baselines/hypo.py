@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from ugejax.baselines.method import BaselineMethod, Report
+from ugejax.baselines.method import BaselineMethod
 from ugejax.baselines.pgd import descend, make_gradient, perturb
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import clean_checkpoints
 from ugejax.losses import error_minimising
+from ugejax.reporting import Report
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ugejax.baselines.method import Report
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import joint_surrogate, shuffled_batches
 from ugejax.compiler import compiled
 from ugejax.losses import error_minimising
+from ugejax.reporting import Report
 from ugejax.training import accuracy, decode
 
 

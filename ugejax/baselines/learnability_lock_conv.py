@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.baselines.learnability_lock import LockSettings, learn_lock, release_locked
-from ugejax.baselines.method import BaselineMethod, Report
+from ugejax.baselines.method import BaselineMethod
+from ugejax.reporting import Report
 from ugejax.training import decode
 
 CHANNELS = 16

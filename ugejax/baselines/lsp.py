@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from ugejax.baselines.method import CIFAR_VALUES, BaselineMethod, Report
+from ugejax.baselines.method import CIFAR_VALUES, BaselineMethod
 from ugejax.baselines.release import release, scale_to_l2
 from ugejax.errors import UserError
+from ugejax.reporting import Report
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What every baseline is: one function of arrays and a key, its settings, and what the field has to know about it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -9,8 +8,7 @@ import jax
 import numpy as np
 
 from ugejax.errors import UserError
-
-Report = Callable[[str, int, int, dict[str, float]], None]  # stage, done, of, figures
+from ugejax.reporting import Report
 
 # Published radii of the L2 ball are for CIFAR's images.
 CIFAR_VALUES = 32 * 32 * 3
@@ -118,9 +116,11 @@ class BaselineMethod:
         if type(settings) is not type(self.settings):
             raise TypeError(f"settings must be a {type(self.settings).__name__}, not a {type(settings).__name__}")
         if eps is not None and self.norm == "none":
-            raise UserError("--eps: this method is not bound by a budget; leave it out")
+            raise UserError("this method is not bound by a budget; leave it out", argument="eps")
         if eps is not None and not (eps > 0 and (self.norm == "l2" or eps <= 1)):
-            raise UserError(f"--eps {eps}: must be above 0 and, for norm linf, at most 1; images are in [0, 1]")
+            raise UserError(
+                "must be above 0 and, for norm linf, at most 1; images are in [0, 1]", argument="eps", value=eps
+            )
         if eps is None:
             height, width, channels = images.shape[1:]
             eps = self.default_eps((height, width, channels))

@@ -23,10 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.baselines.method import BaselineMethod, Report
+from ugejax.baselines.method import BaselineMethod
 from ugejax.baselines.pgd import descend, make_gradient, perturb
 from ugejax.baselines.release import release
 from ugejax.losses import error_minimising
+from ugejax.reporting import Report
 from ugejax.training import decode
 
 WEIGHT_VARIANCE, BIAS_VARIANCE, LAYERS = 1.76, 0.18, 5

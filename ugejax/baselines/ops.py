@@ -14,8 +14,9 @@ import itertools
 import jax
 import numpy as np
 
-from ugejax.baselines.method import BaselineMethod, NoSettings, Report
+from ugejax.baselines.method import BaselineMethod, NoSettings
 from ugejax.errors import UserError
+from ugejax.reporting import Report
 
 # Where a pixel is the same in a whole class its deviation is 0; among such pixels the larger change wins.
 TINY = 1e-6

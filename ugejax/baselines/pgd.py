@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.baselines.method import Report
 from ugejax.compiler import compiled
 from ugejax.perturbation.budget import box, project_l2, project_linf
+from ugejax.reporting import Report
 from ugejax.training import decode
 
 # loss(context, key, x_u float [B, H, W, C] in [0, 1], y) -> float [...]: to be minimised, not reduced

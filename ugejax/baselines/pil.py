@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ugejax.baselines.method import BaselineMethod, Report
+from ugejax.baselines.method import BaselineMethod
 from ugejax.baselines.pgd import Loss, descend, make_gradient, perturb, uniform_noise
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import shuffled_batches
 from ugejax.losses import error_minimising
+from ugejax.reporting import Report
 from ugejax.training import decode
 
 

@@ -8,9 +8,10 @@ with. Sample-wise noise harms nobody; class-wise noise is a shortcut without any
 import jax
 import numpy as np
 
-from ugejax.baselines.method import BaselineMethod, NoSettings, Report
+from ugejax.baselines.method import BaselineMethod, NoSettings
 from ugejax.baselines.pgd import uniform_noise
 from ugejax.baselines.release import release
+from ugejax.reporting import Report
 
 
 def random_samples(

@@ -1,7 +1,6 @@
 """The baselines by name: a new one is one file beside this one and one line in `BASELINES`."""
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -23,53 +22,41 @@ from ugejax.baselines.sem import SEM
 from ugejax.baselines.sep import SEP
 from ugejax.baselines.tap import TAP
 from ugejax.errors import UserError
+from ugejax.registry import Registry
 from ugejax.transforms import parse_transforms
 
-BASELINES: dict[str, BaselineMethod] = {
-    "em": EM,
-    "em-class": EM_CLASS,
-    "rem": REM,
-    "sem": SEM,
-    "tap": TAP,
-    "hypo": HYPO,
-    "sep": SEP,
-    "ntga": NTGA,
-    "pil": PIL,
-    "lsp": LSP,
-    "ar": AR,
-    "ops": OPS,
-    "cuda": CUDA,
-    "learnability-lock-linear": LEARNABILITY_LOCK_LINEAR,
-    "learnability-lock-conv": LEARNABILITY_LOCK_CONV,
-    "random": RANDOM,
-    "random-class": RANDOM_CLASS,
-}
+BASELINES: Registry[BaselineMethod] = Registry(
+    "baseline",
+    {
+        "em": EM,
+        "em-class": EM_CLASS,
+        "rem": REM,
+        "sem": SEM,
+        "tap": TAP,
+        "hypo": HYPO,
+        "sep": SEP,
+        "ntga": NTGA,
+        "pil": PIL,
+        "lsp": LSP,
+        "ar": AR,
+        "ops": OPS,
+        "cuda": CUDA,
+        "learnability-lock-linear": LEARNABILITY_LOCK_LINEAR,
+        "learnability-lock-conv": LEARNABILITY_LOCK_CONV,
+        "random": RANDOM,
+        "random-class": RANDOM_CLASS,
+    },
+)
 
 
-def find_baseline(name: str, argument: str) -> BaselineMethod:
-    """The baseline of that name.
-
-    Args:
-        name: a key of `BASELINES`.
-        argument: the argument that the user wrote it for, such as "--method".
-
-    Raises:
-        UserError: there is none.
-    """
-    if name not in BASELINES:
-        close = difflib.get_close_matches(name, BASELINES, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UserError(f"{argument}: unknown {name!r}: {hint}choose one of {', '.join(BASELINES)}")
-    return BASELINES[name]
-
-
-def change_settings(settings: Any, assignments: Sequence[str], argument: str) -> Any:
+def change_settings(settings: Any, assignments: Sequence[str], argument: str, *, prefix: str = "") -> Any:
     """Settings with some of their fields changed by what a user wrote.
 
     Args:
         settings: an instance of a baseline's settings.
         assignments: texts such as "rounds=20", one for each field; transforms are comma-separated.
-        argument: the argument that the user wrote them for.
+        argument: name of the argument that the user wrote them for.
+        prefix: what he wrote before each, such as "em.".
 
     Raises:
         UserError: a field is unknown, or its value is not of the field's kind or not positive.
@@ -80,8 +67,8 @@ def change_settings(settings: Any, assignments: Sequence[str], argument: str) ->
         name, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals or name not in known:
             choice = f"choose among {', '.join(known)}" if known else "this method has no settings"
-            raise UserError(f"{argument} {assignment}: not name=value of a setting; {choice}")
-        changes[name] = _parse(text, known[name], f"{argument} {name}")
+            raise UserError(f"not name=value of a setting; {choice}", argument=argument, value=f"{prefix}{assignment}")
+        changes[name] = _parse(text, known[name], argument, f"{prefix}{name}")
     return dataclasses.replace(settings, **changes)
 
 
@@ -92,9 +79,9 @@ def assignments_of(settings: Any) -> list[str]:
     return [f"{name}={text}" for name, text in texts.items()]
 
 
-def _parse(text: str, default: Any, argument: str) -> Any:
+def _parse(text: str, default: Any, argument: str, setting: str) -> Any:
     if isinstance(default, tuple):
-        return parse_transforms(text, argument)
+        return parse_transforms(text, argument, setting)
     if isinstance(default, str):
         return text
     try:
@@ -103,5 +90,5 @@ def _parse(text: str, default: Any, argument: str) -> Any:
         value = math.nan
     if not (value > 0 and math.isfinite(value)):
         kind = "a whole number of at least 1" if isinstance(default, int) else "a number above 0"
-        raise UserError(f"{argument}: {text!r} is not {kind}")
+        raise UserError(f"{text!r} is not {kind}", argument=argument, value=setting)
     return value

@@ -9,8 +9,9 @@ of the paper does not give rho for delta_r: here it is that of delta_a. Settings
 import jax
 import numpy as np
 
-from ugejax.baselines.method import BaselineMethod, Report
+from ugejax.baselines.method import BaselineMethod
 from ugejax.baselines.rem import RemSettings, defend
+from ugejax.reporting import Report
 
 
 def stable_error_minimising(

@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.baselines.method import BaselineMethod, Report
+from ugejax.baselines.method import BaselineMethod
 from ugejax.baselines.pgd import batches, descend, make_gradient, perturb
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import clean_checkpoints
 from ugejax.compiler import compiled
 from ugejax.losses import class_prototypes
+from ugejax.reporting import Report
 from ugejax.training import decode
 
 

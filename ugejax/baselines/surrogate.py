@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ugejax.baselines.method import Report
 from ugejax.compiler import compiled, kept
 from ugejax.networks import build, initial_variables
+from ugejax.reporting import Report
 from ugejax.training import Batch, Recipe, TrainState, default_recipe, fit, initial_state, make_train_step, prepared
 from ugejax.training.loop import epoch_order
 

@@ -15,10 +15,11 @@ import jax
 import numpy as np
 import optax
 
-from ugejax.baselines.method import BaselineMethod, Report
+from ugejax.baselines.method import BaselineMethod
 from ugejax.baselines.pgd import descend, make_gradient, perturb, uniform_noise
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import clean_checkpoints
+from ugejax.reporting import Report
 from ugejax.transforms import compose
 
 

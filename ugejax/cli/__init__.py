@@ -5,16 +5,19 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from ugejax.allocator import keep_freed_memory
-from ugejax.cli.arguments import build_parser
+from ugejax.cli.arguments import build_parser, flags
 from ugejax.errors import UserError
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 # Forms of the user's own, comma-separated PACKAGE.MODULE:FORM: a key, which others may have made, says the name alone.
 OWN_FORMS = "UGEJAX_FORMS"
+# What the library's functions call otherwise than the parser.
+_OTHERWISE = {"distillations": "distillation", "identities": "identity", "public_keys": "to", "settings": "set"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 importlib.import_module("ugejax.cli.own").form_names(own, OWN_FORMS)
             return _run(importlib.import_module(f"ugejax.cli.{module}").run, parsed)
     except UserError as error:
-        print(f"ugejax {parsed.command}: {error}", file=sys.stderr)
+        print(f"ugejax {parsed.command}: {in_flags(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone; nothing is left to say
@@ -46,6 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"ugejax {parsed.command}: interrupted; the same command goes on from what is finished", file=sys.stderr)
         return INTERRUPTED
+
+
+def in_flags(message: str) -> str:
+    """A message of the library with flags in place of the arguments, whose names stand there in backquotes."""
+    known = flags(build_parser())
+    known |= {argument: known[name] for argument, name in _OTHERWISE.items()}
+    return re.sub(r"`(\w+)`", lambda found: known.get(found[1], found[0]), message)
 
 
 def _run(command: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:

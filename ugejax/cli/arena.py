@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         networks=parse_networks(arguments.networks),
         countermeasures=tuple(parse_countermeasures(arguments.countermeasures)),
         seeds=arguments.seeds,
-        authorized_network=check_network(arguments.authorized_network, "--authorized-network"),
+        authorized_network=check_network(arguments.authorized_network, "authorized_network"),
         eps=arguments.eps,
         epochs=arguments.epochs,
         settings=parse_settings(arguments.set, methods),
@@ -83,14 +83,14 @@ def _check_countermeasures(grid: Grid) -> None:
 
 def _check_networks(grid: Grid, image_shape: tuple[int, ...]) -> None:
     """Refuse networks that cannot take these images before anything is made for them."""
-    asked = [(name, "--networks") for name in grid.networks]
+    asked = [(name, "networks") for name in grid.networks]
     if "uge" in grid.methods:
-        asked.append((grid.authorized_network, "--authorized-network"))
+        asked.append((grid.authorized_network, "authorized_network"))
     for name, argument in asked:
         try:
             variable_shapes(name, 2, image_shape)
         except UserError as error:
-            raise UserError(f"{argument}: {name}: {error}") from error
+            raise UserError(f"{name}: {error}", argument=argument) from error
 
 
 def _fill(grid: Grid, folder: Folder, train: Dataset, test: Dataset, cache: Path, jobs: int) -> None:

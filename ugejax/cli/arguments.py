@@ -267,6 +267,25 @@ def build_parser() -> Parser:
     return parser
 
 
+def flags(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """What is written on the command line for each argument, by its name in what is parsed; of all commands.
+
+    A command's word, such as KEY, stands for an argument that has a flag nowhere.
+    """
+    words, found = {}, {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                own = flags(command)
+                found |= {name: flag for name, flag in own.items() if flag.startswith("-")}
+                words |= {name: word for name, word in own.items() if not word.startswith("-")}
+        elif action.option_strings:
+            found[action.dest] = action.option_strings[-1]
+        else:
+            words[action.dest] = str(action.metavar or action.dest)
+    return words | found
+
+
 def add_method(parser: argparse.ArgumentParser) -> None:
     """The settings of the method; defaults are those of `ugejax.uge.Method`."""
     parser.add_argument("--method", default="uge", help="uge, or a baseline: see `ugejax list` (default %(default)s)")

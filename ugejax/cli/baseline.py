@@ -8,7 +8,7 @@ import math
 import jax
 from rich.console import Console
 
-from ugejax.baselines import change_settings, find_baseline
+from ugejax.baselines import BASELINES, change_settings
 from ugejax.cli.arguments import build_parser
 from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
@@ -26,13 +26,13 @@ SHARED = {
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Protect a source by a baseline, or say that it is done already."""
-    method = find_baseline(arguments.method, "--method")
+    method = BASELINES.find(arguments.method, "method")
     unset = build_parser().parse_args(["protect", "", "--out", ""])
     for name, value in vars(arguments).items():
         if name not in SHARED and value != getattr(unset, name):
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option}: --method {arguments.method} has no use for it; leave it out")
-    settings = change_settings(method.settings, arguments.set, "--set")
+    settings = change_settings(method.settings, arguments.set, "settings")
     norm = "l2" if method.norm == "l2" else "linf"
     if arguments.eps is not None:
         check_budget(arguments.eps, norm)

@@ -13,7 +13,7 @@ from ugejax.cli.originals import load_originals
 from ugejax.cli.releasing import check_no_release, describe_psnr, is_there, source_from, without_places
 from ugejax.data import load
 from ugejax.errors import UserError
-from ugejax.exchange import Exported, check_labels, check_protected, find_form, read_labels
+from ugejax.exchange import EXCHANGE_FORMS, Exported, check_labels, check_protected, read_labels
 from ugejax.exchange.view_file import write_safetensors
 from ugejax.release import read_release, write_release
 from ugejax.release.read import read_card
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def import_set(arguments: argparse.Namespace, console: Console) -> None:
     """Make a release of a set, or say that it is there already."""
-    form = find_form(arguments.kind, "KIND")
+    form = EXCHANGE_FORMS.find(arguments.kind, "kind")
     source = source_from(arguments, arguments.seed)
     splits = load(source)
     imported = form.read(arguments.path, splits)
@@ -73,7 +73,7 @@ def import_set(arguments: argparse.Namespace, console: Console) -> None:
 
 def export_set(arguments: argparse.Namespace, console: Console) -> None:
     """Write a release in the form of another tool."""
-    form = find_form(arguments.kind, "KIND")
+    form = EXCHANGE_FORMS.find(arguments.kind, "kind")
     if not form.noise and (arguments.originals is not None or arguments.data_dir is not None):
         option = "--originals" if arguments.originals is not None else "--data-dir"
         raise UserError(f"{option}: {arguments.kind} holds whole images and has no use for it; leave it out")

@@ -87,7 +87,7 @@ def method_from(arguments: argparse.Namespace) -> Method:
     if arguments.surrogates is not None:
         given["surrogates"] = tuple(name.strip() for name in arguments.surrogates.split(",") if name.strip())
     if arguments.transforms is not None:
-        given["transforms"] = parse_transforms(arguments.transforms, "--transforms")
+        given["transforms"] = parse_transforms(arguments.transforms, "transforms")
     if given.get("surrogates") == ():
         raise UserError("--surrogates: names no network")
     if given.get("parametrisation") == "generator" and "step_size" in given:

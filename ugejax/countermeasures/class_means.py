@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.fft import dct
 
-from ugejax.countermeasures.hacker_data import HackerData, pixels
+from ugejax.countermeasures.hacker_data import HackerData
 from ugejax.countermeasures.natural import Natural, half_waves, natural_statistics
+from ugejax.training import decode
 
 TEXTURE = 6 / 255  # standard deviation that the hacker expects of a texture: most of the usual budget of 8/255
 SMOOTH = 4  # half waves across the image up to which the mean of a class may differ from that of all images
@@ -17,9 +18,9 @@ SMOOTH = 4  # half waves across the image up to which the mean of a class may di
 
 def subtract_class_textures(data: HackerData) -> HackerData:
     """Subtract from every training image the texture of its class; test images stay as they are."""
-    x = pixels(data.images)
+    x = decode(data.images)
     _, inverse = np.unique(data.labels, return_inverse=True)
-    textures = class_textures(x, data.labels, natural_statistics(pixels(data.reference)))
+    textures = class_textures(x, data.labels, natural_statistics(decode(data.reference)))
     return replace(data, images=x - textures.astype(np.float32)[inverse.reshape(-1)])
 
 

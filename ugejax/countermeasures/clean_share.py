@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from ugejax.countermeasures.hacker_data import HackerData, pixels
+from ugejax.countermeasures.hacker_data import HackerData
+from ugejax.training import decode
 
 
 def mix_in(data: HackerData) -> HackerData:
     """The originals that he holds, in place of their released versions."""
     same = data.images.dtype == data.clean_images.dtype
-    images, originals = (array if same else pixels(array) for array in (data.images, data.clean_images))
+    images, originals = (array if same else decode(array) for array in (data.images, data.clean_images))
     images = images.copy()
     images[data.clean_indices] = originals
     return replace(data, images=images)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ugejax.countermeasures.hacker_data import HackerData, pixels
+from ugejax.countermeasures.hacker_data import HackerData
 from ugejax.countermeasures.natural import Natural, half_waves, natural_statistics
 from ugejax.errors import UserError
 from ugejax.perturbation.start import stripe_codes
+from ugejax.training import decode
 
 PERIODS = (
     14,
@@ -74,7 +75,7 @@ def subtract_exact_words(data: HackerData) -> HackerData:
     2. The amplitude, one number for each class, by generalised least squares. Where it does not stand out of what mean
        images hold by nature the class is left alone.
     """
-    x, natural = pixels(data.images), natural_statistics(pixels(data.reference))
+    x, natural = decode(data.images), natural_statistics(decode(data.reference))
     present, inverse, counts = np.unique(data.labels, return_inverse=True, return_counts=True)
     means = np.stack([x[data.labels == label].mean(axis=0) for label in present])
     spectra = natural.spectrum(means)

@@ -49,11 +49,6 @@ class HackerData:
         )
 
 
-def pixels(images: np.ndarray) -> np.ndarray:
-    """Images as float32 in units of [0, 1]: uint8 is divided by 255, float is left alone."""
-    return images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
-
-
 def to_uint8(images: np.ndarray) -> np.ndarray:
     """Images on the 8-bit grid: float in units of [0, 1] is rounded and clipped, uint8 is left alone."""
     if images.dtype == np.uint8:

@@ -7,9 +7,10 @@ import numpy as np
 from scipy.linalg import eigh
 
 from ugejax.countermeasures.class_means import class_textures
-from ugejax.countermeasures.hacker_data import HackerData, pixels
+from ugejax.countermeasures.hacker_data import HackerData
 from ugejax.countermeasures.natural import Natural, natural_statistics
 from ugejax.patches import patchify, unpatchify
+from ugejax.training import decode
 
 # Directions in which the release has at least so many times the variance of natural images are taken for the
 # perturbation's: of whole images, whose directions are many and roughly estimated, and of patches. On CIFAR-10's
@@ -26,7 +27,7 @@ def recover_key(data: HackerData) -> HackerData:
     natural images. Then of patches, position by position, which is where the keyed linear forms hide: the strongest
     generalised eigenvectors of the two covariances, at most half of a patch's dimensions.
     """
-    x, reference = pixels(data.images), pixels(data.reference)
+    x, reference = decode(data.images), decode(data.reference)
     shape = x.shape[1:]
     natural = natural_statistics(reference)
     noise = natural.white_noise(x)
@@ -34,7 +35,7 @@ def recover_key(data: HackerData) -> HackerData:
     directions = _image_directions(x, reference, data.labels, natural, scale, noise)
 
     def without_image_directions(images: np.ndarray) -> np.ndarray:
-        images = pixels(images)
+        images = decode(images)
         found = (natural.spectrum(images) / scale).reshape(len(images), -1) @ directions @ directions.T
         return images - natural.deviation(found.reshape(-1, *shape) * scale).astype(np.float32)
 

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from ugejax.batches import at_a_time
-from ugejax.countermeasures.hacker_data import pixels, to_uint8
+from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.countermeasures.natural import from_frequencies, to_frequencies
+from ugejax.training import decode
 
 BATCH = 1000
 
@@ -22,7 +23,7 @@ def filtered(images: np.ndarray, *, transform: Callable[[jax.Array], jax.Array])
     """A fixed transform of `ugejax.transforms`, its result rounded to 8 bits."""
     size = at_a_time(images.shape[1:], most=BATCH)
     parts = [images[start : start + size] for start in range(0, len(images), size)]
-    return np.concatenate([to_uint8(np.asarray(transform(jnp.asarray(pixels(part))))) for part in parts])
+    return np.concatenate([to_uint8(np.asarray(transform(jnp.asarray(decode(part))))) for part in parts])
 
 
 def jpeg(images: np.ndarray, *, quality: int) -> np.ndarray:
@@ -42,7 +43,7 @@ def low_pass(images: np.ndarray, *, keep: float) -> np.ndarray:
     With a quarter, 32x32 images keep what 8x8 images hold: waves of at least 8 pixels.
     """
     rows, columns = (max(1, round(keep * side)) for side in images.shape[1:3])
-    spectrum = to_frequencies(pixels(images))
+    spectrum = to_frequencies(decode(images))
     spectrum[:, rows:] = 0
     spectrum[:, :, columns:] = 0
     return to_uint8(from_frequencies(spectrum))
@@ -59,7 +60,7 @@ def total_variation(images: np.ndarray, *, weight: float, steps: int) -> np.ndar
         weight: in units of [0, 1]; the greater the smoother.
         steps: iterations of the projection.
     """
-    x = pixels(images)
+    x = decode(images)
     dual = np.zeros((2, *x.shape), np.float32)
     result = x
     for _ in range(steps):
@@ -88,5 +89,5 @@ def non_local_means(images: np.ndarray, *, noise: float) -> np.ndarray:
     from skimage.restoration import denoise_nl_means  # imported late: scikit-image takes a second to load
 
     settings = {"patch_size": 5, "patch_distance": 6, "h": 0.8 * noise, "sigma": noise, "channel_axis": -1}
-    denoised = np.stack([denoise_nl_means(image, **settings) for image in pixels(images)])
+    denoised = np.stack([denoise_nl_means(image, **settings) for image in decode(images)])
     return to_uint8(denoised.reshape(images.shape))  # scikit-image drops a single channel

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import orth
 
-from ugejax.countermeasures.hacker_data import HackerData, pixels
+from ugejax.countermeasures.hacker_data import HackerData
 from ugejax.patches import patchify, unpatchify
+from ugejax.training import decode
 
 
 def orthogonal_projection(data: HackerData) -> HackerData:
@@ -23,7 +24,7 @@ def orthogonal_projection(data: HackerData) -> HackerData:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    x = pixels(data.images)
+    x = decode(data.images)
     flat = x.reshape(len(x), -1)
     mean = flat.mean(axis=0)
     with warnings.catch_warnings():
@@ -34,7 +35,7 @@ def orthogonal_projection(data: HackerData) -> HackerData:
     directions = orth(model.coef_.T, rcond=1e-4).astype(np.float32)
 
     def project(images: np.ndarray) -> np.ndarray:
-        images = pixels(images)
+        images = decode(images)
         centred = images.reshape(len(images), -1) - mean
         return images - (centred @ directions @ directions.T).reshape(images.shape)
 
@@ -51,10 +52,10 @@ def random_projection(data: HackerData) -> HackerData:
     size = side * side * c
     gaussian = np.random.default_rng(data.seed).normal(size=(size, max(1, size // 2)))
     basis = np.linalg.qr(gaussian)[0].astype(np.float32)
-    mean = pixels(data.reference).mean(axis=0)
+    mean = decode(data.reference).mean(axis=0)
 
     def project(images: np.ndarray) -> np.ndarray:
-        cut = np.asarray(patchify(jnp.asarray(pixels(images) - mean), side))
+        cut = np.asarray(patchify(jnp.asarray(decode(images) - mean), side))
         return np.asarray(unpatchify(jnp.asarray(cut @ basis @ basis.T), side, (h, w, c))) + mean
 
     return data.everywhere(project)

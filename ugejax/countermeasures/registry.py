@@ -1,6 +1,5 @@
 """The counter-measures by name: a new one is one function and one line in `COUNTERMEASURES`."""
 
-import difflib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ugejax.countermeasures.projections import orthogonal_projection, random_pro
 from ugejax.countermeasures.ridge import ridge
 from ugejax.countermeasures.spectrum import notch
 from ugejax.errors import UserError
+from ugejax.registry import Registry, split_names
 from ugejax.transforms.filters import blur, grey
 from ugejax.transforms.quantisation import bit_depth
 
@@ -88,69 +88,76 @@ def _share(percent: int) -> dict[str, Countermeasure]:
     }  # fmt: skip
 
 
-COUNTERMEASURES: dict[str, Countermeasure] = {
-    "none": Countermeasure("trains on what there is"),
-    "crop-flip": Countermeasure("random crops and flips", augment=("crop-flip",)),
-    "cutout": Countermeasure("crop-flip, then cutout", augment=("crop-flip", "cutout")),
-    "mixup": Countermeasure("crop-flip, then mixup", augment=("crop-flip", "mixup")),
-    "cutmix": Countermeasure("crop-flip, then cutmix", augment=("crop-flip", "cutmix")),
-    "rand-augment": Countermeasure(
-        "crop-flip, then RandAugment (Cubuk et al. 2020)", augment=("crop-flip", "rand-augment")
-    ),
-    "ueraser-lite": Countermeasure("crop-flip, then UEraser (Qin et al. 2023)", augment=("crop-flip", "ueraser")),
-    "ueraser-max": Countermeasure(
-        "crop-flip, then of five of UEraser's copies the one with the highest loss",
-        augment=("crop-flip",),
-        adversary=functools.partial(worst_ueraser, copies=5),
-    ),
-    "grey": Countermeasure("colour removed", _filter(grey)),
-    # The Gaussian filter of APBench, and of image shortcut squeezing, has a standard deviation of 0.1 pixels: its
-    # neighbours weigh exp(-50), and no image of 8 bits changes. The binomial one is a Gaussian of 0.7 pixels.
-    "blur": Countermeasure("binomial blur of 3x3 pixels", _filter(blur)),
-    "bdr": Countermeasure("bit depth reduced to 2 bits", _filter(functools.partial(bit_depth, bits=2))),
-    **{f"jpeg-{q}": Countermeasure(f"JPEG at quality {q}", _everywhere(jpeg, quality=q)) for q in (10, 30, 50, 75)},
-    "low-pass": Countermeasure("lowest quarter of the frequencies along each axis", _everywhere(low_pass, keep=1 / 4)),
-    "total-variation": Countermeasure(
-        "total-variation denoising (Chambolle 2004)", _everywhere(total_variation, weight=0.1, steps=30)
-    ),
-    # Noise as strong as a perturbation that takes the usual budget everywhere.
-    "non-local-means": Countermeasure(
-        "non-local means denoising (Buades et al. 2005)", _everywhere(non_local_means, noise=8 / 255)
-    ),
-    "random-projections": Countermeasure("a random half of every patch's dimensions", random_projection),
-    "random-projections-5": Countermeasure(
-        "five networks together, each with a random half of every patch's dimensions", random_projection, members=5
-    ),
-    "class-means": Countermeasure("subtracts the texture of each class", subtract_class_textures),
-    "exact-word": Countermeasure(
-        "subtracts the stripes of the default method, found class by class", subtract_exact_words
-    ),
-    "orthogonal-projection": Countermeasure(
-        "projects a linear classifier's directions out (Sandoval-Segura et al. 2023)", orthogonal_projection
-    ),
-    "key-recovery": Countermeasure("projects out what the covariance has beyond natural images'", recover_key),
-    "spectrum-notch": Countermeasure("removes frequencies with more power than in natural images", notch),
-    # Half the radius and three steps cost a small network less of its clean accuracy, and a CPU a third of the time.
-    "adversarial-training": Countermeasure(
-        "PGD, l_inf 4/255, 3 steps of 2/255",
-        adversary=functools.partial(pgd, eps=4 / 255, step_size=2 / 255, steps=3),
-    ),
-    # The field's; APBench takes steps of 0.007.
-    "adversarial-training-8": Countermeasure(
-        "PGD, l_inf 8/255, 10 steps of 2/255",
-        adversary=functools.partial(pgd, eps=8 / 255, step_size=2 / 255, steps=10),
-    ),
-    # In the grid of Hong et al., whose clipping norms go from 0.1 to 8 and whose noise from 1e-5 to 0.1.
-    "dp-sgd": Countermeasure(
-        "DP-SGD, clipping norm 1, noise multiplier 0.1; no privacy is claimed (Hong et al. 2020)",
-        aggregate=functools.partial(clip_and_noise, clip=1.0, noise=0.1),
-    ),
-    "ridge": Countermeasure(
-        "no network: ridge regression on whitened random patches, in closed form (Coates et al. 2011)", classifier=ridge
-    ),
-    "purifier": Countermeasure("a function of your own, named by --purifier"),
-    **{name: countermeasure for percent in (1, 5, 20) for name, countermeasure in _share(percent).items()},
-}
+COUNTERMEASURES: Registry[Countermeasure] = Registry(
+    "counter-measure",
+    {
+        "none": Countermeasure("trains on what there is"),
+        "crop-flip": Countermeasure("random crops and flips", augment=("crop-flip",)),
+        "cutout": Countermeasure("crop-flip, then cutout", augment=("crop-flip", "cutout")),
+        "mixup": Countermeasure("crop-flip, then mixup", augment=("crop-flip", "mixup")),
+        "cutmix": Countermeasure("crop-flip, then cutmix", augment=("crop-flip", "cutmix")),
+        "rand-augment": Countermeasure(
+            "crop-flip, then RandAugment (Cubuk et al. 2020)", augment=("crop-flip", "rand-augment")
+        ),
+        "ueraser-lite": Countermeasure("crop-flip, then UEraser (Qin et al. 2023)", augment=("crop-flip", "ueraser")),
+        "ueraser-max": Countermeasure(
+            "crop-flip, then of five of UEraser's copies the one with the highest loss",
+            augment=("crop-flip",),
+            adversary=functools.partial(worst_ueraser, copies=5),
+        ),
+        "grey": Countermeasure("colour removed", _filter(grey)),
+        # The Gaussian filter of APBench, and of image shortcut squeezing, has a standard deviation of 0.1 pixels: its
+        # neighbours weigh exp(-50), and no image of 8 bits changes. The binomial one is a Gaussian of 0.7 pixels.
+        "blur": Countermeasure("binomial blur of 3x3 pixels", _filter(blur)),
+        "bdr": Countermeasure("bit depth reduced to 2 bits", _filter(functools.partial(bit_depth, bits=2))),
+        **{f"jpeg-{q}": Countermeasure(f"JPEG at quality {q}", _everywhere(jpeg, quality=q)) for q in (10, 30, 50, 75)},
+        "low-pass": Countermeasure(
+            "lowest quarter of the frequencies along each axis", _everywhere(low_pass, keep=1 / 4)
+        ),
+        "total-variation": Countermeasure(
+            "total-variation denoising (Chambolle 2004)", _everywhere(total_variation, weight=0.1, steps=30)
+        ),
+        # Noise as strong as a perturbation that takes the usual budget everywhere.
+        "non-local-means": Countermeasure(
+            "non-local means denoising (Buades et al. 2005)", _everywhere(non_local_means, noise=8 / 255)
+        ),
+        "random-projections": Countermeasure("a random half of every patch's dimensions", random_projection),
+        "random-projections-5": Countermeasure(
+            "five networks together, each with a random half of every patch's dimensions", random_projection, members=5
+        ),
+        "class-means": Countermeasure("subtracts the texture of each class", subtract_class_textures),
+        "exact-word": Countermeasure(
+            "subtracts the stripes of the default method, found class by class", subtract_exact_words
+        ),
+        "orthogonal-projection": Countermeasure(
+            "projects a linear classifier's directions out (Sandoval-Segura et al. 2023)", orthogonal_projection
+        ),
+        "key-recovery": Countermeasure("projects out what the covariance has beyond natural images'", recover_key),
+        "spectrum-notch": Countermeasure("removes frequencies with more power than in natural images", notch),
+        # Half the radius and three steps cost a small network less of its clean accuracy, and a CPU a third of the
+        # time.
+        "adversarial-training": Countermeasure(
+            "PGD, l_inf 4/255, 3 steps of 2/255",
+            adversary=functools.partial(pgd, eps=4 / 255, step_size=2 / 255, steps=3),
+        ),
+        # The field's; APBench takes steps of 0.007.
+        "adversarial-training-8": Countermeasure(
+            "PGD, l_inf 8/255, 10 steps of 2/255",
+            adversary=functools.partial(pgd, eps=8 / 255, step_size=2 / 255, steps=10),
+        ),
+        # In the grid of Hong et al., whose clipping norms go from 0.1 to 8 and whose noise from 1e-5 to 0.1.
+        "dp-sgd": Countermeasure(
+            "DP-SGD, clipping norm 1, noise multiplier 0.1; no privacy is claimed (Hong et al. 2020)",
+            aggregate=functools.partial(clip_and_noise, clip=1.0, noise=0.1),
+        ),
+        "ridge": Countermeasure(
+            "no network: ridge regression on whitened random patches, in closed form (Coates et al. 2011)",
+            classifier=ridge,
+        ),
+        "purifier": Countermeasure("a function of your own"),
+        **{name: countermeasure for percent in (1, 5, 20) for name, countermeasure in _share(percent).items()},
+    },
+)
 
 
 def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
@@ -163,25 +170,28 @@ def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
         instead: counter-measures that stand for those of their name there.
 
     Raises:
-        UserError: two of them want the same thing of a hacker, who has one adversary, one gradient, one share of the
-            originals and one ensemble; or one is named twice, or `none` with another.
-        KeyError: a name is unknown.
+        UserError: a name is unknown; two of them want the same thing of a hacker, who has one adversary, one gradient,
+            one share of the originals and one ensemble; or one is named twice, or `none` with another.
     """
     names = name.split("+")
-    parts = [instead.get(part, COUNTERMEASURES[part]) for part in names]
+    parts = [instead.get(part, COUNTERMEASURES.find(part, "countermeasures")) for part in names]
     if len(parts) == 1:
         return parts[0]
     if len(set(names)) < len(names) or "none" in names:
-        raise UserError(f"--countermeasures: {name}: each goes once, and none goes alone")
+        raise UserError(f"{name}: each goes once, and none goes alone", argument="countermeasures")
     single = {}
     for field, nothing in _SINGLE.items():
         given = [part for part in parts if getattr(part, field) != nothing]
         if len(given) > 1:
-            raise UserError(f"--countermeasures: {name}: a hacker has one {field.replace('_', ' ')}, not {len(given)}")
+            raise UserError(
+                f"{name}: a hacker has one {field.replace('_', ' ')}, not {len(given)}", argument="countermeasures"
+            )
         single[field] = getattr(given[0], field) if given else nothing
     trains = single["members"] > 1 or any(getattr(part, field) for part in parts for field in _OF_NETWORKS)
     if single["classifier"] and trains:
-        raise UserError(f"--countermeasures: {name}: trains no network, so that nothing of a training goes with it")
+        raise UserError(
+            f"{name}: trains no network, so that nothing of a training goes with it", argument="countermeasures"
+        )
     return Countermeasure(
         ", ".join(part.summary for part in parts),
         functools.partial(_one_after_the_other, parts),
@@ -215,14 +225,9 @@ def parse_countermeasures(names: str) -> list[str]:
     Raises:
         UserError: a name is unknown, or they do not go together.
     """
-    chosen = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    for name in (part for joined in chosen for part in joined.split("+")):
-        if name not in COUNTERMEASURES:
-            close = difflib.get_close_matches(name, COUNTERMEASURES, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UserError(f"--countermeasures: unknown {name!r}: {hint}choose among {', '.join(COUNTERMEASURES)}")
+    chosen = list(split_names(names))
     for name in chosen:
         countermeasure_of(name)
     if not chosen:
-        raise UserError("--countermeasures: names none; `none` stands for training without any")
+        raise UserError("names none; `none` stands for training without any", argument="countermeasures")
     return chosen

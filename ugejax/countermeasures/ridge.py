@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from ugejax.batches import in_pieces
-from ugejax.countermeasures.hacker_data import pixels
+from ugejax.training import decode
 
 SIDE = 6  # of a patch
 FILTERS = 512
@@ -61,7 +61,7 @@ def random_filters(images: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
     rows, columns = rng.integers(0, h - side + 1, SAMPLES), rng.integers(0, w - side + 1, SAMPLES)
     within = np.arange(side)
     at = index[:, None, None], rows[:, None, None] + within[:, None], columns[:, None, None] + within
-    patches = pixels(images[at]).reshape(SAMPLES, -1).astype(np.float64)
+    patches = decode(images[at]).reshape(SAMPLES, -1).astype(np.float64)
     mean = patches.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(patches.T, bias=True))
     whiten = vectors / np.sqrt(np.maximum(values, 0) + FLOOR * values.mean() + 1e-12) @ vectors.T
@@ -74,7 +74,7 @@ def random_filters(images: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
 def _features(images: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """Mean excess of each filter's answer over the threshold, upwards and downwards, in each part: [N, 2 F GRID^2]."""
     run = jax.jit(_excess)
-    found = in_pieces(lambda part, _: np.asarray(run(pixels(images[part]), kernel, bias)), len(images), 100)
+    found = in_pieces(lambda part, _: np.asarray(run(decode(images[part]), kernel, bias)), len(images), 100)
     return np.concatenate([features for _, features in found])
 
 

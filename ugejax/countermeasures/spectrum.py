@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ugejax.countermeasures.hacker_data import HackerData, pixels
+from ugejax.countermeasures.hacker_data import HackerData
 from ugejax.countermeasures.natural import natural_statistics
+from ugejax.training import decode
 
 # Classes of CIFAR-10's originals have up to 2.6 times the power of all images at some frequency.
 EXCESS = 3.0
@@ -18,7 +19,7 @@ def notch(data: HackerData) -> HackerData:
     texture is found at whatever place and phase it lies. White noise is allowed for. Training and test images lose the
     same frequencies. Classes of fewer than 50 images tell nothing and are not asked.
     """
-    x, reference = pixels(data.images), pixels(data.reference)
+    x, reference = decode(data.images), decode(data.reference)
     natural = natural_statistics(reference)
 
     def spectrum(images: np.ndarray) -> np.ndarray:
@@ -31,7 +32,7 @@ def notch(data: HackerData) -> HackerData:
     kept = np.all([power / expected < EXCESS for power in found], axis=0)  # without classes: all
 
     def without_lines(images: np.ndarray) -> np.ndarray:
-        images = pixels(images)
+        images = decode(images)
         passed = np.fft.irfft2(spectrum(images) * kept, s=images.shape[1:3], axes=(1, 2), norm="ortho")
         return (passed @ natural.colours.T + natural.mean).astype(np.float32)
 

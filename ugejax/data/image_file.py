@@ -53,7 +53,7 @@ def decode_images(
                 if image.shape[:2] != first.shape[:2]:
                     raise UserError(
                         f"{items[index - start][0]} is {_size(image)}, but {first_where} is {_size(first)}: "
-                        "give an image size (--image-size) to resize all, or make them one size"
+                        "give an image size (`image_size`) to resize all, or make them one size"
                     )
                 if image.shape[2] > images.shape[-1]:
                     images = np.repeat(images, 3, axis=3)

@@ -54,7 +54,7 @@ def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> tup
     folder = "the default folder of TFDS" if data_dir is None else data_dir
     prepare = (
         f"prepare it once where TensorFlow is installed: tfds.builder({name!r}, data_dir=..., "
-        "file_format='array_record').download_and_prepare(), then name that folder as the data folder (--data-dir)"
+        "file_format='array_record').download_and_prepare(), then name that folder as the data folder (`data_dir`)"
     )
     for place in list_data_dirs(data_dir):  # as TFDS looks for it
         _check_features(Path(place) / re.split("[/:]", name)[0], where)
@@ -114,6 +114,8 @@ def _check_features(folder: Path, where: str) -> None:
             if name == "features.json":
                 try:
                     json.loads(Path(file).read_bytes(), object_pairs_hook=look)
+                except UserError:
+                    raise
                 except (OSError, ValueError, TypeError, RecursionError) as error:
                     raise UserError(f"{where}: {file} is damaged; prepare it again") from error
 

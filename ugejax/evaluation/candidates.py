@@ -1,6 +1,5 @@
 """Who trains: the authorized side, hackers by architecture, and hackers with a wrong key."""
 
-import difflib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, new_key,
 from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.errors import UserError
 from ugejax.networks import NETWORKS, build, has_batch_norm
+from ugejax.registry import split_names, unknown
 from ugejax.training import Recipe, default_recipe
 from ugejax.views import View
 
@@ -59,18 +59,14 @@ def parse_hackers(names: str) -> tuple[str, ...]:
     Raises:
         UserError: one is unknown, or there is none.
     """
-    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    chosen = split_names(names)
     known = [*NETWORKS, *(name + OTHER_INIT for name in NETWORKS), "wrong-key"]
     for name in chosen:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UserError(
-                f"--hackers: unknown {name!r}: {hint}choose among {', '.join(NETWORKS)}, each also with {OTHER_INIT}, "
-                "and wrong-key"
-            )
+            choices = f"{', '.join(NETWORKS)}, each also with {OTHER_INIT}, and wrong-key"
+            raise unknown(name, known, choices=choices, argument="hackers")
     if not chosen:
-        raise UserError("--hackers: names none")
+        raise UserError("names none", argument="hackers")
     return chosen
 
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from ugejax.errors import UserError
+from ugejax.registry import Registry, split_names
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,15 @@ class Distillation:
     summary: str
 
 
-DISTILLATIONS: dict[str, Distillation] = {
-    "released-soft": Distillation(False, 4.0, "queries the released images, gets soft labels (temperature 4)"),
-    "released-hard": Distillation(False, None, "queries the released images, gets hard labels"),
-    "own-soft": Distillation(True, 4.0, "queries natural images of his own, gets soft labels (temperature 4)"),
-    "own-hard": Distillation(True, None, "queries natural images of his own, gets hard labels"),
-}
+DISTILLATIONS: Registry[Distillation] = Registry(
+    "distillation",
+    {
+        "released-soft": Distillation(False, 4.0, "queries the released images, gets soft labels (temperature 4)"),
+        "released-hard": Distillation(False, None, "queries the released images, gets hard labels"),
+        "own-soft": Distillation(True, 4.0, "queries natural images of his own, gets soft labels (temperature 4)"),
+        "own-hard": Distillation(True, None, "queries natural images of his own, gets hard labels"),
+    },
+)
 
 
 def parse_distillations(names: str) -> tuple[str, ...]:
@@ -38,12 +42,11 @@ def parse_distillations(names: str) -> tuple[str, ...]:
     Raises:
         UserError: one is unknown, or there is none.
     """
-    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    chosen = split_names(names)
     for name in chosen:
-        if name not in DISTILLATIONS:
-            raise UserError(f"--distillation: unknown {name!r}: choose among {', '.join(DISTILLATIONS)}")
+        DISTILLATIONS.find(name, "distillations")
     if not chosen:
-        raise UserError("--distillation: names none; leave it out")
+        raise UserError("names none; leave it out", argument="distillations")
     return chosen
 
 

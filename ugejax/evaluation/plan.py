@@ -78,12 +78,13 @@ class Evaluation:
     def __post_init__(self):
         """Refuse at once what would fail after hours of training."""
         if self.purifier is None and any("purifier" in name.split("+") for name in self.countermeasures):
-            raise UserError("--countermeasures: purifier needs --purifier PACKAGE.MODULE:FUNCTION")
+            raise UserError("purifier needs `purifier`, a function", argument="countermeasures")
         for name in self.countermeasures:
             if countermeasure_of(name).aggregate is not None and (unfit := with_batch_norm(self.hackers, self.key)):
                 raise UserError(
-                    f"--countermeasures: {name} takes the gradient of each image, and batch norm leaves "
-                    f"{', '.join(unfit)} none; choose --hackers without, such as cnn"
+                    f"{name} takes the gradient of each image, and batch norm leaves {', '.join(unfit)} none; choose "
+                    "`hackers` without, such as cnn",
+                    argument="countermeasures",
                 )
 
 
@@ -249,12 +250,14 @@ def _distilled_rows(
         return []
     key, network, test = evaluation.key, evaluation.network, evaluation.test
     if key is None or network is None:
-        raise UserError("--distillation: the authorized network is the teacher, which takes its key")
+        raise UserError("the authorized network is the teacher, which takes its key", argument="distillations")
     students = [
         name for name in evaluation.hackers if name != "wrong-key" and name.removesuffix(OTHER_INIT) != key.network
     ]
     if not students:
-        raise UserError(f"--distillation: name a student of another architecture than {key.network} with --hackers")
+        raise UserError(
+            f"name a student of another architecture than {key.network} with `hackers`", argument="distillations"
+        )
     # Who is taught on his own images is scored on others.
     own, unseen = test.images[::2], Dataset(test.images[1::2], test.labels[1::2], test.class_names)
     rows = []

@@ -23,7 +23,7 @@ from ugejax.training.step import freeze
 from ugejax.whole import replaced
 
 # What to do where the cache cannot be written.
-OTHER_CACHE = "choose another folder with --cache"
+OTHER_CACHE = "choose another folder with `cache`"
 
 
 @dataclass(frozen=True)

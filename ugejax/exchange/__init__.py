@@ -3,7 +3,7 @@
 from ugejax.exchange.checks import check_protected
 from ugejax.exchange.form import Exported, Form, Imported
 from ugejax.exchange.labels import check_labels, read_labels
-from ugejax.exchange.registry import EXCHANGE_FORMS, find_form
+from ugejax.exchange.registry import EXCHANGE_FORMS
 
 __all__ = [
     "EXCHANGE_FORMS",
@@ -12,6 +12,5 @@ __all__ = [
     "Imported",
     "check_labels",
     "check_protected",
-    "find_form",
     "read_labels",
 ]

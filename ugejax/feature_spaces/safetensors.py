@@ -35,6 +35,8 @@ def read_safetensors(path: Path, choose: Callable[[list[str]], list[str]]) -> di
         raise UserError(f"{path}: no such file: give the safetensors file of the weights") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UserError:
+        raise
     # What a header that is no safetensors header makes of the lines above.
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise UserError(f"{path}: not a whole safetensors file of plain numbers; fetch it again") from error

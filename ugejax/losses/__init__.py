@@ -9,14 +9,10 @@ from ugejax.losses.feature_distance import (
     class_prototypes,
     error_minimising,
     feature_cosine,
-    feature_relative_l2,
     misalignment,
     targeted_error_maximising,
-    wrong_class,
 )
 from ugejax.losses.gradient_matching import (
-    class_grouped,
-    class_weights,
     filter_cosine,
     gradient_matching,
     gradient_matching_and_grad,
@@ -26,12 +22,9 @@ from ugejax.losses.gradient_matching import (
 from ugejax.losses.undistillation import undistillation
 
 __all__ = [
-    "class_grouped",
     "class_prototypes",
-    "class_weights",
     "error_minimising",
     "feature_cosine",
-    "feature_relative_l2",
     "filter_cosine",
     "gradient_matching",
     "gradient_matching_and_grad",
@@ -40,5 +33,4 @@ __all__ = [
     "relative_l2",
     "targeted_error_maximising",
     "undistillation",
-    "wrong_class",
 ]

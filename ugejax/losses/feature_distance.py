@@ -11,11 +11,9 @@ float [B, K]: the shares of the classes in an example, which sum to 1 (mixup and
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ugejax.losses._cosine import one_minus_cosine
-
-# Added to the mean squared norm of the features, so that a batch of zero features has a finite distance.
-TINY_SQUARED_NORM = 1e-12
 
 
 def feature_cosine(phi_x: jax.Array, phi_u: jax.Array) -> jax.Array:
@@ -38,28 +36,6 @@ def feature_cosine(phi_x: jax.Array, phi_u: jax.Array) -> jax.Array:
     return one_minus_cosine(phi_x, phi_u, axis=-1)
 
 
-def feature_relative_l2(phi_x: jax.Array, phi_u: jax.Array) -> jax.Array:
-    """Squared distance of the features of released images to those of their originals, to be maximised.
-
-    ``|phi(x_u) - phi(x)|^2 / (mean over the batch of |phi(x)|^2 + tiny)``, tiny = 1e-12. The form is our choice. The
-    batch's mean, not each example's own norm, sets the unit, so that an example with faint features is not favoured.
-    At delta = 0 its gradient is 0: start from a random delta.
-
-    Args:
-      phi_x: features of the originals, float [B, ...].
-      phi_u: features of the released images, the same shape.
-
-    Returns:
-      float [B], at least 0.
-
-    Raises:
-      ValueError: the shapes differ.
-    """
-    phi_x, phi_u = _flat_pair(phi_x, phi_u)
-    unit = jnp.mean(jnp.sum(jnp.square(phi_x), axis=-1)) + TINY_SQUARED_NORM
-    return jnp.sum(jnp.square(phi_u - phi_x), axis=-1) / unit
-
-
 def class_prototypes(phi: jax.Array, labels: jax.Array, *, num_classes: int) -> jax.Array:
     """Mean feature of each class, the usual prototype (Snell et al., NeurIPS 2017, arXiv 1703.05175, equation 1).
 
@@ -80,8 +56,8 @@ def class_prototypes(phi: jax.Array, labels: jax.Array, *, num_classes: int) -> 
 def misalignment(phi_u: jax.Array, prototypes: jax.Array, labels_wrong: jax.Array) -> jax.Array:
     """Cosine distance of released features to a wrong class's prototype, to be minimised.
 
-    ``1 - <phi(x_u), c_k> / (|phi(x_u)| |c_k|)`` with k a wrong class of the example (one that
-    `wrong_class` draws, or the nearest one). The paper names the misalignment; its form is our choice.
+    ``1 - <phi(x_u), c_k> / (|phi(x_u)| |c_k|)`` with k a wrong class of the example. The paper names the misalignment;
+    its form is our choice.
 
     Args:
       phi_u: features of the released images, float [B, ...].
@@ -114,9 +90,9 @@ def error_minimising(logits_u: jax.Array, labels: jax.Array) -> jax.Array:
 def targeted_error_maximising(logits_u: jax.Array, target_labels: jax.Array) -> jax.Array:
     """Targeted adversarial poison: the loss of a clean-trained surrogate at a wrong label, to be minimised over delta.
 
-    ``l(f(x + delta), g(y))`` with l the cross-entropy and g a permutation of the classes without fixed point
-    (as `wrong_class` draws): the released image carries the features of another class under its true label. Fowl et
-    al., Adversarial Examples Make Strong Poisons, NeurIPS 2021 (arXiv 2106.10807), the targeted objective.
+    ``l(f(x + delta), g(y))`` with l the cross-entropy and g a permutation of the classes without fixed point: the
+    released image carries the features of another class under its true label. Fowl et al., Adversarial Examples Make
+    Strong Poisons, NeurIPS 2021 (arXiv 2106.10807), the targeted objective.
 
     Args:
       logits_u: the surrogate's logits on released images, float [B, K].
@@ -129,29 +105,6 @@ def targeted_error_maximising(logits_u: jax.Array, target_labels: jax.Array) -> 
     return _cross_entropy(logits_u, target_labels)
 
 
-def wrong_class(key: jax.Array, labels: jax.Array, *, num_classes: int) -> jax.Array:
-    """Another class for every class: a cycle through all classes, drawn from the key.
-
-    The same key gives the same map, so examples of one class all get the same wrong class and no two classes share one.
-
-    Args:
-      key: PRNG key that fixes the map.
-      labels: true classes, int [...] in [0, num_classes).
-      num_classes: how many classes there are, at least 2.
-
-    Returns:
-      int32, shaped like labels, nowhere equal to them.
-
-    Raises:
-      ValueError: fewer than two classes.
-    """
-    if num_classes < 2:
-        raise ValueError(f"num_classes={num_classes}: a wrong class needs at least 2 classes")
-    cycle = jax.random.permutation(key, num_classes)
-    following = jnp.zeros(num_classes, jnp.int32).at[cycle].set(jnp.roll(cycle, -1).astype(jnp.int32))
-    return following[labels]
-
-
 def _flat_pair(phi_x: jax.Array, phi_u: jax.Array) -> tuple[jax.Array, jax.Array]:
     if phi_x.shape != phi_u.shape:
         raise ValueError(f"features of originals {phi_x.shape} and of released images {phi_u.shape} differ in shape")
@@ -159,7 +112,6 @@ def _flat_pair(phi_x: jax.Array, phi_u: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    log_p = jax.nn.log_softmax(logits)
     if labels.ndim == logits.ndim:
-        return -jnp.sum(labels * log_p, axis=-1)
-    return -jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
+        return optax.softmax_cross_entropy(logits, labels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)

@@ -111,12 +111,7 @@ def gradient_matching_and_grad(
     and 1.8 to 5 times faster on CPU than the gradient of a gradient.
 
     The clean gradients depend on theta and the batch only: compute them once, ``jax.grad(loss_fn)(params, x, y)``, for
-    several updates of delta. Classes are matched one by one (see `class_grouped`) by mapping over weights and targets::
-
-        def of_class(w, g):
-            return gradient_matching_and_grad(lambda p, x, y: w @ losses_fn(p, x, y), params, x_u, y, g, distance=D)
-
-        values, dx = jax.vmap(of_class)(class_weights(y, num_classes=K), target_grads_of_classes)
+    several updates of delta.
 
     Args:
       loss_fn: ``(params, x, y) -> scalar``, the mean loss of a batch.
@@ -167,56 +162,3 @@ def gradient_matching_to(
 
     loss.defvjp(value_and_grad, lambda dx, of_value: (of_value * dx,))
     return loss
-
-
-def class_weights(y: jax.Array, *, num_classes: int) -> jax.Array:
-    """Weights that turn the losses of a batch into the mean loss of each class.
-
-    Args:
-      y: labels, int [B].
-      num_classes: how many classes there are, K.
-
-    Returns:
-      float [K, B]: ``1 / n_k`` where y = k, else 0; a class that is absent from the batch has a row of zeros.
-    """
-    members = jax.nn.one_hot(y, num_classes, axis=0)
-    return members / jnp.maximum(jnp.sum(members, axis=1, keepdims=True), 1.0)
-
-
-def class_grouped(
-    losses_fn: LossFn,
-    params: PyTree,
-    x: jax.Array,
-    x_u: jax.Array,
-    y: jax.Array,
-    *,
-    num_classes: int,
-    distance: DistanceFn,
-) -> PyTree:
-    """Gradient matching class by class: the gradients compared are those of each class's mean loss.
-
-    ``D(grad_theta l_k(x), grad_theta l_k(x_u))`` with ``l_k`` the mean of l over the examples of class k in the batch.
-    Opposed class-wise residues can cancel in the batch's gradient but not here. Our choice.
-
-    One forward pass serves all classes; the backward pass is mapped over them.
-
-    Args:
-      losses_fn: ``(params, x, y) -> [B]``, the loss of each example (unlike `gradient_matching`, which takes the mean).
-      params: theta, the weights that train; a pytree of float arrays.
-      x: originals, float [B, H, W, C] in [0, 1].
-      x_u: released images, shaped like x.
-      y: labels, int [B].
-      num_classes: how many classes there are, K.
-      distance: D, of released then clean gradients.
-
-    Returns:
-      A pytree like ``params`` with [K] per array; 0 for the classes that are absent from the batch.
-    """
-    weights = class_weights(y, num_classes=num_classes)
-
-    def grads_of_classes(images: jax.Array) -> PyTree:
-        losses, pull_back = jax.vjp(lambda p: losses_fn(p, images, y), params)
-        (grads,) = jax.vmap(pull_back)(weights.astype(losses.dtype))
-        return grads
-
-    return jax.vmap(distance)(grads_of_classes(x_u), grads_of_classes(x))

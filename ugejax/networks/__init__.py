@@ -6,7 +6,6 @@ from ugejax.networks.pretrained import load_pretrained as load_pretrained
 from ugejax.networks.registry import NETWORKS as NETWORKS
 from ugejax.networks.registry import build as build
 from ugejax.networks.registry import count_parameters as count_parameters
-from ugejax.networks.registry import find_network as find_network
 from ugejax.networks.registry import has_batch_norm as has_batch_norm
 from ugejax.networks.registry import initial_variables as initial_variables
 from ugejax.networks.registry import variable_shapes as variable_shapes

@@ -1,6 +1,5 @@
 """The networks by the field's short names: a new one is one function beside this file and one line in `NETWORKS`."""
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from ugejax.compiler import kept
-from ugejax.errors import UserError
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.densenet import de121
 from ugejax.networks.mixer import convmixer, mlp_mixer
@@ -21,6 +19,7 @@ from ugejax.networks.small import cnn, cnn_nonorm, mlp, res_tiny
 from ugejax.networks.speedrun import speedrun, speedrun_wide
 from ugejax.networks.transformer import cait_small, vit_small
 from ugejax.networks.vgg import vgg16_bn
+from ugejax.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -39,41 +38,31 @@ class Network:
     recipe: str
 
 
-NETWORKS: dict[str, Network] = {
-    "cnn": Network(cnn, "small"),
-    "cnn-nonorm": Network(cnn_nonorm, "small"),
-    "mlp": Network(mlp, "small"),
-    "res-tiny": Network(res_tiny, "small"),
-    "r18": Network(r18, "sgd"),
-    "r20": Network(r20, "sgd"),
-    "r56": Network(r56, "sgd"),
-    "r50": Network(r50, "sgd"),
-    "vgg16-bn": Network(vgg16_bn, "sgd"),
-    "se18": Network(se18, "sgd"),
-    "mv2": Network(mv2, "sgd"),
-    "shufflenet-v2": Network(shufflenet_v2, "sgd"),
-    "de121": Network(de121, "sgd"),
-    "wrn-28-10": Network(wrn_28_10, "sgd"),
-    "vit-small": Network(vit_small, "patches"),
-    "cait-small": Network(cait_small, "patches"),
-    "convmixer": Network(convmixer, "patches"),
-    "mlp-mixer": Network(mlp_mixer, "patches"),
-    "speedrun": Network(speedrun, "speedrun"),
-    "speedrun-wide": Network(speedrun_wide, "speedrun"),
-}
-
-
-def find_network(name: str) -> Network:
-    """The entry of that short name.
-
-    Raises:
-        UserError: there is no network of that name.
-    """
-    if name not in NETWORKS:
-        close = difflib.get_close_matches(name, NETWORKS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UserError(f"unknown network {name!r}: {hint}choose one of {', '.join(NETWORKS)}")
-    return NETWORKS[name]
+NETWORKS = Registry(
+    "network",
+    {
+        "cnn": Network(cnn, "small"),
+        "cnn-nonorm": Network(cnn_nonorm, "small"),
+        "mlp": Network(mlp, "small"),
+        "res-tiny": Network(res_tiny, "small"),
+        "r18": Network(r18, "sgd"),
+        "r20": Network(r20, "sgd"),
+        "r56": Network(r56, "sgd"),
+        "r50": Network(r50, "sgd"),
+        "vgg16-bn": Network(vgg16_bn, "sgd"),
+        "se18": Network(se18, "sgd"),
+        "mv2": Network(mv2, "sgd"),
+        "shufflenet-v2": Network(shufflenet_v2, "sgd"),
+        "de121": Network(de121, "sgd"),
+        "wrn-28-10": Network(wrn_28_10, "sgd"),
+        "vit-small": Network(vit_small, "patches"),
+        "cait-small": Network(cait_small, "patches"),
+        "convmixer": Network(convmixer, "patches"),
+        "mlp-mixer": Network(mlp_mixer, "patches"),
+        "speedrun": Network(speedrun, "speedrun"),
+        "speedrun-wide": Network(speedrun_wide, "speedrun"),
+    },
+)
 
 
 def build(name: str, num_classes: int) -> Classifier:
@@ -86,7 +75,7 @@ def build(name: str, num_classes: int) -> Classifier:
     Raises:
         UserError: there is no network of that name.
     """
-    return find_network(name).build(num_classes)
+    return NETWORKS.find(name).build(num_classes)
 
 
 def initial_variables(module: Any, key: jax.Array, image_shape: tuple[int, ...]) -> Any:

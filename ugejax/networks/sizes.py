@@ -15,7 +15,7 @@ def require_side(x: jax.Array, least: int, network: str) -> None:
     if min(height, width) < least:
         raise UserError(
             f"images of {height}x{width} are too small for {network}: choose another network, or protect with "
-            f"--image-size {least}"
+            f"`image_size` {least}"
         )
 
 
@@ -29,5 +29,5 @@ def require_tiles(x: jax.Array, patch: int) -> None:
     if height % patch or width % patch:
         raise UserError(
             f"images of {height}x{width} do not divide into patches of {patch}x{patch}: choose another network, or "
-            f"protect with a multiple of {patch} as --image-size"
+            f"protect with a multiple of {patch} as `image_size`"
         )

@@ -79,9 +79,10 @@ def read_card(folder: Path) -> dict[str, Any]:
       UserError: it is missing, no JSON object, larger than the number of images accounts for, or lacks class names.
     """
     path = folder / "card.json"
+    content = _read(path, _MOST_CARD + _MORE_CARD * _count(folder))
     try:
         # Python's parser reads NaN and Infinity, which are no JSON; ValueError is what it raises on damage.
-        card = json.loads(_read(path, _MOST_CARD + _MORE_CARD * _count(folder)), parse_constant=_refuse_constant)
+        card = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not strict JSON; get the release again") from error
     if not isinstance(card, dict):
@@ -150,8 +151,9 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
       UserError: it is missing or damaged; the first line that is not as it should be is the last that is read.
     """
     path = folder / "manifest.csv"
+    content = _read(path, _MOST_MANIFEST)
     try:
-        lines = io.TextIOWrapper(io.BytesIO(_read(path, _MOST_MANIFEST)), "utf-8", newline="")
+        lines = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="")
         rows = csv.reader(lines, strict=True)
         if tuple(next(rows, ())) != MANIFEST_COLUMNS:
             raise ValueError("other columns")

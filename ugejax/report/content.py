@@ -131,8 +131,10 @@ def read_content(run: Path) -> Content:
     try:
         results = json.loads(file.read_text())
         return make_content(results, read_evidence(run / "evidence.npz"))
+    except UserError:
+        raise
     except FileNotFoundError as error:
-        raise UserError(f"{file}: not there; give the folder that `ugejax evaluate --out` made") from error
+        raise UserError(f"{file}: not there; give the folder that `ugejax evaluate` made") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: not the results of an evaluation ({error!r})") from error
 
@@ -308,7 +310,7 @@ def _limits(
     else:
         yield (
             "No hacker who knows the method was evaluated; what one gets is unknown here "
-            f"(--countermeasures {','.join(ADAPTIVE)})."
+            f"(counter-measures {','.join(ADAPTIVE)})."
         )
     yield from card.get("limits", ())
     if card.get("key_from_seed"):

@@ -8,7 +8,7 @@ import optax
 
 from ugejax.compiler import kept
 from ugejax.errors import UserError
-from ugejax.networks import find_network
+from ugejax.networks import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,6 @@ def default_recipe(network: str, *, epochs: int | None = None, augment: tuple[st
     Raises:
         UserError: there is no network of that name.
     """
-    recipe = RECIPES[find_network(network).recipe]
+    recipe = RECIPES[NETWORKS.find(network).recipe]
     epochs = epochs or recipe.epochs
     return replace(recipe, epochs=round(epochs * CONVERGED) if augment else epochs, augment=augment)

@@ -1,11 +1,12 @@
 """One training step as a pure function of (state, batch, key)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ugejax.compiler import kept
@@ -14,6 +15,7 @@ from ugejax.training.recipe import Recipe
 from ugejax.transforms import compose
 from ugejax.transforms.geometry import random_crop
 
+Array = TypeVar("Array", jax.Array, np.ndarray)
 Adversary = Callable[[Callable[[jax.Array], jax.Array], jax.Array, jax.Array], jax.Array]
 LossAndGradient = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]
 Aggregate = Callable[[LossAndGradient, jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -69,9 +71,9 @@ def num_classes(module: Any, variables: Any, x: jax.Array) -> int:
     return jax.eval_shape(lambda v, x: module.apply(v, x, train=False), variables, x).shape[-1]
 
 
-def decode(images: jax.Array) -> jax.Array:
-    """Images at rest as float32 in [0, 1]: uint8 is divided by 255, float is left alone."""
-    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
+def decode(images: Array) -> Array:
+    """Images at rest as float32 in [0, 1]: uint8 is divided by 255, float is left alone; of NumPy or of JAX."""
+    return images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
 
 
 @kept

@@ -1,12 +1,12 @@
 """The transforms by the names that recipes and methods use: a new one is one function and one line in `TRANSFORMS`."""
 
-import difflib
 import functools
 from collections.abc import Callable
 
 import jax
 
 from ugejax.errors import UserError
+from ugejax.registry import Registry, split_names, unknown
 from ugejax.transforms.filters import blur, grey
 from ugejax.transforms.geometry import crop_flip, resize
 from ugejax.transforms.jpeg import jpeg
@@ -26,22 +26,25 @@ def _fixed(transform: Callable[[jax.Array], jax.Array]) -> Transform:
     return lambda key, x, y: (transform(x), y)
 
 
-TRANSFORMS: dict[str, Transform] = {
-    "crop-flip": _random(crop_flip),
-    "cutout": _random(cutout),
-    "mixup": mixup,
-    "cutmix": cutmix,
-    "blur": _fixed(blur),
-    "grey": _fixed(grey),
-    "bdr": _fixed(functools.partial(bit_depth, bits=2)),
-    "jpeg-10": _fixed(functools.partial(jpeg, quality=10)),
-    "jpeg-30": _fixed(functools.partial(jpeg, quality=30)),
-    "jpeg-50": _fixed(functools.partial(jpeg, quality=50)),
-    "jpeg-75": _fixed(functools.partial(jpeg, quality=75)),
-    "resize": _random(resize),
-    "rand-augment": _random(rand_augment),
-    "ueraser": _random(ueraser),
-}
+TRANSFORMS: Registry[Transform] = Registry(
+    "transform",
+    {
+        "crop-flip": _random(crop_flip),
+        "cutout": _random(cutout),
+        "mixup": mixup,
+        "cutmix": cutmix,
+        "blur": _fixed(blur),
+        "grey": _fixed(grey),
+        "bdr": _fixed(functools.partial(bit_depth, bits=2)),
+        "jpeg-10": _fixed(functools.partial(jpeg, quality=10)),
+        "jpeg-30": _fixed(functools.partial(jpeg, quality=30)),
+        "jpeg-50": _fixed(functools.partial(jpeg, quality=50)),
+        "jpeg-75": _fixed(functools.partial(jpeg, quality=75)),
+        "resize": _random(resize),
+        "rand-augment": _random(rand_augment),
+        "ueraser": _random(ueraser),
+    },
+)
 
 
 def compose(names: tuple[str, ...]) -> Transform:
@@ -87,24 +90,24 @@ def mixture(names: tuple[str, ...]) -> Transform:
     return transform
 
 
-def parse_transforms(text: str, argument: str) -> tuple[str, ...]:
+def parse_transforms(text: str, argument: str, setting: str | None = None) -> tuple[str, ...]:
     """A comma-separated list of transforms, checked; `none` alone stands for no transform.
 
     Args:
         text: what the user wrote.
-        argument: the argument that he wrote it for, such as "--transforms".
+        argument: name of the argument that he wrote it for, such as "transforms".
+        setting: name of the setting among those that the argument takes, if it takes several.
 
     Raises:
         UserError: a name is unknown, or there is none.
     """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = split_names(text)
     if names == ("none",):
         return ()
     for name in names:
         if name not in TRANSFORMS:
-            close = difflib.get_close_matches(name, TRANSFORMS, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UserError(f"{argument}: unknown {name!r}: {hint}choose among {', '.join(TRANSFORMS)}, or none alone")
+            choices = f"{', '.join(TRANSFORMS)}, or none alone"
+            raise unknown(name, TRANSFORMS, choices=choices, argument=argument, value=setting)
     if not names:
-        raise UserError(f"{argument}: names no transform; `none` stands for no transform")
+        raise UserError("names no transform; `none` stands for no transform", argument=argument, value=setting)
     return names
