@@ -14,10 +14,6 @@ from ugejax.cli.arguments import build_parser, flags
 from ugejax.errors import UserError
 
 ROOT = Path(ugejax.__file__).parent
-# Being rewritten; their texts still name flags.
-STILL_IN_FLAGS = {
-    "authorized/forms.py", "authorized/shared.py", "perturbation/start.py", "protect.py"
-}  # fmt: skip
 
 
 def library() -> Iterator[tuple[str, ast.Module]]:
@@ -65,7 +61,7 @@ def test_no_text_of_the_library_speaks_of_a_flag():
         # A custom property of CSS, which looks like a flag, has its colour beside it.
         words = re.findall(r"(?<![\w(-])--[\w-]+(?!: #|[\w-])", "\n".join(texts(tree)))
         found[path] = known.intersection(words)
-    assert {path for path, spoken in found.items() if spoken} <= STILL_IN_FLAGS, found
+    assert not any(found.values()), found
 
 
 def test_every_argument_that_a_message_names_has_a_flag():

@@ -70,7 +70,7 @@ def test_what_the_network_sees_does_not_depend_on_the_pieces(monkeypatch):
 
     monkeypatch.setattr("ugejax.authorized.network._apply", small)
     images = np.arange(10 * 4, dtype=np.uint8).reshape(10, 2, 2, 1)
-    np.testing.assert_array_equal(seen(SimpleNamespace(blind=True), images), 2 * images)
+    np.testing.assert_array_equal(seen(SimpleNamespace(hides=True), images), 2 * images)
 
 
 @pytest.mark.parametrize(

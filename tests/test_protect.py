@@ -187,7 +187,7 @@ def test_released_images_do_not_depend_on_the_batch_and_follow_from_the_keys(tmp
 
 def test_a_step_that_destroys_the_noise_is_refused(tmp_path):
     images, labels = toy()
-    with pytest.raises(UserError, match="was nan in step .* of epoch 1; .*--step-size"):
+    with pytest.raises(UserError, match="was nan in step .* of epoch 1; .*`step_size`"):
         protection("keyed-dither", dataclasses.replace(TINY, feature_distance=float("inf"))).run(
             images, labels, tmp_path
         )

@@ -49,17 +49,23 @@ from ugejax.terms import CommonSpace, Term, matched
 from ugejax.training import Batch, Recipe
 from ugejax.training.loop import check_finite, epoch_order, on_resident, run_steps, stream_steps
 from ugejax.training.step import decode
-from ugejax.uge import make_update, release, trajectory
+from ugejax.uge import make_update, release_batch, trajectory
 from ugejax.views import find_form, shared_blind_set
 
 # Of originals that lie on the devices while the perturbation is optimised; more are read batch by batch.
 _RESIDENT_BYTES = 2**30
 
 
-def check_budget(eps: float, norm: str, argument: str = "--eps") -> None:
-    """Refuse no budget at all, and an L-infinity budget above 1: somebody wrote grey levels."""
+def check_budget(eps: float, norm: str) -> None:
+    """Refuse no budget at all, and an L-infinity budget above 1: somebody wrote grey levels.
+
+    Raises:
+        UserError: it is one of these.
+    """
     if not eps > 0 or (norm == "linf" and eps > 1):
-        raise UserError(f"{argument} {eps:g}: is not in (0, 1]; images are in [0, 1], so write 8/255 and not 8")
+        raise UserError(
+            "is not in (0, 1]; images are in [0, 1], so write 8/255 and not 8", argument="eps", value=f"{eps:g}"
+        )
 
 
 def method_of(forms: Iterable[str], **settings: Any) -> Method:
@@ -286,7 +292,7 @@ class Protection:
         for epoch in range(begun, method.epochs):
             with files.next_epoch() if files else contextlib.nullcontext():
                 state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
-            lower = "the weights of the losses" if method.parametrisation == "generator" else "--step-size"
+            lower = "the weights of the losses" if method.parametrisation == "generator" else "`step_size`"
             advice = f"; {checkpoints.path} holds what came before; lower {lower}"
             check_finite({f"{name} loss": values for name, values in losses.items()}, epoch + 1, advice=advice)
             if not (files.finite if files else all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.noise))):
@@ -358,7 +364,7 @@ def _released_batch(method: Method) -> Callable[..., jax.Array]:
         wanted = own
         if noise is not None:
             wanted = parametrise(method, images.shape[1:]).wanted(noise, Batch(decode(images), own, index))
-        return release(method, view, wanted, images, index, key)
+        return release_batch(method, view, wanted, images, index, key)
 
     return released
 

@@ -84,7 +84,7 @@ class Protector(TransformerMixin, BaseEstimator):
         train = Dataset(images, labels.astype(np.int32), tuple(str(label) for label in self.classes_))
         check_dataset(train, "x and y")
         method = method_of([self.authorized], eps=self.eps, **(self.settings or {}))
-        check_budget(method.eps, method.norm, "eps")
+        check_budget(method.eps, method.norm)
         size = amplitude(method.eps, method.norm, images.shape[1:])
         self.key_ = new_key(
             draw_master(self.seed), form=self.authorized, network=self.network, image_shape=images.shape[1:],

@@ -14,7 +14,7 @@ L_gm is 0 and L_ud constant whatever theta, and neither is computed. Random tran
 
     trajectory      theta_0 ... theta_T, recorded while the authorized network trains
     make_update     (state, batch, key) -> (state, losses): steps of delta down L, and a step of the surrogates
-    release         the feasible perturbation of a batch, rounded to 8 bits
+    release_batch   the feasible perturbation of a batch, rounded to 8 bits
     protect         all of it in a row
 
 Source: Ye & Wang, Ungeneralizable Examples, CVPR 2024 (arXiv 2404.14016), which published no code; what it does not
@@ -76,7 +76,7 @@ def trajectory(
     """
     optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
     step = make_train_step(network.module, optimizer, recipe, train_mode=network.trains == "all")
-    if network.view.blind:
+    if network.view.hides:
         images = jnp.asarray(seen(network.view, images))
     state = initial_state(prepared(network.module, network.variables, images), optimizer)
     return record_trajectory(step, state, images, labels, recipe, key, snapshots=snapshots, **options)
@@ -234,7 +234,7 @@ def _update(
     return update
 
 
-def release(
+def release_batch(
     method: Method, view: BlindSet, wanted: jax.Array, images: jax.Array, index: jax.Array, key: jax.Array
 ) -> jax.Array:
     """x_u: the released images of a batch, each by itself.
@@ -315,7 +315,7 @@ def protect(key: jax.Array, x: jax.Array, y: jax.Array, config: Config) -> tuple
 
     @compiled
     def released(view, noise, key, x, y, index):
-        return release(method, view, how.wanted(noise, Batch(decode(x), y, index)), x, index, key)
+        return release_batch(method, view, how.wanted(noise, Batch(decode(x), y, index)), x, index, key)
 
     pieces = [slice(i, i + RELEASED_AT_ONCE) for i in range(0, n, RELEASED_AT_ONCE)]
     parts = [released(view, state.noise, rounding_key, x[i], y[i], jnp.arange(n)[i]) for i in pieces]

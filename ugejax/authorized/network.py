@@ -98,7 +98,7 @@ def seen(view: View, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarra
 
     The view is frozen, so it is applied once to a data set and not once a step.
     """
-    if not view.blind:
+    if not view.hides:
         return images
     size = at_a_time(images.shape[1:], most=batch_size)
     pieces = in_pieces(lambda part, _: np.asarray(_apply(view, images[part])), len(images), size)

@@ -74,8 +74,9 @@ def stripe_codes(num_classes: int, shape: tuple[int, int, int], *, period: int) 
         if math.prod(map(len, alphabets)) >= num_classes:
             return alphabets, colour
     raise UserError(
-        f"--start stripes: images of {h}x{w} are too small for {num_classes} classes to differ; "
-        "give larger ones or --start misaligned"
+        f"images of {h}x{w} are too small for {num_classes} classes to differ; give larger ones or `start` misaligned",
+        argument="start",
+        value="stripes",
     )
 
 

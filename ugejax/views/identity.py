@@ -16,6 +16,8 @@ from ugejax.views.view import View
 class IdentityView(View):
     """No secret part: the backbone sees the image itself, and nothing is invisible to it."""
 
+    hides = False
+
     def apply(self, x: jax.Array) -> jax.Array:
         """The images themselves."""
         return x

@@ -50,8 +50,9 @@ def shared_blind_set(views: Sequence[View]) -> BlindSet:
         return (*blind, *views)[0]
     if any(view.patch is not None for view in blind):
         raise UserError(
-            "--authorized: the secret subspace of keyed-linear or keyed-content leaves no room to a second blind set; "
-            "use keyed-dither for several keys"
+            "the secret subspace of keyed-linear or keyed-content leaves no room to a second blind set; "
+            "use keyed-dither for several keys",
+            argument="authorized",
         )
     return SharedCells(blind)
 

@@ -48,12 +48,14 @@ class View(BlindSet, Protocol):
     """What the protection asks of the frozen secret part of an authorized network.
 
     Attributes:
+        hides: whether the backbone sees anything else than the image itself.
         anchors: int32 [A], flat positions (row * W + column) of the pixels from which alone follows what is done to an
             image, so that images that agree in them share it; None where there are none.
         salted: whether it sees the images of one release alone, whose salt it has from `of_release`.
         salt: uint32 [4], public, of that release; None for no release.
     """
 
+    hides: bool = True
     anchors: jax.Array | None = None
     salted: bool = False
     salt: jax.Array | None = None
