@@ -1,6 +1,5 @@
 """The partner's page: its blocks run as they stand, on NumPy in place of PyTorch, and see what JAX sees."""
 
-import json
 import re
 import stat
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from exchange_examples import NAMES, SIDES, make_noise, make_splits, protected
 
 from ugejax.authorized import (
@@ -50,18 +50,8 @@ class Tensor(np.ndarray):
 
 
 def load_file(path: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, read as its format is published."""
-    content = Path(path).read_bytes()
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    header.pop("__metadata__")
-    types = {"F32": "<f4", "I64": "<i8"}
-    return {
-        name: np.frombuffer(content[start:][slice(*entry["data_offsets"])], types[entry["dtype"]])
-        .reshape(entry["shape"])
-        .view(Tensor)
-        for name, entry in header.items()
-    }
+    """The tensors of a safetensors file, read by the package."""
+    return {name: array.view(Tensor) for name, array in safetensors.numpy.load_file(path).items()}
 
 
 class Module:
