@@ -95,12 +95,13 @@ def change(folder: Path, **arrays: tuple[str, list[int], bytes] | None) -> None:
     content = file.read_bytes()
     (size,) = struct.unpack_from("<Q", content)
     header, data = json.loads(content[8 : 8 + size]), content[8 + size :]
-    for name, array in arrays.items():
-        header.pop(name, None)
+    header.pop("__metadata__", None)
+    kept = {name: (e["dtype"], e["shape"], data[slice(*e["data_offsets"])]) for name, e in header.items()}
+    header, data = {}, b""
+    for name, array in (kept | arrays).items():
         if array is not None:
             dtype, shape, values = array
-            offsets = [len(data), len(data) + len(values)]
-            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
             data += values
     encoded = json.dumps(header).encode()
     file.write_bytes(struct.pack("<Q", len(encoded)) + encoded + data)

@@ -1,11 +1,10 @@
 """The leaderboard as one HTML file that needs nothing else."""
 
-from html import escape
 from typing import Any
 
 from ugejax.arena.leaderboard import Leaderboard
 from ugejax.arena.wording import COSTS, cost_cells, describe, figure, notes
-from ugejax.markup import html_list, html_page, html_table
+from ugejax.markup import html_page
 
 
 def to_html(board: Leaderboard, facts: dict[str, Any]) -> str:
@@ -14,12 +13,8 @@ def to_html(board: Leaderboard, facts: dict[str, Any]) -> str:
         (line.kind, line.title, [(figure(cell), "best" if cell.best else "") for cell in line.cells])
         for line in board.lines
     ]
-    costs = [("", name, [(text, "") for text in texts]) for name, *texts in map(cost_cells, board.costs)]
-    body = [
-        f"<p>{escape(describe(board, facts))}</p>",
-        html_table("Accuracy", ("trained on", *board.columns), lines),
-        html_list(notes(board)),
-        "<h2>Releases</h2>",
-        html_table("Releases", COSTS, costs),
-    ]
-    return html_page(f"Arena: {facts['dataset']}", "\n".join(body))
+    return html_page(
+        "leaderboard.html", title=f"Arena: {facts['dataset']}", description=describe(board, facts),
+        head=("trained on", *board.columns), lines=lines, notes=notes(board), costs_head=COSTS,
+        costs=[("", name, [(text, "") for text in texts]) for name, *texts in map(cost_cells, board.costs)],
+    )  # fmt: skip
