@@ -14,7 +14,7 @@ from ugejax.cli.arguments import build_parser
 from ugejax.data import Dataset, Source, load
 from ugejax.evaluation import Evaluation, evaluate, summarise
 from ugejax.evaluation.trial import default_cache
-from ugejax.protect import Protection
+from ugejax.protection import Protection
 from ugejax.training import default_recipe
 from ugejax.uge import Method
 from ugejax.views import default_step

@@ -25,7 +25,7 @@ from experiments.composed import Job, load_job, print_rows
 from experiments.scales import parser
 from experiments.tables import table_head, table_row
 from ugejax.data import Dataset, Source, load
-from ugejax.protect import Protection
+from ugejax.protection import Protection
 from ugejax.uge import Method
 from ugejax.views import FORMS
 

@@ -18,7 +18,7 @@ from ugejax.cli.arguments import build_parser
 from ugejax.data import Dataset
 from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.start import class_stripes, nearest_wrong_class
-from ugejax.protect import Protection
+from ugejax.protection import Protection
 from ugejax.training import Batch, Recipe, initial_state, make_train_step
 from ugejax.uge import Method
 from ugejax.views import dither_view

@@ -24,7 +24,7 @@ from ugejax.feature_spaces.preprocessing import Preprocessing
 from ugejax.feature_spaces.safetensors import read_safetensors
 from ugejax.feature_spaces.vision_transformer import ClipVisionTransformer, Dinov2, bicubic
 from ugejax.networks import count_parameters
-from ugejax.protect import Protection
+from ugejax.protection import Protection
 from ugejax.training import Recipe
 from ugejax.uge import Method
 from ugejax.views import IdentityView

@@ -21,7 +21,7 @@ from ugejax.federated import (
     shard_salts,
 )
 from ugejax.networks import build
-from ugejax.protect import Protection
+from ugejax.protection import Protection
 from ugejax.training import Batch, Recipe, fit, initial_state, make_train_step
 from ugejax.uge import Method
 from ugejax.views import dither_view

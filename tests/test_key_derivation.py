@@ -13,7 +13,7 @@ from scipy import stats
 
 from ugejax.authorized import build_authorized, new_key, read_key, seen, set_passphrase, write_key
 from ugejax.errors import UserError
-from ugejax.protect import Protection
+from ugejax.protection import Protection
 from ugejax.training import Recipe
 from ugejax.views import dither_view
 from ugejax.views.derive import Keystream, derive

@@ -192,7 +192,7 @@ def test_a_release_that_does_not_fit_is_made_in_smaller_pieces_and_the_same(plac
         return in_bulk(function, shared, batch_size=batch_size)
 
     assert main(PROTECT) == 0
-    monkeypatch.setattr("ugejax.protect.in_bulk", small)
+    monkeypatch.setattr("ugejax.protection.in_bulk", small)
     assert main([*PROTECT, "--out", "R2"]) == 0
     assert asked == [48, 24, 12]
     assert tree(Path("R2")) == tree(Path("R"))

@@ -23,7 +23,7 @@ from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
 from ugejax.networks.registry import NETWORKS, Network
 from ugejax.networks.speedrun import WHITENING_EPSILON, SpeedrunBody, dirac, patches, whitening_filters
-from ugejax.protect import Partner, Protection
+from ugejax.protection import Partner, Protection
 from ugejax.release import read_release
 from ugejax.training import Recipe, prepared
 from ugejax.training import prepare as preparing

@@ -15,7 +15,7 @@ AFTERWARDS = """
 import json
 
 from ugejax.uge import Method
-from ugejax.protect import Protection
+from ugejax.protection import Protection
 
 protection = Protection.by(key, network, Method(eps=EPS, start="misaligned"))
 again = protection.run(originals.images, originals.labels, Path(folder.name, "checkpoints"))

@@ -17,7 +17,7 @@ from flax import linen as nn
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.parallel import in_bulk
 from ugejax.perturbation.parametrisation import PARAMETRISATIONS, initial_noise
-from ugejax.protect import Protection
+from ugejax.protection import Protection
 from ugejax.training import Batch, Recipe, fit, initial_state, make_train_step
 from ugejax.training.loop import accuracy, on_resident, run_steps
 from ugejax.uge import Method, NoiseState, make_update

@@ -317,7 +317,7 @@ def test_a_kill_between_two_files_loses_nothing(after, before, place, monkeypatc
     assert state_of(folder) == state
     if after == 3:  # half of it is encrypted: a protection goes on from its checkpoint, with the same bytes
         shutil.rmtree("R-plain")
-        monkeypatch.setattr("ugejax.protect.epoch_order", lambda *_: pytest.fail("began again"))
+        monkeypatch.setattr("ugejax.protection.epoch_order", lambda *_: pytest.fail("began again"))
         again = protect(place, "plain", "--parametrisation", "generator", "--perturbation-epochs", "1")
         assert main(again) == 0
         assert tree(Path("R-plain")) == tree(Path("R-locked"))

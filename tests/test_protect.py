@@ -20,7 +20,7 @@ from ugejax.checkpoint import StepCheckpoints
 from ugejax.cli import main
 from ugejax.errors import UserError
 from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
-from ugejax.protect import Protection, method_of
+from ugejax.protection import Protection, method_of
 from ugejax.training import Batch, Recipe
 from ugejax.uge import Method, parametrise
 from ugejax.views import FORMS, default_step

@@ -12,7 +12,7 @@ from ugejax.authorized import build_authorized, read_key, seen, write_key
 from ugejax.cli import main
 from ugejax.cli.arguments import build_parser
 from ugejax.errors import UserError
-from ugejax.protect import CHOICES
+from ugejax.perturbation.method import CHOICES
 from ugejax.protector import Protector
 
 PARAMETERS = {"eps": 32 / 255, "network": "mlp", "settings": {"period": 4}, "seed": 3}

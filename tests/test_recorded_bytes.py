@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ugejax.authorized import build_authorized, new_key, seen
-from ugejax.protect import Protection, method_of
+from ugejax.protection import Protection, method_of
 from ugejax.training import Recipe
 from ugejax.uge import Method
 from ugejax.views import default_step

@@ -14,7 +14,7 @@ from ugejax.authorized import build_authorized, new_key, read_key, releases_of, 
 from ugejax.cli import main
 from ugejax.cli.card import make_card
 from ugejax.data import Dataset, Source, load, load_stream
-from ugejax.protect import Protection
+from ugejax.protection import Protection
 from ugejax.release import read_release, salt_of, write_release
 from ugejax.release.read import read_card
 from ugejax.training import Recipe

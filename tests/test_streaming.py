@@ -21,7 +21,7 @@ from ugejax.errors import UserError
 from ugejax.networks import build
 from ugejax.perturbation import start
 from ugejax.perturbation.noise_files import NoiseFiles
-from ugejax.protect import Protection
+from ugejax.protection import Protection
 from ugejax.release import quality, write_release
 from ugejax.release import write as write_module
 from ugejax.training import Recipe, fit, initial_state, make_train_step

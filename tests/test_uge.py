@@ -19,7 +19,7 @@ from ugejax.networks import build
 from ugejax.perturbation.budget import amplitude
 from ugejax.perturbation.parametrisation import PARAMETRISATIONS, NoiseState, Parametrisation, initial_noise
 from ugejax.perturbation.start import class_stripes
-from ugejax.protect import Protection, _surrogate_optimizer
+from ugejax.protection import Protection, _surrogate_optimizer
 from ugejax.terms import Term, gradient_matching, terms_of, undistil
 from ugejax.training import Batch, Recipe, initial_state
 from ugejax.training.loop import _programs, on_resident

@@ -20,7 +20,7 @@ from ugejax.authorized import build_authorized, new_key, read_key, seen
 from ugejax.cli import main
 from ugejax.cli.arguments import build_parser
 from ugejax.errors import UserError
-from ugejax.protect import method_of
+from ugejax.protection import method_of
 from ugejax.release import read_release
 from ugejax.training import Recipe
 from ugejax.uge import Method

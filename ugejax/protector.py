@@ -19,7 +19,7 @@ from ugejax.data.arrays import class_indices, to_uint8
 from ugejax.data.stream import open_stream
 from ugejax.errors import UserError
 from ugejax.perturbation.budget import amplitude
-from ugejax.protect import Protection, check_budget, method_of, run_digest
+from ugejax.protection import Protection, check_budget, method_of, run_digest
 from ugejax.training import default_recipe
 from ugejax.views import DEFAULT_FORM, default_step
 

@@ -96,6 +96,21 @@ class Context:
     averaged: Callable[[Any], Any]
 
 
+__all__ = [
+    "DISTANCES",
+    "FEATURE_LOSSES",
+    "CommonSpace",
+    "Context",
+    "FeatureLoss",
+    "Network",
+    "Term",
+    "feature_distance",
+    "gradient_matching",
+    "matched",
+    "terms_of",
+    "undistil",
+]
+
 Loss = Callable[[jax.Array], jax.Array]  # released images [B, H, W, C] -> a loss of each, [B], or one of the batch, []
 
 

@@ -63,7 +63,7 @@ def trajectory(
     snapshots: int,
     **options: Any,
 ) -> Any:
-    """theta_0 ... theta_T: the variables of an authorized network while it trains on originals, stacked.
+    """The trajectory theta_0 ... theta_T of an authorized network that trains on originals, stacked.
 
     Args:
         network: the network; it trains on what its view shows of the images.
@@ -237,7 +237,7 @@ def _update(
 def release_batch(
     method: Method, view: BlindSet, wanted: jax.Array, images: jax.Array, index: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """x_u: the released images of a batch, each by itself.
+    """The released images x_u of a batch, each by itself.
 
     Args:
         method: settings.

@@ -18,7 +18,7 @@ from ugejax.views.legacy import LEGACY_VIEWS
 
 @dataclass(frozen=True)
 class AuthorizedNetwork:
-    """f(x; theta) = module(view(x); theta).
+    """An authorized network, f(x; theta) = module(view(x); theta).
 
     Attributes:
         view: the frozen secret part.
@@ -97,6 +97,14 @@ def seen(view: View, images: np.ndarray, *, batch_size: int = 1000) -> np.ndarra
     """What the backbone sees of uint8 images [N, H, W, C]; the images themselves where the view is the identity.
 
     The view is frozen, so it is applied once to a data set and not once a step.
+
+    Args:
+        view: of an authorized network, for the release that the images are of or are compared with.
+        images: uint8 [N, H, W, C].
+        batch_size: images at a time, at most.
+
+    Returns:
+        float32 [N, H, W, C] in [0, 1], or the uint8 images.
     """
     if not view.hides:
         return images

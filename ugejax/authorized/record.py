@@ -21,7 +21,7 @@ class Made:
     """A release that a key has made.
 
     Attributes:
-        run: digest of all that it is made from, see `ugejax.protect.run_digest`.
+        run: digest of all that it is made from, see `ugejax.protection.run_digest`.
         salt: of its card, 32 hexadecimal digits.
         name: last part of its path when it was made.
     """

@@ -14,7 +14,7 @@ from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.perturbation.stored import read_generator
-from ugejax.protect import Protection, check_makes_releases, run_digest
+from ugejax.protection import Protection, check_makes_releases, run_digest
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ from ugejax.data import Dataset
 from ugejax.errors import UserError
 from ugejax.lock import alone_in
 from ugejax.networks import has_batch_norm, variable_shapes
-from ugejax.protect import check_budget
+from ugejax.protection import check_budget
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from ugejax.cli.progress import Reporter
 from ugejax.cli.releasing import is_there, publish, source_from
 from ugejax.data import load
 from ugejax.errors import UserError
-from ugejax.protect import check_budget
+from ugejax.protection import check_budget
 
 # What a baseline shares with UGE; everything else is refused with it. A key may be named, so that one command line
 # serves all methods, but none is made.

@@ -11,7 +11,7 @@ from ugejax.data import Streamed
 from ugejax.errors import UserError
 from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.method import Method
-from ugejax.protect import check_makes_releases
+from ugejax.protection import check_makes_releases
 from ugejax.training import default_recipe
 from ugejax.views import default_step, shared_blind_set
 

@@ -33,7 +33,7 @@ from ugejax.networks import build
 from ugejax.perturbation.method import Method
 from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.stored import StoredGenerator, write_generator
-from ugejax.protect import Partner, Protection, check_budget, method_of, run_digest
+from ugejax.protection import Partner, Protection, check_budget, method_of, run_digest
 from ugejax.release import Quality, measure_quality, salt_of
 from ugejax.release.read import read_card
 from ugejax.seal import check_passphrase

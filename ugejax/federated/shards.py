@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.authorized import AuthorizedNetwork, Key, seen
-from ugejax.protect import Protection
+from ugejax.protection import Protection
 
 
 @dataclass(frozen=True, eq=False)

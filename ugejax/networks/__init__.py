@@ -4,6 +4,7 @@ from ugejax.networks.classifier import Classifier as Classifier
 from ugejax.networks.functional import Functional as Functional
 from ugejax.networks.pretrained import load_pretrained as load_pretrained
 from ugejax.networks.registry import NETWORKS as NETWORKS
+from ugejax.networks.registry import Network as Network
 from ugejax.networks.registry import build as build
 from ugejax.networks.registry import count_parameters as count_parameters
 from ugejax.networks.registry import has_batch_norm as has_batch_norm

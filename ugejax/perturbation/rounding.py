@@ -100,7 +100,19 @@ def round_within(
 def round_to_8bit(x_u8: jax.Array, delta: jax.Array, *, lower: ArrayLike, upper: ArrayLike) -> jax.Array:
     """Released images x + delta with delta rounded to the nearest whole grey level, halves to even.
 
-    For the perturbations that must not be dithered; see `stochastic_round_to_8bit` for arguments, result and errors.
+    For the perturbations that must not be dithered.
+
+    Args:
+      x_u8: originals, uint8 [..., H, W, C].
+      delta: perturbation in units of [0, 1], float, shaped like x_u8.
+      lower: least delta allowed, at most 0; a scalar or an array broadcastable to delta.
+      upper: largest delta allowed, at least 0; a scalar or an array broadcastable to delta.
+
+    Returns:
+      x_u, uint8, shaped like x_u8.
+
+    Raises:
+      TypeError: x_u8 is not uint8.
     """
     return _add_within(x_u8, jnp.round(_grey_levels(delta)), lower, upper)
 

@@ -87,9 +87,16 @@ def _square_waves(size: int, frequencies: np.ndarray) -> np.ndarray:
 
 
 def class_means(images: Images, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Mean image of each class, float64 [num_classes, H, W, C] in [0, 1], of uint8 images [N, H, W, C].
+    """Mean image of each class.
 
-    A class without images, which a client's share of a data set may have, gets the mean of all images.
+    Args:
+        images: uint8 [N, H, W, C].
+        labels: int [N] in [0, num_classes).
+        num_classes: K.
+
+    Returns:
+        float64 [K, H, W, C] in [0, 1]. A class without images, which a client's share of a data set may have, gets the
+        mean of all images.
     """
     sums = np.zeros((num_classes, *images.shape[1:]))
     for part in pieces(len(images)):
@@ -115,8 +122,16 @@ def nearest_wrong_class(means: np.ndarray) -> np.ndarray:
 def misaligned_means(means: np.ndarray, wrong: np.ndarray, *, amplitude: float) -> jax.Array:
     """Class-wise noise that pushes every class's mean image towards that of its wrong class, in pixel space.
 
-    amplitude * sign(m_wrong(y) - m_y), float32 [K, H, W, C]: the misalignment of the feature distance (design of the
-    paper) for the simplest feature space, the pixels. What a network then takes for class y looks like the wrong class.
+    amplitude * sign(m_wrong(y) - m_y): the misalignment of the feature distance (design of the paper) for the simplest
+    feature space, the pixels. What a network then takes for class y looks like the wrong class.
+
+    Args:
+        means: of the classes, float [K, H, W, C] in [0, 1], see `class_means`.
+        wrong: int [K], a wrong class for each class, see `nearest_wrong_class`.
+        amplitude: of every element, in units of [0, 1].
+
+    Returns:
+        float32 [K, H, W, C].
     """
     return jnp.asarray(amplitude * np.sign(means[wrong] - means), jnp.float32)
 

@@ -59,6 +59,9 @@ class ManifestRow:
 def read_release(path: str | os.PathLike[str]) -> Release:
     """Reads a release and checks `data.npz` and `manifest.csv` against the hashes in its card.
 
+    Args:
+      path: its folder.
+
     Raises:
       UserError: the folder or a file in it is missing, damaged or changed.
     """

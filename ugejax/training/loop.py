@@ -239,9 +239,18 @@ def _predictor(module: Any, mirrored: bool) -> Callable[..., jax.Array]:
 def accuracy(
     module: Any, variables: Any, images: Any, labels: Any, *, batch_size: int = 500, mirrored: bool = False
 ) -> float:
-    """Fraction of images [N, H, W, C] (uint8 or float in [0, 1]) that the network gives their label, in eval mode.
+    """Fraction of images that a network gives their label, in eval mode.
 
-    With `mirrored` it answers by the mean of its logits for the image and for its mirror image.
+    Args:
+        module: network with `apply(variables, x, train=False)`.
+        variables: its weights and statistics.
+        images: uint8 or float in [0, 1], [N, H, W, C]; of an authorized network what its view shows of them, see `seen`.
+        labels: int [N].
+        batch_size: images at a time, at most.
+        mirrored: whether it answers by the mean of its logits for the image and for its mirror image.
+
+    Returns:
+        float in [0, 1].
     """
     predict, variables = _predictor(module, mirrored), everywhere(variables)
 

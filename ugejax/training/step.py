@@ -59,7 +59,12 @@ class TrainState:
 
 
 def initial_state(variables: Any, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step, from a network's freshly initialised or loaded variables."""
+    """The state of a training before its first step.
+
+    Args:
+        variables: of the network, freshly initialised or loaded: {"params": weights} and perhaps "batch_stats".
+        optimizer: by which it is trained.
+    """
     params = variables["params"]
     return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
 
@@ -72,7 +77,11 @@ def num_classes(module: Any, variables: Any, x: jax.Array) -> int:
 
 
 def decode(images: Array) -> Array:
-    """Images at rest as float32 in [0, 1]: uint8 is divided by 255, float is left alone; of NumPy or of JAX."""
+    """The images as float32 in [0, 1]: uint8 is divided by 255, float is left alone.
+
+    Args:
+        images: [..., H, W, C], of NumPy or of JAX.
+    """
     return images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
 
 
