@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -184,6 +185,8 @@ def _update(
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), batch_stats, opt_state)
 
     def update(bound, state, batch, key):
+        chex.assert_rank([batch.x, batch.y], [4, 1])
+        chex.assert_equal_shape_prefix([batch.x, batch.y], 1)
         x, y = decode(batch.x), jax.nn.one_hot(batch.y, bound.aim.shape[0])
         batch = Batch(x, batch.y, batch.index)
         snapshot_key, *keys = jax.random.split(jax.random.fold_in(key, state.step), 4)

@@ -244,7 +244,7 @@ def accuracy(
     Args:
         module: network with `apply(variables, x, train=False)`.
         variables: its weights and statistics.
-        images: uint8 or float in [0, 1], [N, H, W, C]; of an authorized network what its view shows of them, see `seen`.
+        images: uint8 or float in [0, 1], [N, H, W, C]; for an authorized network what its view shows, see `seen`.
         labels: int [N].
         batch_size: images at a time, at most.
         mirrored: whether it answers by the mean of its logits for the image and for its mirror image.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -139,6 +140,8 @@ def make_train_step(
     def step(state, batch, key):
         if aggregate is not None:  # what takes its examples one after the other has no use for several devices
             batch = whole(batch)
+        chex.assert_rank([batch.x, batch.y], [4, {1, 2}])
+        chex.assert_equal_shape_prefix([batch.x, batch.y], 1)
         x, y = decode(batch.x), batch.y
         if y.ndim == 1:
             y = jax.nn.one_hot(y, num_classes(module, state.variables, x))
