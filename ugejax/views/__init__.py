@@ -1,6 +1,7 @@
 """Authorized forms: frozen secret views of an image, what they are blind to, and all else that depends on a form."""
 
 from ugejax.views.content import ContentView, content_view
+from ugejax.views.derive import Keystream
 from ugejax.views.dither import DitherView, dither_view
 from ugejax.views.form import Form
 from ugejax.views.identity import IdentityView
@@ -18,6 +19,7 @@ __all__ = [
     "Export",
     "Form",
     "IdentityView",
+    "Keystream",
     "LinearView",
     "View",
     "content_view",
