@@ -27,7 +27,7 @@ from ugejax.views.form import Form
 from ugejax.views.prf import below, blake2s, chacha20
 from ugejax.views.view import Export, View
 
-_PYTORCH = Path(__file__).parent / "pytorch" / "dither.py"
+_PYTORCH = Path(__file__).parent / "pytorch" / "dither.py.txt"
 
 
 @jax.tree_util.register_dataclass

@@ -19,7 +19,7 @@ from ugejax.views.view import Export, View
 
 GREY = 0.5  # m: what the backbone sees in place of the hidden components
 PATCH = 4  # of the keys' views
-PYTORCH = Path(__file__).parent / "pytorch" / "projection.py"
+PYTORCH = Path(__file__).parent / "pytorch" / "projection.py.txt"
 
 
 @jax.tree_util.register_dataclass

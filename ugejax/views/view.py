@@ -9,6 +9,7 @@ Every view is a pytree of arrays whose methods are pure functions, usable under 
 [..., H, W, C] in [0, 1]. A view that derives from `View` writes what differs from no secret part at all.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -18,7 +19,7 @@ import numpy as np
 
 
 class BlindSet(Protocol):
-    """The perturbations that a view, or several, are blind to; by default nothing is said of any.
+    """The perturbations that a view, or several, are blind to; by default none is known.
 
     Attributes:
         blind: whether there is a non-trivial blind set, so that perturbations confined to it are exact.
@@ -32,15 +33,23 @@ class BlindSet(Protocol):
     draws: int = 1
 
     def project(self, delta: jax.Array, x: jax.Array) -> jax.Array:
-        """The nearest perturbation to delta [..., H, W, C] in the linear subspace of x's blind set; delta itself."""
+        """The nearest perturbation to delta [..., H, W, C] in the subspace of x's blind set; by default delta."""
         return delta
 
     def bounds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Lower and upper bound, broadcastable to x, of the elements of a blind perturbation of x; none."""
+        """Lower and upper bound, broadcastable to x, of the elements of a blind perturbation of x; by default -1, 1."""
         return jnp.asarray(-1.0), jnp.asarray(1.0)
 
     def keeps(self, x: jax.Array, x_u: jax.Array) -> jax.Array:
-        """Whether x_u, a blind perturbation of x and rounded, has the blind set of x still, bool [...]; always."""
+        """Whether x_u, which is x with a blind perturbation and rounded, has the blind set of x; by default always.
+
+        Args:
+            x: originals [..., H, W, C].
+            x_u: what they would be released as, of the same shape.
+
+        Returns:
+            bool [...], for each image.
+        """
         return jnp.ones(x.shape[:-3], bool)
 
 
@@ -60,12 +69,13 @@ class View(BlindSet, Protocol):
     salted: bool = False
     salt: jax.Array | None = None
 
+    @abstractmethod
     def apply(self, x: jax.Array) -> jax.Array:
         """v(x): what the backbone sees of images x [..., H, W, C]; the same shape."""
         ...
 
     def of_release(self, salt: bytes | None) -> Self:
-        """The view for the images of a release with this salt of 16 bytes, or for none; one that is not salted."""
+        """The view for the images of a release with this salt of 16 bytes, or for no release; itself if not salted."""
         return self
 
     def export(self) -> "Export | None":
