@@ -7,8 +7,8 @@ def table_head(*names: str) -> str:
 
 
 def table_row(*cells: object) -> str:
-    """The line of a row; cells are written as `str` writes them."""
-    return "| " + " | ".join(map(str, cells)) + " |"
+    """The line of a row; cells are written as `str` writes them, and an empty one is one blank wide."""
+    return "|" + "".join(f" {text} |" if text else " |" for text in map(str, cells))
 
 
 def figure(value: float | None) -> str:

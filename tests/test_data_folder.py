@@ -159,7 +159,7 @@ def test_mixed_sizes_need_an_image_size(tmp_path: Path):
     two_classes(tmp_path)
     save(tmp_path / "dog" / "wide.png", noise(8, 12, 3))
     told = refusal(Source(str(tmp_path)))
-    assert "wide.png is 12 x 8" in told and "--image-size" in told
+    assert "wide.png is 12 x 8" in told and "(`image_size`)" in told
     train = load(Source(str(tmp_path), image_size=8)).train
     np.testing.assert_array_equal(train.images[0], noise(8, 8, 3, seed=0))
     np.testing.assert_array_equal(train.images[-1], noise(8, 12, 3)[:, 2:10])

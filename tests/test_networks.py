@@ -101,12 +101,12 @@ def test_networks_of_the_field_take_images_of_the_usual_sizes(name, shape):
 @pytest.mark.parametrize(
     ("name", "shape", "says"),
     [
-        ("vgg16-bn", (28, 28, 1), "28x28 are too small for VGG: .* --image-size 32"),
-        ("de121", (32, 7, 3), "32x7 are too small for DenseNet: .* --image-size 8"),
+        ("vgg16-bn", (28, 28, 1), "28x28 are too small for VGG: .* `image_size` 32"),
+        ("de121", (32, 7, 3), "32x7 are too small for DenseNet: .* `image_size` 8"),
         ("vit-small", (30, 32, 3), "30x32 do not divide into patches of 4x4"),
         ("cait-small", (32, 30, 3), "32x30 do not divide into patches of 4x4"),
         ("convmixer", (9, 8, 1), "9x8 do not divide into patches of 2x2"),
-        ("mlp-mixer", (30, 30, 1), "multiple of 4 as --image-size"),
+        ("mlp-mixer", (30, 30, 1), "multiple of 4 as `image_size`"),
     ],
 )
 def test_images_that_a_network_cannot_take_are_refused(name, shape, says):
