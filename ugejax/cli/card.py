@@ -1,6 +1,5 @@
 """What the card of a release says of settings, keys and limits; what is measured is added where it is written."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -42,7 +41,7 @@ def make_card(method: Method, keys: list[Key], source: Source, train: Streamed, 
     card = {
         "schema": 1,
         "method": "uge",
-        "settings": json.loads(json.dumps(dataclasses.asdict(method))),
+        "settings": json.loads(json.dumps(method.described)),
         "eps": method.eps,
         "norm": method.norm,
         "seed": first.public_seed,
