@@ -80,6 +80,10 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
     for name, choices in CHOICES.items():
         if name in settings and settings[name] not in choices:
             raise UserError(f"settings: {name} must be one of {', '.join(choices)}, not {settings[name]!r}")
+    if any(name.startswith("code_") for name in settings) and settings.get("parametrisation") != "codes":
+        raise UserError("settings: code_side and the like are of parametrisation codes; leave them out")
+    if settings.get("code_side", Method.code_side) % settings.get("code_cell", Method.code_cell):
+        raise UserError("settings: code_cell does not divide code_side")
     defaults: dict[str, Any] = {}
     if settings.get("parametrisation") == "generator":  # which has to be trained
         defaults["epochs"] = 15
