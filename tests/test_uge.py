@@ -93,8 +93,8 @@ class Watched:
 
     inner: Parametrisation
 
-    def start(self, key, texture, labels):
-        return self.inner.start(key, texture, labels)
+    def start(self, key, texture, labels, secret=b""):
+        return self.inner.start(key, texture, labels, secret)
 
     def wanted(self, noise, batch):
         return self.inner.wanted(noise, batch)
@@ -114,8 +114,8 @@ def test_the_derivative_of_each_loss_is_that_of_finite_differences(kind, term, m
             ALL, eps=0.15, parametrisation=kind, transforms=(), feature_loss="error-max",
             **{name: float(name == term) for name in ("gradient_matching", "undistillation", "feature_distance")},
         )  # fmt: skip
-        how = PARAMETRISATIONS[kind](0.15, 0.01)
-        monkeypatch.setitem(PARAMETRISATIONS, kind, lambda eps, step: Watched(how))
+        how = PARAMETRISATIONS[kind](dataclasses.replace(method, step_size=0.07), 0.15, SHAPE[-1])
+        monkeypatch.setitem(PARAMETRISATIONS, kind, lambda *_: Watched(how))
         texture = 0.02 * jax.random.normal(KEY, (CLASSES, *SHAPE), jnp.float64)
         noise = how.start(jax.random.key(3), texture, batch.y)
         noise = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64) if leaf.dtype != jnp.int32 else leaf, noise)

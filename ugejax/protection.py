@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,7 +50,8 @@ from ugejax.training import Batch, Recipe
 from ugejax.training.loop import check_finite, epoch_order, on_resident, run_steps, stream_steps
 from ugejax.training.step import decode
 from ugejax.uge import make_update, release_batch, trajectory
-from ugejax.views import find_form, shared_blind_set
+from ugejax.views import View, find_form, shared_blind_set
+from ugejax.views.derive import derive
 
 # Of originals that lie on the devices while the perturbation is optimised; more are read batch by batch.
 _RESIDENT_BYTES = 2**30
@@ -79,6 +80,10 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
     for name, choices in CHOICES.items():
         if name in settings and settings[name] not in choices:
             raise UserError(f"settings: {name} must be one of {', '.join(choices)}, not {settings[name]!r}")
+    if any(name.startswith("code_") for name in settings) and settings.get("parametrisation") != "codes":
+        raise UserError("settings: code_side and the like are of parametrisation codes; leave them out")
+    if settings.get("code_side", Method.code_side) % settings.get("code_cell", Method.code_cell):
+        raise UserError("settings: code_cell does not divide code_side")
     defaults: dict[str, Any] = {}
     if settings.get("parametrisation") == "generator":  # which has to be trained
         defaults["epochs"] = 15
@@ -113,7 +118,7 @@ def run_digest(
         labels: int [N].
         further: what describes the feature space and terms of the loss beside the method's, if there are any.
     """
-    described = [asdict(method), [key.fingerprint for key in keys], images.digest, further or {}]
+    described = [method.described, [key.fingerprint for key in keys], images.digest, further or {}]
     content = json.dumps(described, sort_keys=True).encode() + labels.astype("<i4").tobytes()
     return hashlib.sha256(content).hexdigest()
 
@@ -244,6 +249,14 @@ class Protection:
             self.texture_secret, images, labels, self.num_classes, amplitude=size, period=method.period
         )
 
+    def _codes_secret(self) -> bytes:
+        """What codes follow from: another one for each release, so that two of one key tell nothing of each other."""
+        salts = [np.asarray(view.salt).tobytes().hex() for view in self._views() if view.salt is not None]
+        return derive(self.texture_secret, " ".join(["codes", *salts]), 32)
+
+    def _views(self) -> list[View]:
+        return [self.network.view, *(partner.network.view for partner in self.others)]
+
     def _space(self, images: Images, labels: np.ndarray, *, batch_size: int = 50) -> CommonSpace | None:
         """The common feature space with a prototype for each class."""
         if self.feature_space is None:
@@ -263,14 +276,14 @@ class Protection:
         # Of a stream's noise per image the rows of one batch: the others lie in files.
         rows = labels[:size] if streams and method.epochs else labels
         if not method.epochs:
-            return initial_noise(self.key, method, start, images, rows, (), ()).noise
+            return initial_noise(self.key, method, start, images, rows, (), (), self._codes_secret()).noise
         space = self._space(images, labels)
         wrong = nearest_wrong_class(
             class_means(images, labels, self.num_classes) if space is None else np.asarray(space.prototypes)
         )
         modules = [build(name, self.num_classes) for name in method.surrogates]
         optimizers = [_surrogate_optimizer() for _ in modules]
-        state = initial_noise(self.key, method, start, images, rows, modules, optimizers)
+        state = initial_noise(self.key, method, start, images, rows, modules, optimizers, self._codes_secret())
         checkpoints = StepCheckpoints(folder / "noise", seal=seal and seal / "noise")
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
@@ -288,7 +301,7 @@ class Protection:
         else:
             rows, seal = folder / "noise-files", seal and seal / "noise-files"
             files = NoiseFiles(rows, np.asarray(start), labels, epoch=begun, seal=seal)
-            run, x, y = stream_steps(update, size, before=files.give, after=files.take), images, labels
+            run, x, y = stream_steps(update, size, before=files.give, after=files.take, in_batch=True), images, labels
         for epoch in range(begun, method.epochs):
             with files.next_epoch() if files else contextlib.nullcontext():
                 state, losses = run(state, x, y, epoch_order(key, epoch, len(images)), key, count)
@@ -327,7 +340,7 @@ class Protection:
             so they depend neither on the batch size nor on the number of devices nor on the part.
         """
         key, method = self.rounding_key, self.method
-        view = shared_blind_set([self.network.view, *(partner.network.view for partner in self.others)])
+        view = shared_blind_set(self._views())
         per_image = method.parametrisation == "sample-wise"
         first, end, _ = part.indices(len(images))
         batch_size = at_a_time(images.shape[1:], most=batch_size or end - first)

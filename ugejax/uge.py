@@ -270,6 +270,7 @@ class Config:
         surrogates: networks of the feature distance, each with its optimizer.
         terms: summands of the loss; None takes those of the method.
         space: a frozen feature space that the feature distance is measured in as well.
+        secret: from which codes and their places follow, where the method has any.
     """
 
     method: Method
@@ -279,6 +280,7 @@ class Config:
     surrogates: tuple[tuple[Any, optax.GradientTransformation], ...] = ()
     terms: tuple[Term, ...] | None = None
     space: CommonSpace | None = None
+    secret: bytes = b""
 
 
 def protect(key: jax.Array, x: jax.Array, y: jax.Array, config: Config) -> tuple[jax.Array, NoiseState]:
@@ -307,7 +309,7 @@ def protect(key: jax.Array, x: jax.Array, y: jax.Array, config: Config) -> tuple
     update = make_update(
         method, network, first, modules, optimizers, jnp.asarray(wrong), terms=config.terms, others=others, space=space
     )
-    state = initial_noise(key, method, config.start, x, y, modules, optimizers)
+    state = initial_noise(key, method, config.start, x, y, modules, optimizers, config.secret)
     size, order_key = min(method.batch_size, n), jax.random.fold_in(key, 1)
     run = run_steps(on_resident(update, size))
     for epoch in range(method.epochs):

@@ -1,11 +1,12 @@
 """The settings of the perturbation, as the command line, the card and the key's records of runs describe them."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 # Of the settings those that are a choice; what each name stands for is in the registry that it is looked up in.
 CHOICES = {
     "norm": ("linf", "l2"),
-    "parametrisation": ("class-wise", "sample-wise", "generator"),
+    "parametrisation": ("class-wise", "sample-wise", "generator", "codes"),
     "start": ("stripes", "misaligned"),
     "gradient_distance": ("l2", "cosine"),
     "feature_loss": ("error-min", "error-max", "distance"),
@@ -20,7 +21,8 @@ class Method:
         eps: budget in units of [0, 1].
         norm: "linf" or "l2" (per image).
         parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image),
-            "sample-wise" (one per image) or "generator" (a network that takes the image and its class's texture).
+            "sample-wise" (one per image), "generator" (a network that takes the image and its class's texture) or
+            "codes" (patterns of a class at random places of all channels but the last, where the class-wise tensor is).
         start: "stripes" (class-wise waves) or "misaligned" (class means pushed towards a wrong class).
         period: of the stripes' middle wave in pixels, see `class_stripes`.
         amplitude: of the start, as a multiple of eps; with norm "l2" of a value's share of it, eps / sqrt(H W C).
@@ -41,6 +43,10 @@ class Method:
         snapshots: number of snapshots of the authorized network's trajectory.
         transforms: names in `ugejax.transforms.TRANSFORMS`, one of which, drawn anew in each update, lies inside the
             optimisation; () for none.
+        code_side: of a code's patterns in pixels.
+        code_patterns: for each class and channel.
+        code_depth: patterns that overlap at a pixel, on average.
+        code_cell: side of the squares that a pattern is made of, in pixels; divides `code_side`.
     """
 
     eps: float = 8 / 255
@@ -62,3 +68,16 @@ class Method:
     surrogates: tuple[str, ...] = ("res-tiny",)
     snapshots: int = 8
     transforms: tuple[str, ...] = ("crop-flip",)
+    code_side: int = 8
+    code_patterns: int = 1
+    code_depth: float = 2.0
+    code_cell: int = 1
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The settings by name, for cards and digests: those of codes where there are codes.
+
+        So releases without codes have the bytes that they had before there were codes.
+        """
+        codes = self.parametrisation == "codes"
+        return {name: value for name, value in asdict(self).items() if codes or not name.startswith("code_")}

@@ -17,6 +17,7 @@ import optax
 from ugejax.networks import initial_variables
 from ugejax.parallel import averaged, gathered, summed
 from ugejax.perturbation.budget import amplitude
+from ugejax.perturbation.codes import Placed
 from ugejax.perturbation.generator import Generator
 from ugejax.perturbation.method import Method
 from ugejax.training.prepare import prepared
@@ -47,8 +48,8 @@ Project = Callable[[jax.Array], jax.Array]  # a wanted perturbation of a batch -
 class Parametrisation(Protocol):
     """What the update asks; every method is pure. `noise` is a pytree of arrays, images are float in [0, 1]."""
 
-    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array) -> Any:
-        """The noise before the first update, of classes' textures float32 [K, H, W, C] and labels int32 [N]."""
+    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> Any:
+        """The noise before the first update, of textures float32 [K, H, W, C], labels int32 [N] and a secret."""
         ...
 
     def wanted(self, noise: Any, batch: Batch) -> jax.Array:
@@ -78,7 +79,7 @@ class ClassWise:
     eps: float
     step: float
 
-    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array) -> jax.Array:
+    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> jax.Array:
         """The textures."""
         return texture
 
@@ -105,7 +106,7 @@ class SampleWise:
 
     step: float
 
-    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array) -> jax.Array:
+    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> jax.Array:
         """The texture of each image's class."""
         return texture[labels]
 
@@ -147,7 +148,7 @@ class Generated:
 
     eps: float
 
-    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array) -> GeneratorState:
+    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> GeneratorState:
         """Weights with which it gives the textures."""
         params = jax.jit(Generator().init)(key, texture[:1], texture[:1])
         return GeneratorState(texture, params, optax.adam(LEARNING_RATE).init(params))
@@ -169,23 +170,64 @@ class Generated:
         return GeneratorState(noise.texture, optax.apply_updates(noise.params, updates), opt_state)
 
 
-# By the names that `Method.parametrisation` takes: (budget of a value, step of a signed gradient) -> parametrisation.
-PARAMETRISATIONS: dict[str, Callable[[float, float], Parametrisation]] = {
-    "class-wise": ClassWise,
-    "sample-wise": lambda eps, step: SampleWise(step),
-    "generator": lambda eps, step: Generated(eps),
+@dataclass(frozen=True)
+class Summed:
+    """A sum of parametrisations, each of which has a share of the budget in each channel.
+
+    Attributes:
+        parts: what is summed; each moves by the gradient alone, as `SampleWise` does not.
+        shares: for each part its factor in each channel, C numbers in [0, 1]; those of a channel sum to 1 at most.
+    """
+
+    parts: tuple[Parametrisation, ...]
+    shares: tuple[tuple[float, ...], ...]
+
+    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> tuple[Any, ...]:
+        """What each part starts from."""
+        keys = jax.random.split(key, len(self.parts))
+        return tuple(part.start(own, texture, labels, secret) for part, own in zip(self.parts, keys, strict=True))
+
+    def wanted(self, noise: tuple[Any, ...], batch: Batch) -> jax.Array:
+        """The sum of the parts' shares."""
+        parts = zip(self.parts, noise, self.shares, strict=True)
+        return sum((jnp.array(share) * part.wanted(own, batch) for part, own, share in parts), jnp.zeros(()))
+
+    def moved(
+        self, noise: tuple[Any, ...], batch: Batch, delta: jax.Array, grad: jax.Array, project: Project,
+        axis_name: str | None = None,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """Each part's step, by its share of the gradient."""
+        parts = zip(self.parts, noise, self.shares, strict=True)
+        return tuple(
+            part.moved(own, batch, delta, jnp.array(share) * grad, project, axis_name) for part, own, share in parts
+        )
+
+
+def _codes(method: Method, eps: float, channels: int) -> Summed:
+    """Placed codes in all channels but the last, where the class-wise texture is; of one channel half of it each."""
+    placed = Placed(eps, method.step_size, method.code_side, method.code_patterns, method.code_depth, method.code_cell)
+    first = (1.0,) * (channels - 1) + (0.0,) if channels > 1 else (0.5,)
+    last = (0.0,) * (channels - 1) + (1.0,) if channels > 1 else (0.5,)
+    return Summed((placed, ClassWise(eps, method.step_size * eps)), (first, last))
+
+
+# By the names that `Method.parametrisation` takes: (method, budget of a value, channels) -> parametrisation.
+PARAMETRISATIONS: dict[str, Callable[[Method, float, int], Parametrisation]] = {
+    "class-wise": lambda method, eps, channels: ClassWise(eps, method.step_size * eps),
+    "sample-wise": lambda method, eps, channels: SampleWise(method.step_size * eps),
+    "generator": lambda method, eps, channels: Generated(eps),
+    "codes": _codes,
 }
 
 
 def parametrise(method: Method, shape: tuple[int, ...]) -> Parametrisation:
     """The method's parametrisation for images [H, W, C] of this shape."""
-    size = amplitude(method.eps, method.norm, shape)
-    return PARAMETRISATIONS[method.parametrisation](size, method.step_size * size)
+    return PARAMETRISATIONS[method.parametrisation](method, amplitude(method.eps, method.norm, shape), shape[-1])
 
 
 def initial_noise(
     key: jax.Array, method: Method, start: jax.Array, images: Any, labels: Any, surrogates: Sequence[Any],
-    optimizers: Sequence[optax.GradientTransformation],
+    optimizers: Sequence[optax.GradientTransformation], secret: bytes = b"",
 ) -> NoiseState:  # fmt: skip
     """The state before the first update.
 
@@ -197,11 +239,12 @@ def initial_noise(
         labels: int32, of the images that the state holds noise for.
         surrogates: networks of the feature distance.
         optimizers: one for each.
+        secret: from which codes and their places follow, where the method has any.
     """
     keys = [jax.random.fold_in(jax.random.fold_in(key, 0), i) for i in range(len(surrogates))]
     states = tuple(
         initial_state(prepared(module, initial_variables(module, own, images.shape[1:]), images), optimizer)
         for module, own, optimizer in zip(surrogates, keys, optimizers, strict=True)
     )
-    noise = parametrise(method, images.shape[1:]).start(jax.random.fold_in(key, 3), start, labels)
+    noise = parametrise(method, images.shape[1:]).start(jax.random.fold_in(key, 3), start, labels, secret)
     return NoiseState(jnp.zeros((), jnp.int32), noise, states)

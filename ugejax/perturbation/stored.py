@@ -47,7 +47,7 @@ def write_generator(path: Path, generator: StoredGenerator, seal: Seal | None = 
         return
     described = {
         "schema": SCHEMA,
-        "method": dataclasses.asdict(generator.method),
+        "method": generator.method.described,
         "class_names": generator.class_names,
         "key_fingerprint": generator.key_fingerprint,
     }

@@ -112,14 +112,17 @@ def stream_steps(
     *,
     before: Callable[[Any, np.ndarray], Any] = lambda state, index: state,
     after: Callable[[Any, np.ndarray], None] = lambda state, index: None,
+    in_batch: bool = False,
 ) -> Callable[..., Any]:
     """`run_steps` for images that are not on the device: a batch of them is read when its turn has come.
 
     Args:
-        step: (state, batch, key) -> (state, loss); of an image its batch's index tells the place in the batch.
+        step: (state, batch, key) -> (state, loss).
         batch_size: images a step, at most as many as there are.
         before: before(state, index [B] of the batch's images) -> the state to step from.
         after: after(state, index), once the step is done.
+        in_batch: whether the index that a batch tells of an image is its place in the batch, as a state wants it that
+            holds something for each image of the batch alone; otherwise it is that in the data set.
     """
     step = step if isinstance(step, Partial) else Partial(step)
     step = Partial(_on_batches(step.func), *step.args)
@@ -134,7 +137,8 @@ def stream_steps(
                 ascending = np.sort(index)
                 x = images[ascending][np.searchsorted(ascending, index)]
                 x = np.where((entries < 0)[:, None, None, None], x[:, :, ::-1], x)
-                batch = Batch(x, labels[index], np.arange(len(index), dtype=np.int32))
+                places = np.arange(len(index), dtype=np.int32) if in_batch else index.astype(np.int32)
+                batch = Batch(x, labels[index], places)
                 arguments = everywhere((step, before(state, index), batch, key))
                 state, loss = one_step(*arguments)
                 after(state, index)

@@ -1,0 +1,131 @@
+"""Placed codes: what tells the class is in the shape of patterns alone, and where they lie is a secret."""
+
+import hashlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ugejax import Batch, Method, Protection, build_authorized, class_stripes, new_key, parametrise, seen
+from ugejax.perturbation.codes import Placed, draw_patterns
+from ugejax.training import Recipe
+from ugejax.views import default_step
+
+SECRET = bytes(range(32))
+CODES = Method(parametrisation="codes", period=4)
+
+
+def batch_of(shape: tuple[int, int, int], n: int, classes: int) -> Batch:
+    images = np.random.default_rng(0).integers(0, 256, (n, *shape)).astype(np.uint8)
+    return Batch(jnp.asarray(images) / 255, jnp.arange(n) % classes, jnp.arange(n))
+
+
+def start_of(method: Method, shape: tuple[int, int, int], classes: int, secret: bytes = SECRET):
+    texture = class_stripes(secret, classes, shape, amplitude=method.eps, period=method.period)
+    how = parametrise(method, shape)
+    return how, how.start(jax.random.key(0), texture, jnp.zeros(0, jnp.int32), secret)
+
+
+@pytest.mark.parametrize(("side", "cell"), [(8, 1), (8, 2), (6, 3)])
+def test_patterns_are_balanced_and_differ_at_every_shift_mirrored_or_not(side, cell):
+    patterns = draw_patterns(SECRET, 12, side=side, cell=cell).astype(int)
+    assert patterns.shape == (12, side, side) and set(np.unique(patterns)) == {-1, 1}
+    np.testing.assert_array_equal(patterns.sum(axis=(1, 2)), 0)
+    np.testing.assert_array_equal(patterns, patterns[:, ::cell, ::cell].repeat(cell, 1).repeat(cell, 2))
+    wide = np.pad(patterns, ((0, 0), (side - 1,) * 2, (side - 1,) * 2))
+    for i, pattern in enumerate(patterns):
+        windows = np.lib.stride_tricks.sliding_window_view(wide, (side, side), axis=(1, 2))
+        like = np.abs(np.einsum("nxyij,kij->nkxy", windows, np.stack([pattern, pattern[:, ::-1]])))
+        like[i, 0, side - 1, side - 1] = 0  # itself
+        like[i, 1] = 0  # its own mirror image
+        assert like.max() <= (0.7 if cell == 1 else 1.0) * side**2
+
+
+def test_patterns_have_more_nearly_one_autocorrelation_than_any_that_are_drawn():
+    def spread(patterns):
+        spectra = np.abs(np.fft.rfft2(patterns, (16, 16))) ** 2
+        return float(np.std(spectra, axis=0).mean())
+
+    rng = np.random.default_rng(0)
+    anyhow = np.stack([rng.permutation(np.repeat([-1, 1], 32)).reshape(8, 8) for _ in range(12)])
+    assert spread(draw_patterns(SECRET, 12, side=8)) < 0.75 * spread(anyhow)
+
+
+def test_patterns_follow_from_the_secret_alone():
+    """Recorded: the same bytes on every release of Python, NumPy and JAX."""
+    digest = hashlib.sha256(draw_patterns(SECRET, 20, side=8).tobytes()).hexdigest()
+    assert digest == "6a648491d85f43c02e6f6308bb36efdb3bf9589966ba59875c671f848970f25a"
+    assert (draw_patterns(SECRET, 20, side=8) != draw_patterns(SECRET[::-1], 20, side=8)).mean() > 0.4
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes"), [((32, 32, 3), 10), ((8, 8, 1), 2), ((16, 12, 3), 200), ((9, 40, 1), 5), ((224, 224, 3), 2)]
+)
+def test_codes_are_defined_for_every_kind_of_image(shape, classes):
+    how, noise = start_of(CODES, shape, classes)
+    batch = batch_of(shape, 4, classes)
+    wanted = np.asarray(jax.jit(how.wanted)(noise, batch))
+    assert wanted.shape == (4, *shape)
+    levels = np.abs(wanted[..., :-1] if shape[-1] > 1 else wanted) / CODES.eps
+    assert 0.8 < levels.mean() <= 1 + 1e-6 if shape[-1] > 1 else 0.4 < levels.mean() <= 1 + 1e-6
+    if shape[-1] > 1:  # the class-wise texture is in the last channel alone
+        np.testing.assert_allclose(np.abs(wanted[..., -1]), CODES.eps, rtol=1e-6)
+
+
+def test_a_class_has_no_mean_and_an_image_places_of_its_own():
+    how, noise = start_of(CODES, (32, 32, 3), 2)
+    batch = batch_of((32, 32, 3), 400, 2)
+    wanted = np.asarray(jax.jit(how.wanted)(noise, batch))[..., :2] / CODES.eps
+    mean = wanted[::2].mean(axis=0)
+    assert np.sqrt((mean**2).mean()) < 1.3 / np.sqrt(200)  # what independent signs leave
+    one, other = wanted[0].ravel(), wanted[2].ravel()  # of one class
+    assert abs(np.corrcoef(one, other)[0, 1]) < 0.15
+    again = jax.jit(how.wanted)(noise, jax.tree.map(lambda leaf: leaf[5:6], batch))
+    np.testing.assert_array_equal(np.asarray(again)[0, ..., :2] / CODES.eps, wanted[5])  # by its index, in any batch
+    elsewhere = jax.jit(how.wanted)(start_of(CODES, (32, 32, 3), 2, SECRET[::-1])[1], batch)
+    assert abs(np.corrcoef(np.asarray(elsewhere)[..., 0].ravel(), wanted[..., 0].ravel())[0, 1]) < 0.01
+
+
+def test_the_derivative_is_that_of_the_sum_and_moves_the_patterns_down():
+    placed = Placed(0.03, 0.1, side=4)
+    texture = jnp.zeros((2, 8, 8, 1))
+    noise, batch = placed.start(jax.random.key(0), texture, jnp.zeros(0), SECRET), batch_of((8, 8, 1), 6, 2)
+    direction = jax.random.normal(jax.random.key(1), noise.patterns.shape)
+
+    def sums(patterns):
+        state = noise.replace(patterns=patterns)
+        return jax.vmap(placed._sum, in_axes=(None, 0, 0, None))(state, batch.y, batch.index, (8, 8, 1))
+
+    grad = jax.random.normal(jax.random.key(2), (6, 8, 8, 1))
+    expected = jnp.vdot(sums(noise.patterns + direction) - sums(noise.patterns), grad)  # the sum is linear
+    _, pull_back = jax.vjp(lambda patterns: placed.wanted(noise.replace(patterns=patterns), batch), noise.patterns)
+    np.testing.assert_allclose(jnp.vdot(direction, pull_back(grad)[0]), 0.03 * expected, rtol=1e-4)
+    moved = placed.moved(noise, batch, None, grad, None)
+    assert float(jnp.vdot(sums(moved.patterns) - sums(noise.patterns), grad)) < 0
+    np.testing.assert_allclose(jnp.abs(moved.patterns - noise.patterns), 0.1, rtol=1e-5)
+
+
+def test_released_within_the_cells_in_any_batch_and_after_optimisation(tmp_path):
+    images, labels = np.asarray(255 * batch_of((16, 16, 3), 40, 4).x).round().astype(np.uint8), np.arange(40) % 4
+    key = new_key(
+        bytes(32), form="keyed-dither", network="mlp", image_shape=(16, 16, 3), num_classes=4,
+        step=default_step("keyed-dither", CODES.eps), recipe=Recipe(epochs=1), from_seed=True,
+    )  # fmt: skip
+    network = build_authorized(key).of_release(bytes(16))
+    released = {}
+    for epochs in (0, 1):
+        method = Method(**(vars(CODES) | {"epochs": epochs, "surrogates": ("mlp",), "batch_size": 20}))
+        job = Protection.by(key, network, method)
+        noise = job.learn(images, labels.astype(np.int32), tmp_path / str(epochs))
+        released[epochs] = job.release(images, labels, noise, batch_size=40)
+        np.testing.assert_array_equal(job.release(images, labels, noise, batch_size=7), released[epochs])
+        distance = np.abs(released[epochs].astype(int) - images)
+        assert distance.mean() > 2 and distance.max() <= 8
+        np.testing.assert_array_equal(seen(network.view, released[epochs]), seen(network.view, images))
+    assert (released[0] != released[1]).any()
+    # Another release of the same key has other places and patterns.
+    jobs = (Protection.by(key, build_authorized(key).of_release(salt), CODES) for salt in (bytes(16), b"1" * 16))
+    ours, theirs = (job.learn(images, labels.astype(np.int32), tmp_path / "0")[0] for job in jobs)
+    assert (np.asarray(ours.patterns) != np.asarray(theirs.patterns)).mean() > 0.4
+    assert (np.asarray(ours.secret) != np.asarray(theirs.secret)).all()

@@ -1,0 +1,173 @@
+"""Codes that are placed: a class's pattern at random places of each image, with random signs, overlapping (shot noise).
+
+Signs and places follow from a secret and the image's index, so that the mean perturbation of a class is nothing that
+could be subtracted, and the patterns are drawn such that all have nearly one autocorrelation, so that second moments
+tell little of the class either. What tells it is in the shape of the pattern alone, which a network finds in the
+aggregate over an image. Our choice, not the paper's.
+"""
+
+from dataclasses import dataclass, replace
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ugejax.parallel import summed
+from ugejax.training.step import Batch
+from ugejax.views.derive import Keystream, derive
+from ugejax.views.prf import below, blake2s, chacha20
+
+# Patterns that are drawn for each that is chosen, and exchanges of two signs that are tried on each.
+_DRAWN, _EXCHANGES = 4, 400
+# Largest cross-correlation of two patterns at any shift, mirrored or not; by how much it rises where too few differ.
+_LIKE, _MORE = 0.55, 0.05
+_WORDS = 4  # for each shot: row, column, what it looks like, and its weight
+
+
+@flax.struct.dataclass
+class PlacedState:
+    """What placed codes are made from.
+
+    Attributes:
+        patterns: float32 [K, C, m, k, k] of size 1: m patterns for each class and channel.
+        secret: uint32 [4], from which places and signs follow.
+    """
+
+    patterns: jax.Array
+    secret: jax.Array
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Shot noise of patterns of random weights, moved by the sign of the gradient; of -eps, 0 and eps.
+
+    Attributes:
+        eps: budget of a value in units of [0, 1].
+        step: step of the signed gradient as a share of the budget.
+        side: k, of a pattern in pixels.
+        patterns: m, for each class and channel.
+        depth: number of patterns that overlap at a pixel, on average; where there is none a pixel stays as it is.
+        cell: side of the squares that a pattern is made of, in pixels; divides `side`.
+    """
+
+    eps: float
+    step: float
+    side: int = 8
+    patterns: int = 1
+    depth: float = 2.0
+    cell: int = 1
+
+    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> PlacedState:
+        """Patterns and the places' secret, both from a secret; of the texture [K, H, W, C] the shape alone is used."""
+        classes, *_, channels = texture.shape
+        each = [  # no two channels' patterns need differ
+            draw_patterns(derive(secret, f"channel {c}", 32), classes * self.patterns, side=self.side, cell=self.cell)
+            for c in range(channels)
+        ]
+        shape = (classes, self.patterns, self.side, self.side)
+        drawn = np.stack([patterns.reshape(shape) for patterns in each], axis=1)
+        words = np.frombuffer(derive(secret, "places", 16), "<u4").astype(np.uint32)
+        return PlacedState(jnp.asarray(drawn, jnp.float32), jnp.asarray(words))
+
+    def wanted(self, noise: PlacedState, batch: Batch) -> jax.Array:
+        """The sign of the sum of the shots, times eps; its derivative is that of the sum (straight-through)."""
+        sums = jax.vmap(self._sum, in_axes=(None, 0, 0, None))(noise, batch.y, batch.index, batch.x.shape[1:])
+        return self.eps * (sums + jax.lax.stop_gradient(jnp.sign(sums) - sums))
+
+    def _sum(self, noise: PlacedState, label: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """The sum of one image's shots, [H, W, C]."""
+        (h, w, channels), k = shape, self.side
+        shots = max(1, round(self.depth * (h + k - 1) * (w + k - 1) / k**2))
+        message = index.astype(jnp.uint32) >> jnp.array([0, 8, 16, 24], jnp.uint32) & 0xFF
+        words = chacha20(blake2s(noise.secret, message), channels * shots * _WORDS).reshape(_WORDS, channels, shots)
+        rows = below(words[0], h + k - 1)[..., None, None] + jnp.arange(k)[:, None]
+        columns = below(words[1], w + k - 1)[..., None, None] + jnp.arange(k)
+        looks = words[2]
+        sign = 1.0 - 2.0 * (looks & 1).astype(jnp.float32)
+        weight = sign * (0.5 + (words[3] >> 8) * 2.0**-24)  # so that hardly any shots cancel
+        which = below(looks << 2, self.patterns)  # of other bits than sign and mirroring
+        channel = jnp.arange(channels)[:, None]
+        chosen = noise.patterns[label][channel, which]
+        chosen = jnp.where((looks >> 1 & 1).astype(bool)[..., None, None], chosen[..., ::-1], chosen)
+        canvas = jnp.zeros((channels, h + 2 * k - 2, w + 2 * k - 2))
+        canvas = canvas.at[channel[..., None, None], rows, columns].add(weight[..., None, None] * chosen)
+        return jnp.moveaxis(canvas[:, k - 1 : k - 1 + h, k - 1 : k - 1 + w], 0, -1)
+
+    def moved(
+        self, noise: PlacedState, batch: Batch, delta: jax.Array, grad: jax.Array, project, axis_name: str | None = None
+    ) -> PlacedState:
+        """A step of the patterns by the sign of the gradient, pulled back through the places of the batch's images."""
+        _, pull_back = jax.vjp(lambda patterns: self.wanted(replace(noise, patterns=patterns), batch), noise.patterns)
+        moved = jnp.sign(summed(pull_back(grad)[0], axis_name))
+        return replace(noise, patterns=jnp.clip(noise.patterns - self.step * moved, -2, 2))
+
+
+def draw_patterns(secret: bytes, count: int, *, side: int, cell: int = 1) -> np.ndarray:
+    """Patterns of signs that differ in shape and in little else.
+
+    Each has as many of either sign (but for one where their number is odd). Signs that are drawn are exchanged as long
+    as that brings the pattern's autocorrelation nearer to a point, so that all have nearly the same. Of these, patterns
+    are taken one after the other, unless one is too like another that was taken: at any shift, mirrored or not, with
+    either sign.
+
+    Args:
+        secret: from which they follow, the same with every release of NumPy and JAX.
+        count: how many.
+        side: of a pattern in pixels.
+        cell: side of the squares of equal sign in pixels; divides `side`.
+
+    Returns:
+        int8 [count, side, side] of -1 and 1.
+
+    Raises:
+        ValueError: `cell` does not divide `side`.
+    """
+    if side % cell:
+        raise ValueError(f"cell={cell}: does not divide side={side}")
+    cells, stream = side // cell, Keystream(secret, "patterns")
+    signs = _nearly_white(stream, _DRAWN * count, cells).reshape(-1, cells, cells)
+    spectra, mirrored = (_spectra(some) for some in (signs, signs[..., ::-1]))
+    taken: list[int] = []
+    limit = _LIKE
+    while len(taken) < count:
+        for candidate in range(len(signs)):
+            if len(taken) == count:
+                break
+            if candidate not in taken:
+                others = np.concatenate([spectra[taken], mirrored[taken]])
+                if np.abs(_correlation(spectra[candidate], others)).max(initial=0) <= limit * cells**2:
+                    taken.append(candidate)
+        limit += _MORE
+    return signs[taken].repeat(cell, axis=1).repeat(cell, axis=2)
+
+
+def _nearly_white(stream: Keystream, count: int, side: int) -> np.ndarray:
+    """Balanced signs int8 [count, side * side] whose autocorrelation was brought near to a point."""
+    size = side * side
+    order = np.argsort(stream.words(count * size, "<u8").reshape(count, size), axis=1, kind="stable")
+    signs = np.where(order < size // 2, 1, -1).astype(np.int8)
+    rows, energy = np.arange(count), _sidelobes(signs, side)
+    for _ in range(_EXCHANGES):
+        places = stream.words(2 * count).reshape(2, count).astype(np.int64) * size >> 32
+        tried = signs.copy()
+        tried[rows, places[0]], tried[rows, places[1]] = signs[rows, places[1]], signs[rows, places[0]]
+        found = _sidelobes(tried, side)
+        signs, energy = np.where((found < energy)[:, None], tried, signs), np.minimum(found, energy)
+    return signs
+
+
+def _sidelobes(signs: np.ndarray, side: int) -> np.ndarray:
+    """The sum of squares of a pattern's autocorrelation but at its centre, int64 [N], of signs [N, side * side]."""
+    spectra = _spectra(signs.reshape(-1, side, side))
+    return np.square(_correlation(spectra, spectra)).sum(axis=(1, 2)) - side**4
+
+
+def _spectra(patterns: np.ndarray) -> np.ndarray:
+    # In the frequencies of twice the side no shift wraps round.
+    return np.fft.rfft2(patterns, (2 * patterns.shape[-1],) * 2)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Correlation at every shift, int64 [N, 2 side, 2 side]: whole numbers, hence exact once they are rounded."""
+    return np.rint(np.fft.irfft2(a * b.conj(), (a.shape[-2],) * 2)).astype(np.int64)
