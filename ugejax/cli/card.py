@@ -30,8 +30,8 @@ GENERATOR_LIMITS = [
     "grey), unless grey is among the transforms that it was optimised through; JPEG and other filters undo a part.",
 ]
 CODES_LIMITS = [
-    "The codes are patterns of a class at random places: whoever protects images of his own can train a network to take "
-    "such patterns away, and nobody has measured here how much that gives him.",
+    "The codes are patterns of a class at random places: whoever protects images of his own can train a network to "
+    "take such patterns away, and nobody has measured here how much that gives him.",
     "The last channel has class-wise stripes, which a hacker estimates and subtracts (counter-measure class-means).",
 ]
 STRIPES_LIMIT = (
