@@ -192,9 +192,9 @@ def test_protect_holds_few_images_goes_on_from_whole_shards_and_ends_with_the_sa
     asked.clear()
     assert main(command("cut")) == 0
     assert max(asked) <= 6
-    # All for the check before, each of its five pieces with the first image, and for the figures after; and to be
-    # released only what the first shard does not hold.
-    assert sum(asked) == (24 + 5) + (24 - 8) + 24
+    # All for the check before, the first for its size and with each of the five pieces, and for the figures after; and
+    # to be released only what the first shard does not hold.
+    assert sum(asked) == (1 + 24 + 5) + (24 - 8) + 24
     assert not first.parent.exists()
     for file in ("data.npz", "card.json", "manifest.csv"):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
