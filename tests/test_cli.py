@@ -10,6 +10,8 @@ from cli_examples import PNG, protect, tree
 
 from ugejax.authorized import build_authorized, read_key
 from ugejax.cli import evaluate, main
+from ugejax.cli.catalogue import gather
+from ugejax.cli.list import CATALOGUE
 from ugejax.cli.originals import load_test
 from ugejax.lock import alone_in
 from ugejax.release import read_release
@@ -261,6 +263,13 @@ def test_a_baseline_makes_a_release_and_no_key(made, tmp_path, capsys):
 
 
 def test_list_names_everything(capsys):
+    assert json.loads(CATALOGUE.read_text()) == gather(), "write it anew: python -m ugejax.cli.catalogue"
+    assert main(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == gather()
+    assert main(["list", "counter-measures", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"countermeasures": gather()["countermeasures"]}
+    assert main(["list", "networks"]) == 0
+    assert "res-tiny" in (said := capsys.readouterr().out) and "keyed-dither" not in said
     assert main(["list"]) == 0
     said = capsys.readouterr().out
     for name in ("res-tiny", "r18", "keyed-dither", "frozen-backbone", "crop-flip", "ueraser-max", "em-class"):

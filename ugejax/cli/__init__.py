@@ -13,6 +13,8 @@ from ugejax.cli.arguments import build_parser
 from ugejax.errors import UserError
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
+# What computes nothing, and so need not wait for jax.
+_WITHOUT_JAX = ("check", "list")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,11 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = shared.get(f"{parsed.command} {getattr(parsed, 'action', '')}".strip(), parsed.command)
     try:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
+        if parsed.command in _WITHOUT_JAX:
+            return importlib.import_module(f"ugejax.cli.{module}").run(parsed)
         importlib.import_module("ugejax.cli.compiled").keep_compiled()
         with _together(parsed) as leads, _logging(parsed) if leads else contextlib.nullcontext():
+            if leads:
+                _try_places(parsed)
             return _run(importlib.import_module(f"ugejax.cli.{module}").run, parsed)
     except UserError as error:
-        print(f"ugejax {parsed.command}: {error}", file=sys.stderr)
+        print(f"ugejax {parsed.command}: {error}{_advice(error, parsed)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone; nothing is left to say
@@ -42,6 +48,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"ugejax {parsed.command}: interrupted; the same command goes on from what is finished", file=sys.stderr)
         return INTERRUPTED
+
+
+def _try_places(parsed: argparse.Namespace) -> None:
+    """Refuse at once what could not be written when the work is done."""
+    from ugejax.whole import try_place
+
+    places = [("--out", getattr(parsed, "out", None))]
+    if parsed.command == "protect":
+        places += [("--key", folder) for folder in parsed.key or ()]
+    for option, place in places:
+        if place is not None:
+            try_place(place, option)
+
+
+def _advice(error: UserError, parsed: argparse.Namespace) -> str:
+    """What can be done on the command line about images that cannot be read; nothing about other mistakes."""
+    from ugejax.data.image_file import Unreadable
+
+    if not isinstance(error, Unreadable) or not hasattr(parsed, "skip_unreadable"):
+        return ""
+    return f" with --skip-unreadable; `ugejax check {parsed.source} --out FILE` lists all"
 
 
 def _run(command: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:

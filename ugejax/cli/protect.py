@@ -29,7 +29,8 @@ from ugejax.cli.keys import (
 )
 from ugejax.cli.opening import given_passphrase
 from ugejax.cli.progress import Reporter
-from ugejax.cli.releasing import is_there, publish, source_from
+from ugejax.cli.releasing import check_no_release_again, is_there, publish, say_what_was_found
+from ugejax.cli.sources import source_from
 from ugejax.data import ImageShards, Source, Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototypes
@@ -60,6 +61,7 @@ def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
         raise UserError("--key: name the private folder that shall hold the key")
     if arguments.auto_batch and (arguments.out / "card.json").is_file():
         arguments.batch_size = read_card(arguments.out).get("settings", {}).get("batch_size")  # what fitted then
+    check_no_release_again(arguments)
     method = method_from(arguments)
     check_budget(method.eps, method.norm)
     if method.norm == "l2" and arguments.dither_step is None and "keyed-dither" in arguments.authorized:
@@ -139,6 +141,7 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
             for one in wanted:
                 check_key_is_free(one.folder, run, reuse=arguments.reuse_key)
             write_new_keys(method, wanted, keys, passphrase)
+            say_what_was_found(source, train.account, console)
     if from_leader(lambda: there):
         return
     keys = keys or [read_or_draft(one, arguments) for one in wanted]

@@ -116,7 +116,8 @@ def _look(folder: Path, links: int, above: tuple[str, ...], *, linked: bool = Fa
         path = folder / name
         foreign = "files of a system" if is_system(name) else "hidden files" if is_hidden(name) else ""
         if not is_folder:
-            found.append(_file(path, foreign))
+            file = _own_kind(path)
+            found.append(dataclasses.replace(file, kind=foreign) if foreign else file)
         elif foreign:
             found += _foreign(path, foreign, is_link)
         elif not is_link:
@@ -148,15 +149,14 @@ def _foreign(folder: Path, kind: str, is_link: bool) -> Iterator[File]:
         for parent, _, names in os.walk(folder):
             for name in names:
                 empty = False
-                yield File(Path(parent, name), kind, _ending(name) in READABLE_ENDINGS | UNREADABLE_ENDINGS)
+                yield File(Path(parent, name), kind, _own_kind(Path(parent, name)).shows)
     if empty:
         yield File(folder, kind, False)
 
 
-def _file(path: Path, foreign: str) -> File:
-    ending = _ending(path.name)
-    if foreign:
-        return File(path, foreign, ending in READABLE_ENDINGS or ending in UNREADABLE_ENDINGS)
+def _own_kind(path: Path) -> File:
+    """A file with its kind, whoever has put it there."""
+    ending = os.path.splitext(path.name)[1].lower()
     if ending in READABLE_ENDINGS:
         return File(path, IMAGE, True)
     if ending in UNREADABLE_ENDINGS:
@@ -171,10 +171,6 @@ def _file(path: Path, foreign: str) -> File:
     if kind in UNREADABLE_FORMATS:
         return File(path, f"{kind}{UNREAD}", True)
     return File(path, "other files", False)
-
-
-def _ending(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
 
 
 def _content(path: Path) -> str | None:

@@ -1,0 +1,70 @@
+"""What was found in a source, in lines for people: the first of `ugejax check` and of `ugejax protect`."""
+
+import statistics
+
+from ugejax.data.account import Account, some
+from ugejax.data.survey import Survey
+
+# Images of a class below which copies tell a class as easily as a perturbation does: of two images a class a network
+# learned nearly all that the originals teach, of twenty it did not (BUILD_NOTES.md, "Data sets side by side").
+FEW = 10
+# Sizes and kinds that a line names.
+_NAMED = 4
+
+
+def describe(title: str, survey: Survey, account: Account) -> list[str]:
+    """The lines of a source: what is protected, what it is made of, what is left out and what is odd.
+
+    Args:
+        title: its name.
+        survey: of the source.
+        account: of the source; the survey's own, or one that knows more.
+    """
+    counts = survey.class_counts
+    least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    each = (
+        f"{counts[least]} ({least}) to {counts[most]} ({most})" if counts[least] < counts[most] else f"{counts[most]}"
+    )
+    held = f", {survey.n_test} test images that are not released" if survey.n_test else ""
+    lines = [f"{title}: {account.form}, {survey.n_train} images to protect in {len(counts)} classes of {each}{held}"]
+    lines.append(_images(survey))
+    for split in account.splits:
+        if split.use == "not used":
+            lines.append(f"not used: {split.name}, of which {split.images} images are NOT in the release")
+        else:
+            lines.append(f"{split.use} images: {split.name}, {split.images} images")
+    for kind in account.left_out:
+        shows = f", {kind.images} of them images, which are NOT in the release" if kind.images else ""
+        lines.append(f"left out: {kind.files} {kind.kind}{shows} ({some(kind.examples)})")
+    if account.unreadable:
+        named = some([f"{file} ({why})" for file, why in account.unreadable])
+        lines.append(f"cannot be read: {len(account.unreadable)} images, which are NOT in the release: {named}")
+    if survey.animated:
+        names = some(survey.animated)
+        lines.append(f"several pictures in one file: {len(survey.animated)} images; the first is taken ({names})")
+    if survey.misnamed:
+        lines.append(f"of another format than the ending says: {len(survey.misnamed)} ({some(survey.misnamed)})")
+    lines += [f"note: {line}" for line in (*account.warnings, *hardly_protected(survey))]
+    return lines
+
+
+def _images(survey: Survey) -> str:
+    sizes = [f"{width} x {height} ({count})" for (width, height), count in survey.sizes.items()]
+    parts = [f"sizes {some(sizes, _NAMED)}" if len(sizes) > 1 else f"all {sizes[0].split(' (')[0]}" if sizes else ""]
+    for found in (survey.formats, survey.modes):
+        parts.append(", ".join(f"{count} {name}" for name, count in found.items()))
+    if survey.image_shape is not None:
+        height, width, channels = survey.image_shape
+        parts.append(f"released as {width} x {height} {'grey' if channels == 1 else 'RGB'}")
+    return "images: " + "; ".join(part for part in parts if part)
+
+
+def hardly_protected(survey: Survey) -> list[str]:
+    """A line where so few images make a class that they are hardly protected."""
+    median = statistics.median(survey.class_counts.values())
+    if median >= FEW:
+        return []
+    return [
+        f"half of the {len(survey.class_counts)} classes have at most {median:g} images: so few are hardly protected, "
+        "whatever the settings"
+    ]
