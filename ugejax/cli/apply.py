@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     card = make_card(generator.method, [key], source, train, salt) | {"generator": folder.name}
     if is_there(arguments, card, console):
         return 0
-    say_what_was_found(source, train.account, console)
+    say_what_was_found(source, train, console)
     network = build_authorized(key, key_folder).of_release(salt)
     released = Protection.by(key, network, generator.method).release(train.images, labels, generator.state)
     publish(arguments, released, train, card | describe_anchors([network], released), console)

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     }
     if is_there(arguments, card, console):
         return 0
-    say_what_was_found(source, splits.account, console)
+    say_what_was_found(source, splits, console)
     with Reporter(console) as reporter:
 
         def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:

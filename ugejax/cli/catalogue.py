@@ -1,6 +1,7 @@
 """What can be named on the command line, gathered from the registries and kept in `catalogue.json` beside this file.
 
-`ugejax list` reads the file, since importing the registries takes several seconds. After a change of a registry:
+`ugejax list` reads the file, since importing the registries takes several seconds, unless a registry was changed since:
+then it gathers, until the file is written anew by
 
     python -m ugejax.cli.catalogue
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from ugejax.authorized import FORMS
 from ugejax.baselines import BASELINES, BaselineMethod, assignments_of
-from ugejax.cli.list import CATALOGUE
+from ugejax.cli.list import CATALOGUE, registries_sha256
 from ugejax.countermeasures import COUNTERMEASURES
 from ugejax.evaluation import DISTILLATIONS
 from ugejax.exchange import EXCHANGE_FORMS
@@ -46,7 +47,8 @@ def _settings(method: BaselineMethod) -> str:
 
 def write(path: Path) -> None:
     """Write what was gathered to a file."""
-    path.write_text(json.dumps(gather(), indent=2, ensure_ascii=False) + "\n")
+    content = {"registries_sha256": registries_sha256(), "kinds": gather()}
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

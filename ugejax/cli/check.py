@@ -11,6 +11,7 @@ from ugejax.cli.found import describe, hardly_protected
 from ugejax.cli.sources import source_from
 from ugejax.data import Survey, survey
 from ugejax.data.account import some
+from ugejax.duration import duration
 from ugejax.whole import replace_text, try_place
 
 # Bytes of a release for each image beside its pixels: the label, and the line in the manifest.
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(content, indent=2))
         return 1 if refused else 0
-    lines = describe(source.title, seen, seen.account)
+    lines = describe(source, seen)
     if content["cost"]:
         lines.append(_cost(content["cost"]))
     if arguments.quick:
@@ -90,7 +91,7 @@ def _costs(seen: Survey) -> dict[str, float]:
     if seen.image_shape is None or not seen.n_train:
         return {}
     values = math.prod(seen.image_shape)
-    costs = {"release_bytes": seen.n_train * (values + _BESIDE)}
+    costs: dict[str, float] = {"release_bytes": seen.n_train * (values + _BESIDE)}
     at_a_time = max(values, min(_VALUES, seen.n_train * values))
     costs["memory_bytes"] = round(_BEGIN_BYTES + _BYTES_A_VALUE * at_a_time)
     if seen.seconds is not None:
@@ -102,14 +103,8 @@ def _costs(seen: Survey) -> dict[str, float]:
 
 def _cost(costs: dict[str, float]) -> str:
     seconds = costs.get("seconds")
-    time = "" if seconds is None else f", about {_duration(seconds)} here with the defaults"
+    time = "" if seconds is None else f", about {duration(seconds)} here with the defaults"
     return f"the release: {_bytes(costs['release_bytes'])}{time}, {_bytes(costs['memory_bytes'])} of memory"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _bytes(size: float) -> str:

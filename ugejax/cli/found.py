@@ -1,9 +1,10 @@
 """What was found in a source, in lines for people: the first of `ugejax check` and of `ugejax protect`."""
 
+import os
 import statistics
 
-from ugejax.data.account import Account, some
-from ugejax.data.survey import Survey
+from ugejax.data import Source, Survey
+from ugejax.data.account import shown, some
 
 # Images of a class below which copies tell a class as easily as a perturbation does: of two images a class a network
 # learned nearly all that the originals teach, of twenty it did not (BUILD_NOTES.md, "Data sets side by side").
@@ -12,21 +13,23 @@ FEW = 10
 _NAMED = 4
 
 
-def describe(title: str, survey: Survey, account: Account) -> list[str]:
+def describe(source: Source, survey: Survey) -> list[str]:
     """The lines of a source: what is protected, what it is made of, what is left out and what is odd.
 
     Args:
-        title: its name.
+        source: the source.
         survey: of the source.
-        account: of the source; the survey's own, or one that knows more.
     """
+    account = survey.account
     counts = survey.class_counts
     least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-    each = (
-        f"{counts[least]} ({least}) to {counts[most]} ({most})" if counts[least] < counts[most] else f"{counts[most]}"
-    )
+    each = f"{counts[most]}"
+    if counts[least] < counts[most]:
+        each = f"{counts[least]} ({least}) to {counts[most]} ({most})"
     held = f", {survey.n_test} test images that are not released" if survey.n_test else ""
-    lines = [f"{title}: {account.form}, {survey.n_train} images to protect in {len(counts)} classes of {each}{held}"]
+    lines = [
+        f"{source.title}: {account.form}, {survey.n_train} images to protect in {len(counts)} classes of {each}{held}"
+    ]
     lines.append(_images(survey))
     for split in account.splits:
         if split.use == "not used":
@@ -45,7 +48,8 @@ def describe(title: str, survey: Survey, account: Account) -> list[str]:
     if survey.misnamed:
         lines.append(f"of another format than the ending says: {len(survey.misnamed)} ({some(survey.misnamed)})")
     lines += [f"note: {line}" for line in (*account.warnings, *hardly_protected(survey))]
-    return lines
+    # Files by their names within the source.
+    return [line.replace(f"{shown(source.name)}{os.sep}", "") for line in lines]
 
 
 def _images(survey: Survey) -> str:

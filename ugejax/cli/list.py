@@ -1,6 +1,7 @@
 """`ugejax list`: what can be named on the command line."""
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ from ugejax.errors import UserError
 
 # Written by `ugejax.cli.catalogue`.
 CATALOGUE = Path(__file__).with_name("catalogue.json")
+_REGISTRIES = (
+    "authorized/forms.py", "baselines/registry.py", "countermeasures/registry.py", "evaluation/distillation.py",
+    "exchange/registry.py", "networks/registry.py",
+)  # fmt: skip
 _TITLES = {
     "networks": "networks",
     "methods": "methods",
@@ -20,9 +25,25 @@ _TITLES = {
 }
 
 
+def registries_sha256() -> str:
+    """The hash of the files in which things are registered, by which a catalogue of others is known."""
+    package = CATALOGUE.parent.parent
+    return hashlib.sha256(b"".join((package / name).read_bytes() for name in _REGISTRIES)).hexdigest()
+
+
+def _kinds() -> dict[str, dict[str, str]]:
+    """Of each kind what there is, by name: as the catalogue says, or from the registries where they are others."""
+    catalogue = json.loads(CATALOGUE.read_text("utf-8"))
+    if catalogue["registries_sha256"] == registries_sha256():
+        return catalogue["kinds"]
+    from ugejax.cli.catalogue import gather
+
+    return gather()
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Print the registries, or one of them."""
-    kinds = json.loads(CATALOGUE.read_text("utf-8"))
+    kinds = _kinds()
     if arguments.kind is not None:
         kind = arguments.kind.lower().replace("-", "").replace("_", "")
         if kind not in kinds:

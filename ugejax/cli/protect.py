@@ -17,7 +17,6 @@ from ugejax.authorized import (
     record_release,
     share_of_budget,
 )
-from ugejax.cli import baseline
 from ugejax.cli.card import describe_anchors, describe_space, make_card
 from ugejax.cli.keys import (
     WantedKey,
@@ -54,6 +53,8 @@ def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
     """Protect a source, or say that it is done already; on standard output, or on a console."""
     console = console or Console(file=sys.stdout, soft_wrap=True, quiet=not leads())
     if arguments.method != "uge":
+        from ugejax.cli import baseline  # here, since the baselines take a while to import
+
         return baseline.run(arguments, console)
     if arguments.set:
         raise UserError("--set: for baselines; the settings of uge are options of their own")
@@ -141,7 +142,7 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
             for one in wanted:
                 check_key_is_free(one.folder, run, reuse=arguments.reuse_key)
             write_new_keys(method, wanted, keys, passphrase)
-            say_what_was_found(source, train.account, console)
+            say_what_was_found(source, train, console)
     if from_leader(lambda: there):
         return
     keys = keys or [read_or_draft(one, arguments) for one in wanted]

@@ -4,10 +4,11 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from ugejax.cli.found import describe
-from ugejax.data import Account, Images, Source, Splits, Streamed, survey
+from ugejax.data import Images, Source, Splits, Streamed, survey
 from ugejax.errors import UserError
 from ugejax.release import Quality, write_release
 from ugejax.release.read import check_hash, read_card
@@ -58,17 +59,23 @@ def publish(
         )
 
 
-def say_what_was_found(source: Source, account: Account, console: Console) -> None:
+def say_what_was_found(source: Source, splits: Splits | Streamed, console: Console) -> None:
     """Print what the source holds, before anything long begins.
 
     Args:
         source: the source.
-        account: of the source, from whoever has read all of it.
+        splits: what was read of it.
         console: where to.
     """
-    # Those that cannot be read are known already where they are skipped.
+    # Headers alone: all else is known already, also which images cannot be read.
     seen = survey(dataclasses.replace(source, skip_unreadable=False), quick=True)
-    for line in describe(source.title, seen, account):
+    if isinstance(splits, Splits):
+        train, n_test = splits.train, 0 if splits.test is None else len(splits.test.images)
+    else:
+        train, n_test = splits, splits.n_test
+    counts = dict(zip(train.class_names, np.bincount(train.labels).tolist(), strict=True))
+    seen = dataclasses.replace(seen, account=splits.account, class_counts=counts, n_test=n_test)
+    for line in describe(source, seen):
         console.print(line, markup=False, highlight=False)
 
 

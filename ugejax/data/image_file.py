@@ -206,10 +206,11 @@ def _look(image: Image.Image) -> Look:
     kind = "JPEG" if image.format == "MPO" else str(image.format)
     frames = getattr(image, "n_frames", 1) if kind in _ANIMATED else 1
     # EXIF's orientations from 5 on lie on their side; of a damaged field nothing is said.
-    size = image.size
+    width, height = image.size
     with contextlib.suppress(Exception):
-        size = size[::-1] if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else size
-    return Look(kind, image.mode, size, frames)
+        if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+            width, height = height, width
+    return Look(kind, image.mode, (width, height), frames)
 
 
 def _pixels(image: Image.Image, image_size: int | None) -> np.ndarray:

@@ -226,7 +226,8 @@ def open_parts(source: Source, *, lenient: bool = False) -> Chosen:
     if source.skip_unreadable:
         opened = _without_unreadable(opened, source.image_size)
     elif opened.account.unreadable and not lenient:
-        raise Unreadable(opened.account.unreadable)
+        # With those that only decoding shows, so that all are told of in one go.
+        raise Unreadable(_without_unreadable(opened, source.image_size).account.unreadable)
     train, test, account = opened.train, opened.test, opened.account
     train.check()
     if test is not None:
@@ -268,7 +269,10 @@ def _without_unreadable(opened: Opened, image_size: int | None) -> Opened:
         return part.only(np.flatnonzero([why is None for why in found]))
 
     train, test = readable(opened.train), opened.test and readable(opened.test)
-    return Opened(train, test, opened.account.extended(unreadable=failed))
+    left = {"train": len(train.labels), "test": 0 if test is None else len(test.labels)}
+    splits = tuple(dataclasses.replace(s, images=left.get(s.use, s.images)) for s in opened.account.splits)
+    account = dataclasses.replace(opened.account.extended(unreadable=failed), splits=splits)
+    return Opened(train, test, account)
 
 
 def load_all(source: Source) -> Dataset:
