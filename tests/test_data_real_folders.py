@@ -10,7 +10,8 @@ from PIL import Image
 
 from ugejax.data import Source, load, load_stream
 from ugejax.data.account import Account, LeftOut
-from ugejax.data.image_file import Unreadable, decode_image
+from ugejax.data.image_file import Unreadable, decode_image, look_at
+from ugejax.data.kinds import READABLE
 from ugejax.errors import UserError
 
 
@@ -202,6 +203,22 @@ def test_an_image_is_read_whatever_its_ending_says(tmp_path):
     image = Image.fromarray(pixels(8, 8))
     image.save(tmp_path / "a.png", "GIF")
     np.testing.assert_array_equal(decode_image(tmp_path / "a.png", where="a", image_size=None)[..., 0], image)
+
+
+@pytest.mark.parametrize("kind", sorted(set(READABLE) - {"PSD"}))  # which Pillow does not write
+def test_every_format_is_read_by_its_content(tmp_path, kind):
+    image = Image.fromarray(pixels(32, 32, 3))
+    file = tmp_path / f"a{READABLE[kind][0]}"
+    image.save(file, kind)
+    with Image.open(file) as again:
+        expected = np.asarray(again.convert("RGB"))
+    np.testing.assert_array_equal(decode_image(file, where="a", image_size=None), expected)
+    assert look_at(file, where="a").format == kind
+    write_images(tmp_path / "photos", "cat/0.png", "dog/0.png", size=32)
+    file.rename(tmp_path / "photos" / "dog" / file.name)
+    (tmp_path / "photos" / "cat" / "without").write_bytes((tmp_path / "photos" / "dog" / file.name).read_bytes())
+    splits = load(Source(str(tmp_path / "photos"), image_size=32))  # Pillow saves icons larger
+    assert (len(splits.train.images), splits.account.left_out) == (4, ())
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])

@@ -17,6 +17,12 @@ READABLE = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "JPEG2000": (".jp2", ".j2k", ".jpx", ".jpf", ".jpc"),
     "QOI": (".qoi",),
+    "PSD": (".psd",),
+    "ICO": (".ico",),
+    "ICNS": (".icns",),
+    "DDS": (".dds",),
+    "PCX": (".pcx",),
+    "SGI": (".sgi", ".rgb", ".bw"),
 }
 READABLE_ENDINGS = {ending: name for name, endings in READABLE.items() for ending in endings}
 
@@ -25,9 +31,8 @@ UNREADABLE_ENDINGS = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
     ".jxl": "JPEG XL",
     **dict.fromkeys((".svg", ".svgz"), "SVG"),
-    ".psd": "Photoshop",
     **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
-    **dict.fromkeys((".ico", ".icns", ".tga", ".pcx", ".sgi", ".dds", ".exr", ".hdr", ".xcf"), "rare"),
+    **{ending: ending[1:].upper() for ending in (".tga", ".exr", ".hdr", ".xcf", ".eps", ".wmf", ".fits")},
     **dict.fromkeys(
         (".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".raf", ".orf", ".rw2", ".srw", ".pef", ".raw"), "raw camera"
     ),
@@ -76,30 +81,17 @@ def is_text(name: str) -> bool:
 
 def format_of(head: bytes) -> str | None:
     """What a file is by its first 132 bytes: a format of READABLE, another kind for people, or None."""
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith(b"GIF8"):
-        return "GIF"
+    for kind, beginnings in _BEGINNINGS.items():
+        if head.startswith(beginnings):
+            return kind
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "WEBP"
-    if head.startswith(b"BM"):
-        return "BMP"
-    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "TIFF"
     if head[4:8] == b"ftyp":
         return _BRANDS.get(head[8:12], "video")
-    if head.startswith((b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")):
-        return "JPEG2000"
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "PPM"
-    if head.startswith(b"qoif"):
-        return "QOI"
-    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")):
-        return "JPEG XL"
-    if head.startswith(b"8BPS"):
-        return "Photoshop"
+    if head[:1] == b"\n" and head[1:2] in b"\0\2\3\5" and head[2:3] == b"\1":
+        return "PCX"
     if head[128:132] == b"DICM":
         return "DICOM"
     low = head.lstrip().lower()
@@ -110,9 +102,24 @@ def format_of(head: bytes) -> str | None:
     return None
 
 
+_BEGINNINGS = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF8",),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "JPEG2000": (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
+    "QOI": (b"qoif",),
+    "PSD": (b"8BPS",),
+    "ICO": (b"\0\0\1\0",),
+    "ICNS": (b"icns",),
+    "DDS": (b"DDS ",),
+    "SGI": (b"\x01\xda",),
+    "JPEG XL": (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
+}
 _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
 }
 # The kinds that `format_of` knows and that show something, though they are not read.
-UNREADABLE_FORMATS = frozenset({"HEIC", "JPEG XL", "Photoshop", "DICOM", "SVG"})
+UNREADABLE_FORMATS = frozenset({"HEIC", "JPEG XL", "DICOM", "SVG"})
