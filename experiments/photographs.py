@@ -1,9 +1,9 @@
 """A folder of photographs as people have them: what `check`, `protect` and `verify` say of it, and what they take.
 
 Command:
-    python -m experiments.photographs --out runs/photographs
+    python -m experiments.photographs --out runs/photographs [--costs]
 
-Time: about two minutes on one CPU core; it makes the photographs anew each time.
+Time: about two minutes on one CPU core, with --costs as long again; it makes the photographs anew each time.
 
 Expect (record in BUILD_NOTES.md): 560 photographs of four classes in six formats and many sizes, cut out of
 scikit-image's sample pictures; `check` tells of those that cannot be read, of thumbnails, duplicates and a split that
@@ -65,7 +65,6 @@ def told(*command: str) -> tuple[int, str]:
 
 def run(out: Path) -> dict:
     """Make the folder, give it to the commands, and return what they said and took."""
-    shutil.rmtree(out, ignore_errors=True)
     photographs, release, key = str(out / "photographs"), str(out / "R"), str(out / "K")
     n = write_photographs(out / "photographs")
     options = ["--image-size", "64"]
@@ -83,26 +82,61 @@ def run(out: Path) -> dict:
         code, text = told(*step)
         print(f"$ ugejax {' '.join(step)}\n{text}exit code {code}\n")
         said.append({"command": step, "code": code, "said": text})
-    took = {
-        name: measured(["ugejax", *command])
-        for name, command in {
-            "list": ["list"],
-            "check": ["check", photographs, *options, "--skip-unreadable"],
-            "check --quick": ["check", photographs, *options, "--skip-unreadable", "--quick"],
-            "protect, warm": [*protect[:3], f"{release}-2", "--key", f"{key}-2", *options, "--skip-unreadable"],
-        }.items()
+    return {"photographs": n, "steps": said}
+
+
+def times(out: Path) -> dict[str, float]:
+    """Processor seconds of commands on small sets, each in a process of its own that finds its programs compiled."""
+    small, many = out / "small", out / "many"
+    for root, n in ((small, 24), (many, 1000)):
+        write_squares(root, n=n, side=32)
+    commands = {
+        "list": ["list"],
+        "check of 1,000 files": ["check", str(many)],
+        "check --quick of 1,000 files": ["check", str(many), "--quick"],
+        "protect of 24 images": ["protect", str(small), "--out", str(out / "S"), "--key", str(out / "SK")],
     }
-    for name, figures in took.items():
-        print(name, {figure: round(value, 2) for figure, value in figures.items()})
-    return {"photographs": n, "steps": said, "took": took}
+    measured(["ugejax", "protect", str(small), "--out", str(out / "S0"), "--key", str(out / "S0K")])
+    return {name: measured(["ugejax", *command])["cpu_seconds"] for name, command in commands.items()}
+
+
+def costs(out: Path) -> list[dict[str, float]]:
+    """What `protect` with its defaults takes for few large and for many small images."""
+    found = []
+    for side, n in ((64, 2000), (512, 60), (1024, 20)):
+        root = out / f"of-{side}"
+        write_squares(root, n=n, side=side)
+        figures = measured(["ugejax", "protect", str(root), "--out", f"{root}-R", "--key", f"{root}-K"])
+        found.append({"side": side, "images": n, "values": 3 * n * side**2, **figures})
+    return found
+
+
+def write_squares(root: Path, *, n: int, side: int) -> None:
+    """Write n PNG files of two classes with a side of so many pixels, cut out of a photograph and scaled."""
+    pixels, draws = data.coffee(), np.random.default_rng(0)
+    for index in range(n):
+        top, left = (int(draws.integers(0, size - 100)) for size in pixels.shape[:2])
+        file = root / "ab"[index % 2] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[top : top + 100, left : left + 100]).resize((side, side)).save(file)
 
 
 def main() -> None:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to make anew")
-    out = parser.parse_args().out
-    results = run(out)
+    parser.add_argument("--costs", action="store_true", help="also what protect takes for images of other sizes")
+    arguments = parser.parse_args()
+    out = arguments.out
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    # First, since a process remembers as its own memory what the one had that made it.
+    results = {"costs": costs(out) if arguments.costs else [], "times": times(out)}
+    results |= run(out)
+    for row in results["costs"]:
+        print({name: round(value, 1) for name, value in row.items()})
+    for name, seconds in results["times"].items():
+        print(f"{name}: {seconds:.2f} s of the processor")
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
 
 

@@ -78,6 +78,12 @@ def test_the_digest_of_a_stream_is_of_the_images_however_they_are_read(monkeypat
     assert stream.open_stream("here", read, np.arange(6)).digest not in digests
 
 
+def test_photographs_come_in_pieces_of_few():
+    assert [part.stop - part.start for part in stream.pieces(12, of=(3456, 4608, 3))] == [5, 5, 2]
+    assert [*stream.pieces(2, of=(40_000, 40_000, 3))] == [slice(0, 1), slice(1, 2)]
+    assert [*stream.pieces(300, of=(32, 32, 3))] == [slice(0, 256), slice(256, 300)]
+
+
 def test_the_digest_of_a_stream_tells_sets_apart(tmp_path, small_pieces):
     source = Source(str(write_folder(tmp_path)))
     digest = load_stream(source).images.digest

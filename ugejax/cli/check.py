@@ -3,25 +3,13 @@
 import argparse
 import dataclasses
 import json
-import math
-import os
 from typing import Any
 
-from ugejax.cli.found import describe, hardly_protected
+from ugejax.cli.found import costs_of, describe, describe_costs, hardly_protected
 from ugejax.cli.sources import source_from
 from ugejax.data import Survey, survey
 from ugejax.data.account import some
-from ugejax.duration import duration
 from ugejax.whole import replace_text, try_place
-
-# Bytes of a release for each image beside its pixels: the label, and the line in the manifest.
-_BESIDE = 4 + 90
-# What `ugejax protect` with its defaults takes beside reading (BUILD_NOTES.md, "A folder of photographs"): values
-# of images a second on one core, seconds and bytes of memory to begin with, and bytes for each value of the images that
-# are worked on at a time, of which there are at least as many as in one image.
-_VALUES_A_SECOND, _BEGIN_SECONDS, _BEGIN_BYTES, _BYTES_A_VALUE, _VALUES = 7e6, 8.0, 7e8, 100, 2**22
-# It reads every image that often.
-_READINGS = 3
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1 if refused else 0
     lines = describe(source, seen)
     if content["cost"]:
-        lines.append(_cost(content["cost"]))
+        lines.append(describe_costs(content["cost"]))
     if arguments.quick:
         lines.append("headers alone were read: damage behind them and copies were not looked for")
     lines += [f"protect refuses this: {line}" for line in refused]
@@ -80,35 +68,7 @@ def _content(title: str, seen: Survey, refused: list[str]) -> dict[str, Any]:
         "animated": list(seen.animated),
         "misnamed": list(seen.misnamed),
         "notes": [*account.warnings, *hardly_protected(seen)],
-        "cost": _costs(seen),
+        "cost": costs_of(seen),
         "headers_only": seen.seconds is None,
         "refused": refused,
     }
-
-
-def _costs(seen: Survey) -> dict[str, float]:
-    """What a protection with the defaults takes on this machine; empty where sizes differ."""
-    if seen.image_shape is None or not seen.n_train:
-        return {}
-    values = math.prod(seen.image_shape)
-    costs: dict[str, float] = {"release_bytes": seen.n_train * (values + _BESIDE)}
-    at_a_time = max(values, min(_VALUES, seen.n_train * values))
-    costs["memory_bytes"] = round(_BEGIN_BYTES + _BYTES_A_VALUE * at_a_time)
-    if seen.seconds is not None:
-        reading = seen.seconds * _READINGS * seen.n_train / (seen.n_train + seen.n_test)
-        work = seen.n_train * values / _VALUES_A_SECOND / len(os.sched_getaffinity(0))
-        costs["seconds"] = round(_BEGIN_SECONDS + reading + work, 1)
-    return costs
-
-
-def _cost(costs: dict[str, float]) -> str:
-    seconds = costs.get("seconds")
-    time = "" if seconds is None else f", about {duration(seconds)} here with the defaults"
-    return f"the release: {_bytes(costs['release_bytes'])}{time}, {_bytes(costs['memory_bytes'])} of memory"
-
-
-def _bytes(size: float) -> str:
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size:.0f} bytes"

@@ -1,11 +1,21 @@
 """What was found in a source, in lines for people: the first of `ugejax check` and of `ugejax protect`."""
 
+import math
 import os
 import statistics
 
 from ugejax.data import Source, Survey
 from ugejax.data.account import shown, some
+from ugejax.duration import duration
 
+# Bytes of a release for each image beside its pixels: the label, and the line in the manifest.
+_BESIDE = 4 + 90
+# What `ugejax protect` with its defaults takes beside reading (BUILD_NOTES.md, "A folder of photographs"): values of
+# images a second, seconds and bytes of memory to begin with, and bytes for each value of the images that are worked on
+# at a time, of which there are at least as many as in one image.
+_VALUES_A_SECOND, _BEGIN_SECONDS, _BEGIN_BYTES, _BYTES_A_VALUE, _VALUES = 4e6, 5.0, 5e8, 115, 2**22
+# It reads every image that often.
+_READINGS = 3
 # Images of a class below which copies tell a class as easily as a perturbation does: of two images a class a network
 # learned nearly all that the originals teach, of twenty it did not (BUILD_NOTES.md, "Data sets side by side").
 FEW = 10
@@ -72,3 +82,34 @@ def hardly_protected(survey: Survey) -> list[str]:
         f"half of the {len(survey.class_counts)} classes have at most {median:g} images: so few are hardly protected, "
         "whatever the settings"
     ]
+
+
+def costs_of(seen: Survey) -> dict[str, float]:
+    """What a protection with the defaults takes on this machine; empty where sizes differ."""
+    if seen.image_shape is None or not seen.n_train:
+        return {}
+    values = math.prod(seen.image_shape)
+    costs: dict[str, float] = {"release_bytes": seen.n_train * (values + _BESIDE)}
+    at_a_time = max(values, min(_VALUES, seen.n_train * values))
+    costs["memory_bytes"] = round(_BEGIN_BYTES + _BYTES_A_VALUE * at_a_time)
+    if seen.seconds is not None:
+        reading = seen.seconds * _READINGS * seen.n_train / (seen.n_train + seen.n_test)
+        costs["seconds"] = round(_BEGIN_SECONDS + reading + seen.n_train * values / _VALUES_A_SECOND, 1)
+    return costs
+
+
+def describe_costs(costs: dict[str, float]) -> str:
+    """What it costs, for people."""
+    seconds = costs.get("seconds")
+    time = "" if seconds is None else f"about {duration(seconds)} here and "
+    return (
+        f"the release: {_bytes(costs['release_bytes'])}; with the defaults {time}about {_bytes(costs['memory_bytes'])} "
+        "of memory"
+    )
+
+
+def _bytes(size: float) -> str:
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size:.0f} bytes"

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,9 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     keys = [read_or_draft(one, arguments) for one in wanted] if leads() else []
     seed = from_leader(lambda: keys[0].public_seed)
     source = source_from(arguments, seed if arguments.subset_seed is None else arguments.subset_seed)
+    began = time.monotonic()
     train = load_stream(source)
+    seconds = time.monotonic() - began
     space, prototypes = _feature_space(arguments, len(train.class_names), train.images.image_shape)
     described, there = describe_space(space, prototypes), False
     if leads():
@@ -142,7 +145,7 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
             for one in wanted:
                 check_key_is_free(one.folder, run, reuse=arguments.reuse_key)
             write_new_keys(method, wanted, keys, passphrase)
-            say_what_was_found(source, train, console)
+            say_what_was_found(source, train, console, None if method.epochs else seconds)
     if from_leader(lambda: there):
         return
     keys = keys or [read_or_draft(one, arguments) for one in wanted]

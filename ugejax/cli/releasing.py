@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from ugejax.cli.found import describe
+from ugejax.cli.found import costs_of, describe, describe_costs
 from ugejax.data import Images, Source, Splits, Streamed, survey
 from ugejax.errors import UserError
 from ugejax.release import Quality, write_release
@@ -59,13 +59,16 @@ def publish(
         )
 
 
-def say_what_was_found(source: Source, splits: Splits | Streamed, console: Console) -> None:
-    """Print what the source holds, before anything long begins.
+def say_what_was_found(
+    source: Source, splits: Splits | Streamed, console: Console, seconds: float | None = None
+) -> None:
+    """Print what the source holds and what its protection costs, before anything long begins.
 
     Args:
         source: the source.
         splits: what was read of it.
         console: where to.
+        seconds: that reading took; None where the defaults' costs are not those of what is done with it.
     """
     # Headers alone: all else is known already, also which images cannot be read.
     seen = survey(dataclasses.replace(source, skip_unreadable=False), quick=True)
@@ -75,7 +78,10 @@ def say_what_was_found(source: Source, splits: Splits | Streamed, console: Conso
         train, n_test = splits, splits.n_test
     counts = dict(zip(train.class_names, np.bincount(train.labels).tolist(), strict=True))
     seen = dataclasses.replace(seen, account=splits.account, class_counts=counts, n_test=n_test)
-    for line in describe(source, seen):
+    lines = describe(source, seen)
+    if seconds is not None:
+        lines.append(describe_costs(costs_of(dataclasses.replace(seen, seconds=seconds))))
+    for line in lines:
         console.print(line, markup=False, highlight=False)
 
 
