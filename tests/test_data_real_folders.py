@@ -83,6 +83,7 @@ def test_a_split_that_cannot_be_used_gives_way_to_one_that_can(tmp_path):
         (below("data/train") + below("data/test"), "all is in data/, which holds splits; name"),
         (below("train/train") + below("train/test"), "train: holds test/, train/, which are named like splits"),
         (below("train") + ("car/0.png", "bus/0.png"), "train/ could be a class beside bus/, car/, or hold classes"),
+        (("cat/0.png", "dog/0.png", "test/0.png"), "test/ could be a class beside cat/, dog/, or hold test images"),
         (("images/0.png", "masks/0.png"), "are named for what is in them"),
         (below("train") + ("test/0.png",), "test: no class folders in it, so nobody knows what its images show"),
     ],
@@ -107,6 +108,8 @@ def test_a_class_may_have_the_name_of_a_split_where_nothing_else_can_be_meant(tm
     splits = load(Source(str(tmp_path)))
     assert splits.train.class_names == classes
     assert splits.test is None
+    named = [name for name in classes if name in ("train", "test", "valid")]
+    assert list(splits.account.warnings) == [f"the folder {name} is taken for a class" for name in named]
 
 
 def test_classes_that_have_the_same_folders_in_them_are_told_of(tmp_path):

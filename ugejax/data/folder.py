@@ -132,6 +132,11 @@ def _layout(tree: Folder) -> _Layout:
             f"{where}: {_names(tests)}: named like test images, but nothing is named like train images; put the "
             "folders of the classes to be protected into train, or name the folder that holds them"
         )
+    elif tests and len(others) > 1:
+        raise UserError(
+            f"{where}: {_names(tests)} could be a class beside {_names(others)}, or hold test images; rename it if it "
+            "is a class, or else put the others into train"
+        )
     else:
         layout = _Layout(folders, tree, [], [])
     if not layout.classes:
@@ -279,7 +284,7 @@ def _odd_names(names: Sequence[str]) -> Iterable[str]:
                 "on every system"
             )
     for name in names:
-        if plain(name).lower() in _GENERIC:
+        if plain(name).strip().lower() in (*_GENERIC, *_TRAIN, *_TEST):
             yield f"the folder {shown(name)} is taken for a class"
 
 
