@@ -1,5 +1,6 @@
 """The commands as people call them, and what they leave behind."""
 
+import dataclasses
 import json
 import shutil
 import stat
@@ -10,7 +11,10 @@ from cli_examples import PNG, protect, tree
 
 from ugejax.authorized import build_authorized, read_key
 from ugejax.cli import evaluate, main
+from ugejax.cli.catalogue import gather
+from ugejax.cli.list import CATALOGUE, registries_sha256
 from ugejax.cli.originals import load_test
+from ugejax.countermeasures import COUNTERMEASURES
 from ugejax.lock import alone_in
 from ugejax.release import read_release
 
@@ -261,8 +265,26 @@ def test_a_baseline_makes_a_release_and_no_key(made, tmp_path, capsys):
 
 
 def test_list_names_everything(capsys):
+    catalogue = json.loads(CATALOGUE.read_text())
+    anew = {"registries_sha256": registries_sha256(), "kinds": gather()}
+    assert catalogue == anew, "write it anew: python -m ugejax.cli.catalogue"
+    assert main(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == gather()
+    assert main(["list", "counter-measures", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"countermeasures": gather()["countermeasures"]}
+    assert main(["list", "networks"]) == 0
+    assert "res-tiny" in (said := capsys.readouterr().out) and "keyed-dither" not in said
     assert main(["list"]) == 0
     said = capsys.readouterr().out
     for name in ("res-tiny", "r18", "keyed-dither", "frozen-backbone", "crop-flip", "ueraser-max", "em-class"):
         assert name in said
     assert "linf 2/255; surrogate=cnn; epochs=15; checkpoints=5" in " ".join(said.split())  # sep's
+
+
+def test_list_sees_what_was_registered_since_its_catalogue_was_written(monkeypatch, capsys):
+    monkeypatch.setitem(COUNTERMEASURES, "mine", dataclasses.replace(COUNTERMEASURES["grey"], summary="of my own"))
+    assert main(["list", "counter-measures"]) == 0
+    assert "of my own" not in capsys.readouterr().out
+    monkeypatch.setattr("ugejax.cli.list.registries_sha256", lambda: "another")
+    assert main(["list", "counter-measures"]) == 0
+    assert "of my own" in capsys.readouterr().out

@@ -109,10 +109,11 @@ def test_no_program_is_taken_from_a_folder_that_others_can_write_to(tmp_path, ke
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("arguments", "keeps"), [(["list"], [1]), (["--help"], [])])
+@pytest.mark.parametrize(("arguments", "keeps"), [(["report", "R"], [1]), (["list"], []), (["--help"], [])])
 def test_commands_keep_what_they_compile(arguments, keeps, monkeypatch, capsys):
     kept: list[int] = []
     monkeypatch.setattr(compiled, "keep_compiled", lambda: kept.append(1))
+    monkeypatch.setattr("ugejax.cli.report.run", lambda _: 0)
     try:
         assert main(arguments) == 0
     except SystemExit as left:

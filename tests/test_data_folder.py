@@ -1,6 +1,7 @@
 """Image folders, and the image files in them."""
 
 import io
+import os
 import struct
 import tarfile
 import warnings
@@ -194,14 +195,14 @@ def test_folders_that_are_no_image_folder(tmp_path: Path):
 
 def test_a_folder_without_permission(tmp_path: Path, monkeypatch):
     two_classes(tmp_path)
-    list_folder = Path.iterdir
+    list_folder = os.scandir
 
     def refuse(folder):
-        if folder.name == "dog":
+        if Path(folder).name == "dog":
             raise PermissionError(13, "Permission denied")
         return list_folder(folder)
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     assert f"{tmp_path}/dog: cannot list it (Permission denied)" in refusal(Source(str(tmp_path)))
 
 

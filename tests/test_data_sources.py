@@ -107,7 +107,7 @@ def test_labels_may_be_one_hot(tmp_path: Path, images):
     for dtype in (np.float32, np.uint8, bool):
         np.save(tmp_path / "labels.npy", np.eye(4, dtype=dtype)[LABELS])
         np.testing.assert_array_equal(load(Source(str(tmp_path))).train.labels, LABELS)
-    for labels in (np.eye(4)[LABELS] * 0.5, np.eye(4)[LABELS] * 0, np.ones((40, 1)), np.ones((40, 2))):
+    for labels in (np.eye(4)[LABELS] * 0.5, np.eye(4)[LABELS] * 0, np.ones((40, 1)) * 0.5, np.ones((40, 2))):
         np.save(tmp_path / "labels.npy", labels)
         assert "as many integer labels" in refusal(Source(str(tmp_path)))
 
@@ -147,7 +147,8 @@ def test_image_size_scales_and_crops_but_leaves_that_size_alone(tmp_path: Path, 
         ({"data": np.full((4, 8, 8), 1.5), "targets": [0, 1, 0, 1]}, "range from 1.5 to 1.5"),
         ({"data": np.full((4, 8, 8), -0.5), "targets": [0, 1, 0, 1]}, "range from -0.5"),
         ({"data": np.zeros((4, 2, 2), np.uint8), "targets": [0, 1, 0]}, "as many integer labels"),
-        ({"data": np.zeros((4, 2, 2), np.uint8), "targets": [0.0, 1, 0, 1]}, "float64"),
+        ({"data": np.zeros((4, 2, 2), np.uint8), "targets": [0.5, 1, 0, 1]}, "float64"),
+        ({"data": np.zeros((4, 2, 2), np.uint8), "targets": [np.inf, 1, 0, 1]}, "float64"),
         ({"data": np.zeros((4, 2, 2), np.uint8), "targets": [0, 0, 0, 0]}, "only one class"),
         ({"data": np.zeros((4, 2, 2), np.uint8), "targets": [0, 2, 0, 2]}, "no image of class '1'"),
         ({"data": np.zeros((4, 2, 2), np.uint8), "targets": [0, 2**40, 0, 1]}, "must lie in [0, 3]"),

@@ -227,15 +227,15 @@ def test_memory_that_is_full_of_something_else_is_one_line(monkeypatch, capsys):
     def run(_):
         raise FULL
 
-    monkeypatch.setattr("ugejax.cli.list.run", run)
-    assert main(["list"]) == 2
+    monkeypatch.setattr("ugejax.cli.report.run", run)
+    assert main(["report", "R"]) == 2
     assert capsys.readouterr().err == (
-        "ugejax list: the device's memory is full; choose a smaller network or smaller images\n"
+        "ugejax report: the device's memory is full; choose a smaller network or smaller images\n"
     )
 
     def broken(_):
         raise jax.errors.JaxRuntimeError("INTERNAL: no")
 
-    monkeypatch.setattr("ugejax.cli.list.run", broken)
+    monkeypatch.setattr("ugejax.cli.report.run", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        main(["list"])
+        main(["report", "R"])

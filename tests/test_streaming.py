@@ -78,6 +78,12 @@ def test_the_digest_of_a_stream_is_of_the_images_however_they_are_read(monkeypat
     assert stream.open_stream("here", read, np.arange(6)).digest not in digests
 
 
+def test_photographs_come_in_pieces_of_few():
+    assert [part.stop - part.start for part in stream.pieces(12, of=(3456, 4608, 3))] == [5, 5, 2]
+    assert [*stream.pieces(2, of=(40_000, 40_000, 3))] == [slice(0, 1), slice(1, 2)]
+    assert [*stream.pieces(300, of=(32, 32, 3))] == [slice(0, 256), slice(256, 300)]
+
+
 def test_the_digest_of_a_stream_tells_sets_apart(tmp_path, small_pieces):
     source = Source(str(write_folder(tmp_path)))
     digest = load_stream(source).images.digest
@@ -192,9 +198,9 @@ def test_protect_holds_few_images_goes_on_from_whole_shards_and_ends_with_the_sa
     asked.clear()
     assert main(command("cut")) == 0
     assert max(asked) <= 6
-    # All for the check before, each of its five pieces with the first image, and for the figures after; and to be
-    # released only what the first shard does not hold.
-    assert sum(asked) == (24 + 5) + (24 - 8) + 24
+    # All for the check before, the first for its size and with each of the five pieces, and for the figures after; and
+    # to be released only what the first shard does not hold.
+    assert sum(asked) == (1 + 24 + 5) + (24 - 8) + 24
     assert not first.parent.exists()
     for file in ("data.npz", "card.json", "manifest.csv"):
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -74,6 +75,31 @@ def made_parents(target: Path) -> Iterator[None]:
         raise
     for folder in (target.parent, *(parent.parent for parent in made)):
         _sync(folder)
+
+
+def try_place(target: Path, option: str) -> None:
+    """Refuse a file or folder that cannot be made, before the work that would be lost; nothing is left of the trial.
+
+    Args:
+        target: what shall be made; of what exists the one who writes there says what is wrong with it.
+        option: what a message calls it.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    above = target.absolute().parent
+    made = [parent for parent in (above, *above.parents) if not parent.exists()]
+    try:
+        if not os.path.lexists(target):
+            above.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=above).close()
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{option} {target}: cannot be written ({why}); choose another place") from error
+    finally:
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
 
 def sync_tree(folder: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from ugejax.arena.plan import Job
+from ugejax.duration import duration
 
 Kind = tuple[str | None, ...]
 
@@ -70,10 +71,3 @@ def share_begun(job: Job, trials: int, share: float) -> float:
         share: of the trial that runs.
     """
     return (min(trials, job.trainings - 1) + share) / job.trainings
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people, such as 45 s, 12 min or 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

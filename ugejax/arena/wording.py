@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ugejax.arena.estimate import duration
 from ugejax.arena.leaderboard import Cell, Cost, Leaderboard
+from ugejax.duration import duration
 
 COSTS = ("method", "PSNR (dB)", "SSIM", "largest change (of 255)", "largest L2 norm", "time to make")
 

@@ -18,6 +18,8 @@ INTERRUPTED = 130  # what a shell expects after Ctrl-C
 OWN_FORMS = "UGEJAX_FORMS"
 # What the library's functions call otherwise than the parser.
 _OTHERWISE = {"distillations": "distillation", "identities": "identity", "public_keys": "to", "settings": "set"}
+# What computes nothing, and so need not wait for jax.
+_WITHOUT_JAX = ("check", "list")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,13 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = shared.get(f"{parsed.command} {getattr(parsed, 'action', '')}".strip(), parsed.command)
     try:
         # Imported late, so that --help and a mistyped argument need not wait for jax.
+        if parsed.command in _WITHOUT_JAX:
+            return importlib.import_module(f"ugejax.cli.{module}").run(parsed)
         importlib.import_module("ugejax.cli.compiled").keep_compiled()
         with _together(parsed) as leads, _logging(parsed) if leads else contextlib.nullcontext():
             if own := os.environ.get(OWN_FORMS):
                 importlib.import_module("ugejax.cli.own").form_names(own, OWN_FORMS)
+            if leads:
+                _try_places(parsed)
             return _run(importlib.import_module(f"ugejax.cli.{module}").run, parsed)
     except UserError as error:
-        print(f"ugejax {parsed.command}: {in_flags(str(error))}", file=sys.stderr)
+        print(f"ugejax {parsed.command}: {in_flags(str(error))}{_advice(error, parsed)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stdout = None  # the reader has gone; nothing is left to say
@@ -56,6 +62,27 @@ def in_flags(message: str) -> str:
     known = flags(build_parser())
     known |= {argument: known[name] for argument, name in _OTHERWISE.items()}
     return re.sub(r"`(\w+)`", lambda found: known.get(found[1], found[0]), message)
+
+
+def _try_places(parsed: argparse.Namespace) -> None:
+    """Refuse at once what could not be written when the work is done."""
+    from ugejax.whole import try_place
+
+    places = [("--out", getattr(parsed, "out", None))]
+    if parsed.command == "protect":
+        places += [("--key", folder) for folder in parsed.key or ()]
+    for option, place in places:
+        if place is not None:
+            try_place(place, option)
+
+
+def _advice(error: UserError, parsed: argparse.Namespace) -> str:
+    """What can be done on the command line about images that cannot be read; nothing about other mistakes."""
+    from ugejax.data.image_file import Unreadable
+
+    if not isinstance(error, Unreadable) or not hasattr(parsed, "skip_unreadable"):
+        return ""
+    return f" with --skip-unreadable; `ugejax check {parsed.source} --out FILE` lists all"
 
 
 def _run(command: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:

@@ -10,7 +10,8 @@ from ugejax.authorized import build_authorized
 from ugejax.cli.card import describe_anchors, make_card
 from ugejax.cli.keys import check_folders
 from ugejax.cli.opening import open_key
-from ugejax.cli.releasing import is_there, publish, source_from
+from ugejax.cli.releasing import check_no_release_again, is_there, publish, say_what_was_found
+from ugejax.cli.sources import source_from
 from ugejax.data import Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.perturbation.stored import read_generator
@@ -27,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.generator}: no generator; give KEY/generators/NAME, which `ugejax protect --parametrisation "
             "generator` names"
         )
+    check_no_release_again(arguments)
     check_folders(arguments.out, key_folder)
     key = open_key(key_folder, arguments.passphrase_file)
     check_makes_releases(key)
@@ -47,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     card = make_card(generator.method, [key], source, train, salt) | {"generator": folder.name}
     if is_there(arguments, card, console):
         return 0
+    say_what_was_found(source, train, console)
     network = build_authorized(key, key_folder).of_release(salt)
     released = Protection.by(key, network, generator.method).release(train.images, labels, generator.state)
     publish(arguments, released, train, card | describe_anchors([network], released), console)

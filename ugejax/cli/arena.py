@@ -20,7 +20,7 @@ from ugejax.cli.arena_job import load_once, protect_job, train_job
 from ugejax.cli.arena_pool import check_jobs, run_side_by_side
 from ugejax.cli.places import usable_cache
 from ugejax.cli.progress import Reporter
-from ugejax.cli.releasing import source_from
+from ugejax.cli.sources import source_from
 from ugejax.countermeasures import countermeasure_of, parse_countermeasures
 from ugejax.data import Dataset
 from ugejax.errors import UserError

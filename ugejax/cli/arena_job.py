@@ -80,6 +80,7 @@ def _command(grid: Grid, folder: Folder, job: Job) -> argparse.Namespace:
     for name, value in options.items():
         if value is not None:
             command += [name, str(value)]
+    command += ["--skip-unreadable"] if source.skip_unreadable else []
     for assignment in grid.settings.get(method, ()):
         command += ["--set", assignment]
     if method == "uge":

@@ -92,6 +92,14 @@ def build_parser() -> Parser:
     demo.add_argument("--seed", type=natural, default=0, help="seed of the key and of everything else (default 0)")
     _cache(demo)
 
+    check = commands.add_parser("check", help="look at a source before anything long begins: what would be protected?")
+    check.add_argument("source", metavar="SOURCE", help="as for protect")
+    _subset(check)
+    check.add_argument("--subset-seed", type=natural, help="as for protect (default 0)")
+    check.add_argument("--quick", action="store_true", help="read headers alone, not the images")
+    check.add_argument("--json", action="store_true", help="as JSON, for programs")
+    check.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON, with every file that is named")
+
     protect = commands.add_parser(
         "protect", help="make a release and a key from originals",
         description="Make a release and a key from originals. An image folder or a TFDS data set is read, protected "
@@ -119,6 +127,7 @@ def build_parser() -> Parser:
     )
     protect.add_argument("--seed", type=natural, help="derive the key from this seed: reproducible, hence guessable")
     protect.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
+    _again(protect)
     _batch(protect, "of the perturbation")
     _log(protect)
     _processes(protect)
@@ -130,6 +139,7 @@ def build_parser() -> Parser:
     apply.add_argument("--out", type=Path, required=True, help="release folder to make")
     _passphrase(apply)
     _subset(apply)
+    _again(apply)
     apply.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
 
     train = commands.add_parser("train", help="the partner's call: train the authorized network on a release")
@@ -263,7 +273,11 @@ def build_parser() -> Parser:
     )  # fmt: skip
     new.add_argument("--remove", action="store_true", help="it shall have none")
 
-    commands.add_parser("list", help="list networks, authorized forms, counter-measures, methods and exchange forms")
+    listing = commands.add_parser(
+        "list", help="list networks, authorized forms, counter-measures, methods and exchange forms"
+    )
+    listing.add_argument("kind", nargs="?", metavar="KIND", help="of these alone (default: all)")
+    listing.add_argument("--json", action="store_true", help="as JSON, for programs")
     return parser
 
 
@@ -345,6 +359,17 @@ def _subset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n-train", type=positive, help="take a stratified subset of this size")
     parser.add_argument("--n-test", type=positive, help="clean test images to remember or hold out")
     parser.add_argument("--image-size", type=positive, help="scale and crop images to squares of this side")
+    parser.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out images that cannot be read, in place of refusing all",
+    )
+
+
+def _again(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--again", action="store_true", help="protect what was protected already: SOURCE lies in a release"
+    )
 
 
 def _passphrase(parser: argparse.ArgumentParser, more: str = "") -> None:

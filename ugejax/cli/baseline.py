@@ -11,7 +11,8 @@ from rich.console import Console
 from ugejax.baselines import BASELINES, change_settings
 from ugejax.cli.arguments import build_parser
 from ugejax.cli.progress import Reporter
-from ugejax.cli.releasing import is_there, publish, source_from
+from ugejax.cli.releasing import check_no_release_again, is_there, publish, say_what_was_found
+from ugejax.cli.sources import source_from
 from ugejax.data import load
 from ugejax.errors import UserError
 from ugejax.protection import check_budget
@@ -21,6 +22,7 @@ from ugejax.protection import check_budget
 SHARED = {
     "command", "source", "out", "key", "method", "set", "eps", "seed", "data_dir", "n_train", "n_test", "image_size",
     "subset_seed", "save_images", "log_json", "tensorboard", "passphrase_file",
+    "skip_unreadable", "again",
 }  # fmt: skip
 
 
@@ -32,6 +34,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         if name not in SHARED and value != getattr(unset, name):
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option}: --method {arguments.method} has no use for it; leave it out")
+    check_no_release_again(arguments)
     settings = change_settings(method.settings, arguments.set, "settings")
     norm = "l2" if method.norm == "l2" else "linf"
     if arguments.eps is not None:
@@ -55,6 +58,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     }
     if is_there(arguments, card, console):
         return 0
+    say_what_was_found(source, splits, console)
     with Reporter(console) as reporter:
 
         def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:
@@ -67,6 +71,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             jax.random.key(seed), train.images, train.labels, len(train.class_names), eps=arguments.eps,
             settings=settings, report=report,
         )  # fmt: skip
-    publish(arguments, released, train, card, console)
+    publish(arguments, released, splits, card, console)
     console.print("a baseline has no key: nobody is meant to learn from this release")
     return 0

@@ -10,7 +10,8 @@ from rich.console import Console
 from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, releases_of
 from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import load_originals
-from ugejax.cli.releasing import check_no_release, describe_psnr, is_there, source_from, without_places
+from ugejax.cli.releasing import check_no_release, describe_psnr, is_there, without_places
+from ugejax.cli.sources import source_from
 from ugejax.data import load
 from ugejax.errors import UserError
 from ugejax.exchange import EXCHANGE_FORMS, Exported, check_labels, check_protected, read_labels
@@ -62,7 +63,7 @@ def import_set(arguments: argparse.Namespace, console: Console) -> None:
         return
     write_release(
         arguments.out, images=imported.images, labels=train.labels, class_names=train.class_names,
-        originals=train.images, card=without_places(card, arguments.out),
+        originals=train.images, card=without_places(card, arguments.out) | splits.account.to_card(),
     )  # fmt: skip
     final = read_release(arguments.out).card
     console.print(

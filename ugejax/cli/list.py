@@ -1,49 +1,65 @@
 """`ugejax list`: what can be named on the command line."""
 
 import argparse
-import inspect
+import hashlib
+import json
 import sys
-from fractions import Fraction
+from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from ugejax.errors import UserError
 
-from ugejax.baselines import BASELINES, BaselineMethod, assignments_of
-from ugejax.countermeasures import COUNTERMEASURES
-from ugejax.evaluation import DISTILLATIONS
-from ugejax.exchange import EXCHANGE_FORMS
-from ugejax.networks import NETWORKS
-from ugejax.views import FORMS
+# Written by `ugejax.cli.catalogue`.
+CATALOGUE = Path(__file__).with_name("catalogue.json")
+_REGISTRIES = (
+    "baselines/registry.py", "countermeasures/registry.py", "evaluation/distillation.py",
+    "exchange/registry.py", "networks/registry.py",
+    "views/content.py", "views/dither.py", "views/identity.py", "views/linear.py", "views/registry.py",
+)  # fmt: skip
+_TITLES = {
+    "networks": "networks",
+    "methods": "methods",
+    "baselines": "baselines: budget and settings (--set)",
+    "forms": "authorized forms",
+    "countermeasures": "counter-measures",
+    "distillation": "distillation",
+    "exchange": "exchange forms",
+}
+
+
+def registries_sha256() -> str:
+    """The hash of the files in which things are registered, by which a catalogue of others is known."""
+    package = CATALOGUE.parent.parent
+    return hashlib.sha256(b"".join((package / name).read_bytes() for name in _REGISTRIES)).hexdigest()
+
+
+def _kinds() -> dict[str, dict[str, str]]:
+    """Of each kind what there is, by name: as the catalogue says, or from the registries where they are others."""
+    catalogue = json.loads(CATALOGUE.read_text("utf-8"))
+    if catalogue["registries_sha256"] == registries_sha256():
+        return catalogue["kinds"]
+    from ugejax.cli.catalogue import gather
+
+    return gather()
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the registries."""
+    """Print the registries, or one of them."""
+    kinds = _kinds()
+    if arguments.kind is not None:
+        kind = arguments.kind.lower().replace("-", "").replace("_", "")
+        if kind not in kinds:
+            raise UserError(f"{arguments.kind}: nothing of that kind; choose one of {', '.join(kinds)}")
+        kinds = {kind: kinds[kind]}
+    if arguments.json:
+        print(json.dumps(kinds, indent=2, ensure_ascii=False))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140)
-    summaries = {name: (inspect.getdoc(network.build) or "").split("\n")[0] for name, network in NETWORKS.items()}
-    console.print(_table("networks", summaries))
-    methods = {"uge": "UnGeneralizable Examples: learnable for the holder of the key"}
-    console.print(_table("methods", methods | {name: method.summary for name, method in BASELINES.items()}))
-    console.print(_table("baselines: budget and settings (--set)", {n: _settings(m) for n, m in BASELINES.items()}))
-    console.print(_table("authorized forms", {name: form.summary for name, form in FORMS.items()}))
-    console.print(_table("counter-measures", {name: c.summary for name, c in COUNTERMEASURES.items()}))
-    console.print(_table("distillation", {name: d.summary for name, d in DISTILLATIONS.items()}))
-    console.print(_table("exchange forms", {name: f.summary for name, f in EXCHANGE_FORMS.items()}))
+    for kind, rows in kinds.items():
+        table = Table(title=_TITLES[kind], title_justify="left", show_header=False)
+        for name, text in rows.items():
+            table.add_row(name, text)
+        console.print(table)
     return 0
-
-
-def _settings(method: BaselineMethod) -> str:
-    """A baseline's budget, and what --set may change of it with the defaults."""
-    if method.eps is None:
-        budget = "no budget"
-    elif method.norm == "linf":
-        budget = f"linf {Fraction(method.eps).limit_denominator(255)}"
-    else:
-        budget = f"l2 {method.eps:.3g}, for 32x32x3 images"
-    return "; ".join([budget, *assignments_of(method.settings)])
-
-
-def _table(title: str, rows: dict[str, str]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False)
-    for name, text in rows.items():
-        table.add_row(name, text)
-    return table

@@ -56,7 +56,8 @@ def read_passphrase(file: Path, option: str) -> str:
         UserError: it cannot be read, or is no line of text.
     """
     try:
-        with open(file, encoding="utf-8") as lines:
+        # Windows begins such files with a byte order mark, which nobody typed.
+        with open(file, encoding="utf-8-sig") as lines:
             text = lines.read(_LONGEST + 1).removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{option} {file}: cannot be read ({getattr(error, 'strerror', None) or error})") from error

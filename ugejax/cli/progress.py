@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ugejax.arena.estimate import duration
+from ugejax.duration import duration
 from ugejax.errors import UserError
 
 # Seconds below which what is reported was not done now but found finished, in a cache: it says nothing of the pace.

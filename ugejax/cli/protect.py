@@ -4,13 +4,13 @@ import argparse
 import contextlib
 import dataclasses
 import sys
+import time
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import Key, Made, build_authorized, check_key_is_free, record_release
-from ugejax.cli import baseline
 from ugejax.cli.card import describe_anchors, describe_space, make_card
 from ugejax.cli.keys import (
     WantedKey,
@@ -23,7 +23,8 @@ from ugejax.cli.keys import (
 from ugejax.cli.opening import given_passphrase
 from ugejax.cli.own import form_names, load_terms
 from ugejax.cli.progress import Reporter
-from ugejax.cli.releasing import is_there, publish, source_from
+from ugejax.cli.releasing import check_no_release_again, is_there, publish, say_what_was_found
+from ugejax.cli.sources import source_from
 from ugejax.data import ImageShards, Source, Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototypes
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
     """Protect a source, or say that it is done already; on standard output, or on a console."""
     console = console or Console(file=sys.stdout, soft_wrap=True, quiet=not leads())
     if arguments.method != "uge":
+        from ugejax.cli import baseline  # here, since the baselines take a while to import
+
         return baseline.run(arguments, console)
     if arguments.set:
         raise UserError("--set: for baselines; the settings of uge are options of their own")
@@ -56,6 +59,7 @@ def run(arguments: argparse.Namespace, console: Console | None = None) -> int:
         raise UserError("--key: name the private folder that shall hold the key")
     if arguments.auto_batch and (arguments.out / "card.json").is_file():
         arguments.batch_size = read_card(arguments.out).get("settings", {}).get("batch_size")  # what fitted then
+    check_no_release_again(arguments)
     forms, method = form_names(arguments.authorized), method_from(arguments)
     check_budget(method.eps, method.norm)
     if method.norm == "l2" and arguments.dither_step is None and any(default_step(form, method.eps) for form in forms):
@@ -121,7 +125,9 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     keys = [read_or_draft(one, arguments) for one in wanted] if leads() else []
     seed = from_leader(lambda: keys[0].public_seed)
     source = source_from(arguments, seed if arguments.subset_seed is None else arguments.subset_seed)
+    began = time.monotonic()
     train = load_stream(source)
+    seconds = time.monotonic() - began
     space, prototypes = _feature_space(arguments, len(train.class_names), train.images.image_shape)
     terms, told = load_terms(arguments.term)
     described, there = describe_space(space, prototypes) | ({"terms": told} if told else {}), False
@@ -136,6 +142,7 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
             for one in wanted:
                 check_key_is_free(one.folder, run, reuse=arguments.reuse_key)
             write_new_keys(method, wanted, keys, passphrase)
+            say_what_was_found(source, train, console, None if method.epochs else seconds)
     if from_leader(lambda: there):
         return
     keys = keys or [read_or_draft(one, arguments) for one in wanted]

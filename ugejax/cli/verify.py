@@ -13,7 +13,7 @@ from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, secret_w
 from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import load_originals
 from ugejax.evaluation import write_results
-from ugejax.release import Check, read_release, verify_release
+from ugejax.release import Check, describe_change, read_release, verify_release
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,9 +43,18 @@ def run(arguments: argparse.Namespace) -> int:
         )
     passed = all(check.ok for check in checks)
     console.print(f"{sum(check.ok for check in checks)} of {len(checks)} checks passed")
+    change = None if passed else describe_change(arguments.release)
+    if change is not None:
+        console.print(f"what was changed: {change}", markup=False, highlight=False)
     if arguments.out:
         write_results(
-            arguments.out, {"schema": 1, "passed": passed, "checks": [dataclasses.asdict(check) for check in checks]}
+            arguments.out,
+            {
+                "schema": 1,
+                "passed": passed,
+                "checks": [dataclasses.asdict(check) for check in checks],
+                **({} if change is None else {"change": change}),
+            },
         )
     return 0 if passed else 1
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from ugejax.data.account import Account
 from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
 
@@ -32,12 +33,14 @@ class Splits:
       test: clean test images, None where the source has none.
       train_indices: which images of the source's own train part `train` holds, int64 [n], ascending.
       n_available: number of images in that part.
+      account: what else was found in the source.
     """
 
     train: Dataset
     test: Dataset | None
     train_indices: np.ndarray
     n_available: int
+    account: Account = Account("arrays")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,12 +52,14 @@ class Streamed:
       labels: int32 [N], each in [0, len(class_names)).
       class_names: one name per label.
       n_test: number of the source's test images, 0 where it has none.
+      account: what else was found in the source.
     """
 
     images: ImageStream
     labels: np.ndarray
     class_names: tuple[str, ...]
     n_test: int
+    account: Account = Account("arrays")
 
 
 def check_dataset(dataset: Dataset, where: str) -> None:

@@ -2,13 +2,17 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
+from ugejax.data.image_file import Unreadable
 from ugejax.errors import UserError
-from ugejax.hosts import in_shares
+
+# Bytes of the images that are decoded at a time.
+_MOST_BYTES = 2**28
 
 
 class Images(Protocol):
@@ -44,6 +48,7 @@ class ImageStream:
       indices: of the images, ascending int64 [N].
       image_shape: (H, W, C).
       digest: SHA-256 in hexadecimal that tells sets apart, see `open_stream`.
+      digests: of each image the first 16 bytes of its own, S16 [N]; None where they are not known.
     """
 
     where: str
@@ -51,6 +56,7 @@ class ImageStream:
     indices: np.ndarray
     image_shape: tuple[int, int, int]
     digest: str
+    digests: np.ndarray | None = None
 
     dtype = np.dtype(np.uint8)
     ndim = 4
@@ -89,20 +95,38 @@ def open_stream(where: str, read: Callable[[np.ndarray], np.ndarray], indices: n
       indices: ascending int64 [N], at least one.
 
     Raises:
-      UserError: an image cannot be read, or sizes differ.
+      Unreadable: images cannot be read; all of them are named.
+      UserError: sizes differ.
     """
+    from ugejax.hosts import in_shares  # here, since jax takes a second to import and a look at files needs none of it
 
-    def look(part: slice) -> tuple[tuple[int, ...], str]:
-        # Behind the first image of all, so that sizes are compared between the pieces as well.
-        images = read(np.concatenate([indices[:1], indices[part]]))[1:]
-        return images.shape, "".join(map(_digest, images))
+    def look(part: slice) -> tuple[list[int], str, list[tuple[str, str]]]:
+        try:
+            # Behind the first image of all, so that sizes are compared between the pieces as well.
+            images = read(np.concatenate([indices[:1], indices[part]]))[1:]
+        except Unreadable as error:
+            return [], "", list(error.files)
+        return list(images.shape), "".join(map(_digest, images)), []
 
-    shapes, digests = zip(*in_shares(look, list(pieces(len(indices)))), strict=True)
+    first = _first_shape(read, indices)
+    shapes, digests, failed = zip(*in_shares(look, list(pieces(len(indices), of=first))), strict=True)
+    if any(failed):
+        # The first image of all is in every piece.
+        raise Unreadable(list(dict.fromkeys((file, why) for piece in failed for file, why in piece)))
     _, height, width, _ = shapes[0]
     channels = max(shape[3] for shape in shapes)
     described = f"{(len(indices), height, width, channels)}{''.join(digests)}"
     digest = hashlib.sha256(described.encode()).hexdigest()
-    return ImageStream(where, read, indices, (height, width, channels), digest)
+    each = np.frombuffer(bytes.fromhex("".join(digests)), "S16")[::2].copy()
+    return ImageStream(where, read, indices, (height, width, channels), digest, each)
+
+
+def _first_shape(read: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> tuple[int, ...]:
+    """Shape of the first image, from which follows how many are read at a time; empty where it cannot be read."""
+    try:
+        return read(indices[:1]).shape[1:]
+    except Unreadable:
+        return ()
 
 
 def _digest(image: np.ndarray) -> str:
@@ -112,6 +136,20 @@ def _digest(image: np.ndarray) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
-def pieces(n: int, size: int = 256, first: int = 0) -> Iterator[slice]:
-    """Slices of at most `size` that make up first ... n - 1; in float64 256 images of 64 x 64 x 3 take 25 MB."""
+def digest_of(image: np.ndarray) -> bytes:
+    """The 16 bytes by which an image uint8 [H, W, C] is known among `ImageStream.digests`."""
+    return bytes.fromhex(_digest(image)[:32])
+
+
+def pieces(n: int, size: int = 256, first: int = 0, *, of: Sequence[int] = ()) -> Iterator[slice]:
+    """Slices of at most `size` that make up first ... n - 1; in float64 256 images of 64 x 64 x 3 take 25 MB.
+
+    Args:
+        n: number of images.
+        size: of a slice.
+        first: where they begin.
+        of: shape (H, W, C) of an image; large ones come in smaller slices, of at most 256 MiB in 8 bits.
+    """
+    if of:
+        size = max(1, min(size, _MOST_BYTES // math.prod(of)))
     return (slice(start, min(start + size, n)) for start in range(first, n, size))

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ugejax.data.account import Account, SplitUse
 from ugejax.data.image_file import decode_images
-from ugejax.data.part import Part
+from ugejax.data.part import Encoded, Opened, Part
 from ugejax.errors import UserError
 
 # Records read at a time: enough for the reader's threads, and little memory even for large photographs.
@@ -32,7 +33,7 @@ _FEATURE_CLASSES = frozenset(
 _NUMBERED = re.compile(rb"[a-z]+_(\d{1,9})")
 
 
-def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> tuple[Part, Part | None]:
+def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> Opened:
     """The splits `train`, and `test` or else `validation`, of a prepared data set with features `image` and `label`.
 
     Where the set numbers its images, as CIFAR does by its feature `id`, they come in that order, in which it was
@@ -91,7 +92,12 @@ def open_tfds(name: str, data_dir: str | None, *, image_size: int | None) -> tup
         return _part(source, f"{where}, split {split}", folder, class_names, image_size)
 
     test = next((split for split in ("test", "validation") if split in splits), None)
-    return part("train"), None if test is None else part(test)
+    uses = {"train": "train", test: "test"}
+    account = Account(
+        "TFDS data set",
+        tuple(SplitUse(split, uses.get(split, "not used"), info.num_examples) for split, info in splits.items()),
+    )
+    return Opened(part("train"), None if test is None else part(test), account)
 
 
 def _check_features(folder: Path, where: str) -> None:
@@ -147,14 +153,14 @@ def _part(source: Any, where: str, folder: str, class_names: tuple[str, ...], im
     known = [found for chunk in chunks for found in each(chunk, label_and_name)]
     order = _published_order([name for _, name in known])
 
+    def encoded(indices: np.ndarray) -> Encoded:
+        chosen = order[indices]
+        return [(f"{where}, image {i}", found) for i, found in zip(chosen, each(chosen, image), strict=True)]
+
     def read(indices: np.ndarray) -> np.ndarray:
-        def encoded(start: int, stop: int) -> list[tuple[str, bytes]]:
-            chosen = order[indices[start:stop]]
-            return [(f"{where}, image {i}", found) for i, found in zip(chosen, each(chosen, image), strict=True)]
+        return decode_images(len(indices), lambda start, stop: encoded(indices[start:stop]), image_size=image_size)
 
-        return decode_images(len(indices), encoded, image_size=image_size)
-
-    return Part(where, np.array([label for label, _ in known], np.int32)[order], class_names, read)
+    return Part(where, np.array([label for label, _ in known], np.int32)[order], class_names, read, encoded)
 
 
 def _published_order(names: list[Any]) -> np.ndarray:

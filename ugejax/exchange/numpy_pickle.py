@@ -7,7 +7,7 @@ import numpy as np
 
 from ugejax.errors import UserError
 from ugejax.exchange.files import opened
-from ugejax.exchange.unpickle import Buildable, Refused, unpickle
+from ugejax.unpickle import Buildable, Refused, unpickle
 
 
 class _Int8(Buildable):

@@ -15,7 +15,7 @@ import numpy as np
 
 from ugejax.errors import UserError
 from ugejax.exchange.files import TOO_LARGE, opened
-from ugejax.exchange.unpickle import Name, Refused, unpickle
+from ugejax.unpickle import Name, Refused, unpickle
 
 # What begins the older format: its magic number and its version.
 _LEGACY = (0x1950A86A20F9469CFC6C, 1001)

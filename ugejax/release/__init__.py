@@ -1,5 +1,6 @@
 """The release: protected images, their labels, a manifest and a card, in one folder that anyone may have."""
 
+from ugejax.release.change import describe_change
 from ugejax.release.quality import Quality, measure_quality
 from ugejax.release.read import Release, key_fingerprints, read_release, salt_of
 from ugejax.release.verify import Check, verify_release
@@ -9,6 +10,7 @@ __all__ = [
     "Check",
     "Quality",
     "Release",
+    "describe_change",
     "key_fingerprints",
     "measure_quality",
     "read_release",

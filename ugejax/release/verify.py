@@ -66,12 +66,14 @@ def verify_release(
       One Check for each question asked, in a fixed order; a check that cannot be made fails.
 
     Raises:
-      UserError: there is no such folder.
+      UserError: there is no such folder, or nothing of a release is in it.
       ValueError: a secret is so short that it would be found by chance.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder of a release")
+    if not any(os.path.lexists(folder / name) for name in ("card.json", "data.npz", "manifest.csv")):
+        raise UserError(f"{folder}: not a release (neither card.json nor data.npz nor manifest.csv is in it)")
     of_numbers = [forms for forms in map(forms_of_numbers, key_numbers) if forms]
     secret_forms = [*map(forms_of_secret, key_secrets), *of_numbers]
     release = _Contents(folder)

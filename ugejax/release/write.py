@@ -97,7 +97,7 @@ def _write_npz(path: Path, images: Images, labels: np.ndarray) -> str:
     with synced(path) as file, zipfile.ZipFile(file, "w") as archive:
         with archive.open("data.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array_header_1_0(member, header)
-            for part in pieces(len(images)):
+            for part in pieces(len(images), of=images.shape[1:]):
                 member.write(images[part].tobytes())
         with archive.open("targets.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array(member, labels, allow_pickle=False)
@@ -113,7 +113,7 @@ def manifest(images: Images, labels: np.ndarray, class_names: Sequence[str]) -> 
     text, class_names = io.StringIO(newline=""), [in_a_cell(name) for name in class_names]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(MANIFEST_COLUMNS)
-    for part in pieces(len(images)):
+    for part in pieces(len(images), of=images.shape[1:]):
         for index, image in enumerate(images[part], part.start):
             label = int(labels[index])
             writer.writerow((index, label, class_names[label], hashlib.sha256(image.tobytes()).hexdigest()))
@@ -133,7 +133,7 @@ def in_a_cell(text: str) -> str:
 def write_images(folder: Path, images: Images) -> None:
     """Writes uint8 images [N, H, W, C] as `<index>.png` into a new folder."""
     folder.mkdir()
-    for part in pieces(len(images)):
+    for part in pieces(len(images), of=images.shape[1:]):
         for index, image in enumerate(images[part], part.start):
             encoded = io.BytesIO()
             Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(encoded, "PNG")

@@ -14,9 +14,10 @@ from typing import IO, Any
 # A saved array takes fewer than 70 (measured with NumPy 2.4 and PyTorch 2.13); what takes far more is something else.
 _MOST_INSTRUCTIONS = 1000
 
+# The last two are text of Python 2, whose characters are bytes.
 _LITERALS = {
     "BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES",
-    "BINBYTES8", "BYTEARRAY8",
+    "BINBYTES8", "BYTEARRAY8", "BINSTRING", "SHORT_BINSTRING",
 }  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -45,19 +46,26 @@ class Name:
         self.means = means
 
 
-def unpickle(file: IO[bytes], names: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None) -> Any:
+def unpickle(
+    file: IO[bytes],
+    names: Mapping[str, Any],
+    persistent: Callable[[Any], Any] | None = None,
+    *,
+    most: int = _MOST_INSTRUCTIONS,
+) -> Any:
     """The value of one pickle, of protocol 2 to 5; the file is left behind its last byte.
 
     Args:
         file: binary file.
         names: what each allowed `module.name` stands for: a function of ours, which REDUCE may call, or a constant.
         persistent: what a persistent id stands for; None if there must be none.
+        most: instructions that it may have.
 
     Raises:
         Refused: it needs any other name or instruction, is damaged, or the functions refuse its arguments.
     """
     try:
-        return _run(file, names, persistent)
+        return _run(file, names, persistent, most)
     except Refused:
         raise
     # A damaged pickle makes the decoder, the stack and the functions raise nearly anything.
@@ -65,7 +73,7 @@ def unpickle(file: IO[bytes], names: Mapping[str, Any], persistent: Callable[[An
         raise Refused("is no whole pickle (truncated or damaged?)") from error
 
 
-def _run(file: IO[bytes], names: Mapping[str, Any], persistent: Callable[[Any], Any] | None) -> Any:
+def _run(file: IO[bytes], names: Mapping[str, Any], persistent: Callable[[Any], Any] | None, most: int) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
 
@@ -82,7 +90,7 @@ def _run(file: IO[bytes], names: Mapping[str, Any], persistent: Callable[[Any], 
 
     argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if count == _MOST_INSTRUCTIONS:
+        if count == most:
             raise Refused("has more instructions than any array needs; nothing of it was run")
         instruction = opcode.name
         if instruction in _LITERALS:
