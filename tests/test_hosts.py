@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ugejax import hosts
-from ugejax import protect as job_module
+from ugejax import protection as job_module
 from ugejax.cli import main
 from ugejax.cli import protect as protect_module
 from ugejax.data import ImageShards, shards

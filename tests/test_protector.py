@@ -77,7 +77,7 @@ def test_without_a_seed_no_two_keys_are_alike():
         (X.astype(int), Y, {}, "x: images must be uint8, or float in [0, 1], but are int64"),
         (X, Y[:5], {}, "x and y: 12 images, but labels of shape [5]"),
         (X, np.zeros(12, int), {}, "x and y: only one class ('0')"),
-        (X, Y, {"eps": 8}, "eps 8: is not in (0, 1]"),
+        (X, Y, {"eps": 8}, "`eps` 8: is not in (0, 1]"),
         (X, Y, {"eps": -8 / 255}, "is not in (0, 1]"),
         (X, Y, {"authorized": "keyed"}, "unknown authorized form 'keyed'"),
         (X, Y, {"network": "cnm"}, "did you mean 'cnn'"),

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from release_examples import make_arguments
 
-from ugejax import protect as job_module
+from ugejax import protection as job_module
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.cli import main
 from ugejax.cli import protect as protect_module
