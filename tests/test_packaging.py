@@ -55,7 +55,8 @@ def test_wheel_holds_the_whole_package_and_nothing_else(wheel):
         names = set(archive.namelist())
         info = f"ugejax-{ugejax.__version__}.dist-info"
         assert "ugejax = ugejax.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
-    files = [path for kind in ("*.py", "*.pyi", "*.html", "*.json", "*.py.txt") for path in (ROOT / "ugejax").rglob(kind)]
+    kinds = ("*.py", "*.pyi", "*.html", "*.json", "*.py.txt")
+    files = [path for kind in kinds for path in (ROOT / "ugejax").rglob(kind)]
     sources = {str(path.relative_to(ROOT)) for path in files}
     assert {name for name in names if not name.startswith(info)} == sources | {"ugejax/py.typed"}
     assert f"{info}/licenses/LICENSE" in names

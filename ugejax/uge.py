@@ -23,7 +23,7 @@ give is our choice and said to be so where it is written out.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import chex
 import jax
@@ -34,7 +34,6 @@ from jax.tree_util import Partial
 
 from ugejax.authorized.network import AuthorizedNetwork, seen, split_weights
 from ugejax.compiler import compiled, kept
-from ugejax.losses import error_minimising
 from ugejax.parallel import averaged, of_shard
 from ugejax.perturbation.feasible import feasible
 from ugejax.perturbation.method import Method
@@ -45,10 +44,10 @@ from ugejax.terms import FEATURE_LOSSES, CommonSpace, Context, Network, Term, ma
 from ugejax.training.loop import epoch_order, on_resident, run_steps
 from ugejax.training.prepare import prepared
 from ugejax.training.recipe import Recipe
-from ugejax.training.step import Batch, TrainState, decode, freeze, initial_state, make_train_step
+from ugejax.training.step import Batch, decode, freeze, initial_state, make_train_step
 from ugejax.training.trajectory import record_trajectory, snapshot
 from ugejax.transforms import mixture
-from ugejax.views import BlindSet, View, shared_blind_set
+from ugejax.views import BlindSet, shared_blind_set
 
 # So many images of 32x32x3 take some 50 MB of every array on the way.
 RELEASED_AT_ONCE = 1000
@@ -120,10 +119,10 @@ def make_update(
     """
     networks = ((network, trajectory), *others)
     taught = [(network, trajectory) for network, trajectory in networks if trajectory is not None]
-    bound = _Bound(
+    bound = (  # arguments of the compiled program
         shared_blind_set([network.view for network, _ in networks]),
-        tuple((network.view, trajectory) for network, trajectory in taught),
-        jax.nn.one_hot(wrong, wrong.shape[0]),
+        [(network.view, trajectory) for network, trajectory in taught],
+        jax.nn.one_hot(wrong, wrong.shape[0]),  # y @ this gives each class's share to its wrong class
         None if space is None else space.prototypes,
     )
     parts = tuple((network.module, network.trains) for network, _ in taught)
@@ -132,15 +131,6 @@ def make_update(
         raise ValueError(f"terms: each has a name of its own, and these are {names}")
     encode = None if space is None else space.encode
     return Partial(_update(method, terms, parts, tuple(surrogates), tuple(optimizers), encode, axis_name), bound)
-
-
-class _Bound(NamedTuple):
-    """The arrays that an update is bound to: arguments of the compiled program, never constants in it."""
-
-    view: BlindSet  # that all authorized networks share
-    taught: tuple[tuple[View, Any], ...]  # view and trajectory of each network whose gradients are matched
-    aim: jax.Array  # float32 [K, K]; y @ aim gives each class's share to its wrong class
-    prototypes: jax.Array | None  # float32 [K, F] in the common feature space
 
 
 @kept
@@ -156,9 +146,14 @@ def _update(
     """The update without its arrays: of each network whose gradients are matched its module and which weights train."""
     transform = mixture(method.transforms)
     looks_at_surrogates = any(term.surrogates for term in terms)
+    trainings = [
+        make_train_step(module, optimizer, Recipe(), axis_name=axis_name)
+        for module, optimizer in zip(surrogates, optimizers, strict=True)
+    ]
 
-    def authorized(module, trains, view, trajectory, key):
+    def authorized(part, own, key):
         """A network at a random snapshot of its trajectory."""
+        (module, trains), (view, trajectory) = part, own
         count = jax.tree.leaves(trajectory)[0].shape[0]
         variables = snapshot(trajectory, jax.random.randint(key, (), 0, count))
         trained, frozen = split_weights(variables["params"], trains)
@@ -172,37 +167,22 @@ def _update(
     def surrogate(module, state):
         return Network(lambda weights, x, of=None: module.apply(weights, x, train=False, method=of), state.variables)
 
-    def trained(module, optimizer, state, x, y, key):
-        """A surrogate after a step on a batch."""
-
-        def loss(params):
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            logits, updated = module.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": key})
-            return error_minimising(logits, y).mean(), updated.get("batch_stats", {})
-
-        grads, batch_stats = averaged(jax.grad(loss, has_aux=True)(state.params), axis_name)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), batch_stats, opt_state)
-
     def update(bound, state, batch, key):
         chex.assert_rank([batch.x, batch.y], [4, 1])
         chex.assert_equal_shape_prefix([batch.x, batch.y], 1)
-        x, y = decode(batch.x), jax.nn.one_hot(batch.y, bound.aim.shape[0])
+        view, networks, aim, prototypes = bound
+        x, y = decode(batch.x), jax.nn.one_hot(batch.y, len(aim))
         batch = Batch(x, batch.y, batch.index)
         snapshot_key, *keys = jax.random.split(jax.random.fold_in(key, state.step), 4)
         transform_key, train_key, dropout_key = (of_shard(key, axis_name) for key in keys)
 
         # The clean side: what x, the snapshot and the surrogates of now decide, for all steps of delta.
         x_t, y_t = transform(transform_key, x, y)
-        pairs = zip(taught, bound.taught, strict=True)
         context = Context(
-            x_t, y_t, y_t @ bound.aim,
-            authorized=tuple(
-                authorized(module, trains, view, trajectory, snapshot_key)
-                for (module, trains), (view, trajectory) in pairs
-            ),
+            x_t, y_t, y_t @ aim,
+            authorized=tuple(authorized(*pair, snapshot_key) for pair in zip(taught, networks, strict=True)),
             surrogates=tuple(map(surrogate, surrogates, state.surrogates)),
-            space=None if encode is None else CommonSpace(encode, bound.prototypes),
+            space=None if encode is None else CommonSpace(encode, prototypes),
             key=jax.random.fold_in(transform_key, len(keys)),
             averaged=lambda tree: averaged(tree, axis_name),
         )  # fmt: skip
@@ -215,7 +195,7 @@ def _update(
 
         # Steps of delta, straight through the projection: the gradient at the feasible delta moves what is behind it.
         def project(delta):
-            return feasible(delta, x, bound.view, eps=method.eps, norm=method.norm)
+            return feasible(delta, x, view, eps=method.eps, norm=method.norm)
 
         how, noise, losses = parametrise(method, x.shape[1:]), state.noise, {}
         delta = project(how.wanted(noise, batch))
@@ -229,8 +209,7 @@ def _update(
             protected = FEATURE_LOSSES[method.feature_loss].learns == "protected"
             learned = transform(train_key, x + delta if protected else x, y)
             states = tuple(
-                trained(module, optimizer, state, *learned, dropout_key)
-                for module, optimizer, state in zip(surrogates, optimizers, states, strict=True)
+                train(state, Batch(*learned), dropout_key)[0] for train, state in zip(trainings, states, strict=True)
             )
         return NoiseState(state.step + 1, noise, states), averaged(losses, axis_name)
 
