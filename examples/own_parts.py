@@ -1,7 +1,4 @@
-"""Parts of one's own: images, two networks, a view and a term; the update under jit, vmap over keys and pmap.
-
-python examples/own_parts.py     half a minute on two CPU cores; prints two lines
-"""
+"""Images, two networks, a view and a term of one's own: python examples/own_parts.py (half a minute of two CPU cores)."""
 
 from dataclasses import dataclass
 
@@ -39,29 +36,25 @@ def roughness(context):  # a term of the loss
 
 
 images = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3)).astype(np.uint8)
-batch = ugejax.Batch(images, np.arange(32) % 4, np.arange(32))
-key, recipe = jax.random.key(0), ugejax.Recipe(epochs=2, batch_size=16)
+key, batch = jax.random.key(0), ugejax.Batch(images, np.arange(32) % 4, np.arange(32))
 view = Masked(jax.random.bernoulli(key, 0.5, (16, 16, 1)).astype(float))
 network = ugejax.AuthorizedNetwork(view, Partner(), Partner().init(key, jnp.zeros((1, 16, 16, 3))), "all")
-optimizer = recipe.build_optimizer(32)
+recipe = ugejax.Recipe(epochs=2, batch_size=16)
+optimizer, method = recipe.build_optimizer(32), ugejax.Method(transforms=(), batch_size=32, snapshots=2)
 weights = {"hidden": 0.05 * jax.random.normal(key, (768, 16)), "out": jax.random.normal(key, (16, 4))}
-method = ugejax.Method(transforms=(), batch_size=32, snapshots=2)
-terms = [*ugejax.terms_of(method), ugejax.Term("roughness", 100.0, roughness)]
 trajectory = ugejax.trajectory(network, recipe, batch.x, batch.y, key, snapshots=2)
 parts = (method, network, trajectory, [ugejax.networks.Functional(stranger)], [optimizer], jnp.array([1, 2, 3, 0]))
-surrogates = (ugejax.initial_state({"params": weights}, optimizer),)
-state = ugejax.NoiseState(jnp.int32(0), 0.03 * jax.random.normal(key, (4, 16, 16, 3)), surrogates)
-
+terms = [*ugejax.terms_of(method), ugejax.Term("roughness", 100.0, roughness)]
 update = ugejax.make_update(*parts, terms=terms)
 step = ugejax.compiled(update)  # jax.jit that keeps the view's secret an argument of the program
+surrogates = (ugejax.initial_state({"params": weights}, optimizer),)
+state = ugejax.NoiseState(jnp.int32(0), 0.03 * jax.random.normal(key, (4, 16, 16, 3)), surrogates)
 course = [after := (state, {})] + [after := step(after[0], batch, key) for _ in range(20)]
 print(f"roughness {course[1][1]['roughness']:.2e}, after 20 updates {after[1]['roughness']:.2e}")
-
 by_key, _ = jax.jit(jax.vmap(update, in_axes=(None, None, 0)))(state, batch, jax.random.split(key, 3))
-alone, _ = step(state, batch, jax.random.split(key, 3)[2])
-np.testing.assert_allclose(by_key.noise[2], alone.noise, atol=1e-6)
-shards = jax.tree.map(lambda leaf: leaf.reshape(4, 8, *leaf.shape[1:]), batch)
+np.testing.assert_allclose(by_key.noise[2], step(state, batch, jax.random.split(key, 3)[2])[0].noise, atol=1e-6)
 sharded = ugejax.make_update(*parts, terms=terms, axis_name="devices")
+shards = jax.tree.map(lambda leaf: leaf.reshape(4, 8, *leaf.shape[1:]), batch)
 on_four, _ = jax.pmap(sharded, axis_name="devices", in_axes=(None, 0, None))(state, shards, key)
 np.testing.assert_allclose(on_four.noise[3], course[1][0].noise, atol=1e-6)
 print("jit, vmap over keys and pmap over devices agree")

@@ -67,6 +67,7 @@ def test_the_package_itself_is_light():
 
 def test_the_example_of_own_parts_runs():
     path = ROOT / "examples" / "own_parts.py"
+    assert len(path.read_text().splitlines()) <= 60
     done = subprocess.run([sys.executable, path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     before, after = map(float, re.findall(r"\d\.\d+e-\d+", done.stdout))
@@ -77,3 +78,14 @@ def test_the_example_of_own_parts_runs():
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
     assert {name.split(".")[0] for name in imported} == {"dataclasses", "flax", "jax", "numpy", "ugejax"}
+
+
+def test_the_method_in_one_file_runs():
+    """At the smoke scale, of which the partner's figure is worked: he sees the same of release and originals."""
+    arguments = ["--source", "digits", "--eps", "128/255", "--n-train", "120", "--n-test", "60", "--epochs", "1"]
+    path = ROOT / "examples" / "uge_cifar10.py"
+    done = subprocess.run([sys.executable, path, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    assert list(found) == [f"{who} on {what}" for who in ("partner", "stranger") for what in ("originals", "release")]
+    assert found["partner on originals"] == found["partner on release"]
