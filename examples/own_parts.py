@@ -1,4 +1,4 @@
-"""Images, two networks, a view and a term of one's own: python examples/own_parts.py (half a minute of two CPU cores)."""
+"""Images, two networks, a view and a term of one's own: python examples/own_parts.py (half a minute of two cores)."""
 
 from dataclasses import dataclass
 

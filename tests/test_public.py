@@ -18,11 +18,15 @@ NAMESPACES = [name for name in NAMES if inspect.ismodule(getattr(ugejax, name))]
 
 
 def sources() -> dict[str, str]:
-    """Python that users read: blocks of the pages, cells of the notebook, examples; by where it is."""
+    """Python that users read: blocks of the pages, cells of the notebook, examples; by where it is.
+
+    A block that says what goes into files of the package itself is not among them.
+    """
     found = {}
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)):
-            found[f"{page.name} {number}"] = block
+            if not block.startswith("# ugejax/"):
+                found[f"{page.name} {number}"] = block
     cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())["cells"]
     found["notebook"] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     return found | {path.name: path.read_text() for path in sorted((ROOT / "examples").glob("*.py"))}

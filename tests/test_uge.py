@@ -105,7 +105,7 @@ class Watched:
 
 
 @pytest.mark.parametrize("term", ["gradient_matching", "undistillation", "feature_distance"])
-@pytest.mark.parametrize("kind", PARAMETRISATIONS)
+@pytest.mark.parametrize("kind", ["class-wise", "sample-wise", "generator"])  # codes pass a sign straight through
 def test_the_derivative_of_each_loss_is_that_of_finite_differences(kind, term, monkeypatch):
     """Along a random direction of what the perturbation is made from, in double precision, where no bound is met."""
     with jax.enable_x64(True):
