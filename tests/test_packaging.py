@@ -56,7 +56,10 @@ def test_wheel_holds_the_whole_package_and_nothing_else(wheel):
         info = f"ugejax-{ugejax.__version__}.dist-info"
         assert "ugejax = ugejax.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "ugejax").rglob("*.py")}
-    assert {name for name in names if not name.startswith(info)} == sources | {"ugejax/py.typed"}
+    assert {name for name in names if not name.startswith(info)} == sources | {
+        "ugejax/py.typed",
+        "ugejax/cli/catalogue.json",
+    }
     assert f"{info}/licenses/LICENSE" in names
 
 
