@@ -373,3 +373,11 @@ def test_a_report_is_written_beside_what_it_is_of(tmp_path):
         with pytest.raises(UserError, match="not the results of an evaluation"):
             write_report(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == before
+
+
+def test_what_is_not_in_the_release_is_told():
+    card = CARD | {"left_out": {"images that cannot be read": 2, "hidden files": 3}, "unused_splits": {"<val>": 80}}
+    page = to_html(make_content(make_results(card=card), None))
+    assert "2 images that cannot be read, 3 hidden files" in page
+    assert "80 &lt;val&gt;" in page
+    assert "left out of the source" not in to_html(make_content(make_results(), None))

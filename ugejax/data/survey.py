@@ -86,17 +86,11 @@ def survey(source: Source, *, quick: bool = False) -> Survey:
     labels = chosen.train.labels[chosen.train_indices]
     account = chosen.account.extended(unreadable=found.failed)
     if not quick:
-        readable = digests[0] != b""
-        place = np.flatnonzero(readable)  # of an image that was read, among all
-        test = digests[1][digests[1] != b""] if len(digests) > 1 else None
-        n_read = len(place)
-
-        def name_of(index: int) -> str:
-            if index < n_read:
-                return chosen.name_of(int(place[index]))
-            return chosen.name_of(len(readable) + int(np.flatnonzero(digests[1] != b"")[index - n_read]))
-
-        account = account.extended(warnings=duplicates(digests[0][readable], labels[readable], test).lines(name_of))
+        train, *test = (part[part != b""] for part in digests)
+        copies = duplicates(train, labels[digests[0] != b""], test[0] if test else None)
+        # Of an image that was read the place among all.
+        places = np.flatnonzero(np.concatenate(digests) != b"")
+        account = account.extended(warnings=copies.lines(lambda index: chosen.name_of(int(places[index]))))
     counts = np.bincount(labels, minlength=len(chosen.train.class_names)).tolist()
     return Survey(
         account, dict(zip(chosen.train.class_names, counts, strict=True)), len(chosen.test_indices),

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import fft
 
 from ugejax.data.arrays import read_npz
 from ugejax.data.image_file import decode_image
@@ -99,6 +98,8 @@ def _was_jpeg(images: np.ndarray) -> bool:
 
     For coefficients c beyond half a step q, the mean of cos(2 pi c / q) is 1 on multiples and about 0 elsewhere.
     """
+    from scipy import fft  # here, since it takes a while to import, and few releases are damaged
+
     weights = [0.299, 0.587, 0.114] if images.shape[-1] == 3 else [1.0]
     grey = images[..., : len(weights)].astype(np.float64) @ weights - 128
     n, height, width = grey.shape

@@ -289,6 +289,11 @@ def _facts(results: dict[str, Any], card: dict[str, Any]) -> Iterable[tuple[str,
     yield "SSIM", f"{ssim['mean']:.3f} on average, {ssim['min']:.3f} at worst"
     if card["untouched_images"]:
         yield "unchanged images", str(card["untouched_images"])
+    # Of a card that came from elsewhere what is of another kind is left alone.
+    for field, title in (("left_out", "left out of the source"), ("unused_splits", "splits that are not in it")):
+        found = card.get(field)
+        if isinstance(found, dict) and found:
+            yield title, ", ".join(f"{count} {name}" for name, count in found.items())
     yield "seed of what is public", str(card["seed"])
     yield "made with", ", ".join(f"{name} {version}" for name, version in card["versions"].items())
     yield "evaluated on", results["backend"]
