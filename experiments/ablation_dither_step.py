@@ -10,7 +10,7 @@ Expect (table in BUILD_NOTES.md): a wider step leaves more of the perturbation a
 
 from experiments.variants import ablate
 
-VARIANTS = {str(step): ["--dither-step", str(step)] for step in (8, 16, 24, 48)}
+VARIANTS = {str(step): {"step": step} for step in (8, 16, 24, 48)}
 
 if __name__ == "__main__":
     raise SystemExit(ablate(__doc__, "dither step", VARIANTS))

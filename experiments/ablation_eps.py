@@ -10,7 +10,7 @@ Expect (table in BUILD_NOTES.md): the larger the budget, the less hackers get, a
 
 from experiments.variants import ablate
 
-VARIANTS = {f"{levels}/255": ["--eps", f"{levels}/255"] for levels in (2, 4, 8, 16)}
+VARIANTS = {f"{levels}/255": {"settings": {"eps": levels / 255}} for levels in (2, 4, 8, 16)}
 
 if __name__ == "__main__":
     raise SystemExit(ablate(__doc__, "eps", VARIANTS))

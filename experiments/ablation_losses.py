@@ -13,13 +13,13 @@ place.
 
 from experiments.variants import ablate
 
-FORM = ["--authorized", "frozen-backbone"]
-VARIANTS = {
-    "all but undistillation": FORM,
-    "no gradient matching": [*FORM, "--gradient-matching", "0"],
-    "no feature distance": [*FORM, "--feature-distance", "0"],
-    "all": [*FORM, "--undistillation", "1"],
+SETTINGS: dict[str, dict[str, float]] = {
+    "all but undistillation": {},
+    "no gradient matching": {"gradient_matching": 0.0},
+    "no feature distance": {"feature_distance": 0.0},
+    "all": {"undistillation": 1.0},
 }
+VARIANTS = {name: {"form": "frozen-backbone", "settings": settings} for name, settings in SETTINGS.items()}
 
 if __name__ == "__main__":
     raise SystemExit(ablate(__doc__, "losses", VARIANTS))

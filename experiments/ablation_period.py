@@ -10,7 +10,7 @@ Expect (table in BUILD_NOTES.md): convolutional hackers are harmed most by short
 
 from experiments.variants import ablate
 
-VARIANTS = {str(period): ["--period", str(period)] for period in (4, 7, 10, 14, 20)}
+VARIANTS = {str(period): {"settings": {"period": period}} for period in (4, 7, 10, 14, 20)}
 
 if __name__ == "__main__":
     raise SystemExit(ablate(__doc__, "period", VARIANTS))

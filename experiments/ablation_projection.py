@@ -61,7 +61,7 @@ def main() -> int:
         released = np.concatenate([np.asarray(batch(data.images[part], data.labels[part], part)) for part in parts])
         rows[name] = job.evaluate(
             released, arguments.out / name.replace(" ", "-").replace(",", ""), authorized=True,
-            hackers=arguments.hackers or "cnn", countermeasures=arguments.countermeasures or "none",
+            hackers=arguments.hackers or ("cnn",), countermeasures=arguments.countermeasures or ("none",),
         )  # fmt: skip
     print_rows("steps", rows)
     return 0

@@ -12,11 +12,10 @@ a third does not help.
 
 from experiments.variants import ablate
 
-SAMPLE_WISE = ["--parametrisation", "sample-wise", "--perturbation-epochs", "15", "--surrogates"]
+SURROGATES = (("res-tiny",), ("res-tiny", "mlp"), ("res-tiny", "mlp", "cnn-nonorm"))
 VARIANTS = {
-    "res-tiny": [*SAMPLE_WISE, "res-tiny"],
-    "res-tiny, mlp": [*SAMPLE_WISE, "res-tiny,mlp"],
-    "res-tiny, mlp, cnn-nonorm": [*SAMPLE_WISE, "res-tiny,mlp,cnn-nonorm"],
+    ", ".join(surrogates): {"settings": {"parametrisation": "sample-wise", "epochs": 15, "surrogates": surrogates}}
+    for surrogates in SURROGATES
 }
 
 if __name__ == "__main__":

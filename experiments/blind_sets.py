@@ -69,8 +69,8 @@ def main() -> int:
             protection.run(images, labels, folder) if noise is None else protection.release(images, labels, noise)
         )
         rows[name] = job.evaluate(
-            released, folder, authorized=True, hackers=arguments.hackers or "cnn",
-            countermeasures=arguments.countermeasures or "none,jpeg-10,class-means,key-recovery",
+            released, folder, authorized=True, hackers=arguments.hackers or ("cnn",),
+            countermeasures=arguments.countermeasures or ("none", "jpeg-10", "class-means", "key-recovery"),
         )  # fmt: skip
     print_rows("blind set", rows)
     summary = [{"blind_set": name, **row} for name, group in rows.items() for row in group]

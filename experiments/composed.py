@@ -1,16 +1,16 @@
-"""Releases that an experiment makes from the package's functions, where no command makes them, and their evaluation."""
+"""Releases that an experiment makes from the package's parts, where no main job is like it, and their evaluation."""
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from experiments.scales import EVALUATION, SCALES
+from experiments.scales import SCALES
 from experiments.tables import figure, table_head, table_row
 from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, draw_master, new_key
-from ugejax.cli.arguments import build_parser
 from ugejax.data import Dataset, Source, load
 from ugejax.evaluation import Evaluation, evaluate, summarise
 from ugejax.evaluation.trial import default_cache
@@ -38,13 +38,13 @@ class Job:
         return Protection.by(self.key, self.network, method)
 
     def evaluate(
-        self, released: np.ndarray, folder: Path, *, hackers: str, countermeasures: str, authorized: bool = False
-    ) -> list[dict]:
+        self, released: np.ndarray, folder: Path, *, hackers: Sequence[str], countermeasures: Sequence[str],
+        authorized: bool = False,
+    ) -> list[dict]:  # fmt: skip
         """Train hackers, and the authorized network if told, on both image sets; writes results.json."""
         evaluation = Evaluation(
             self.train, released, self.test, self.key if authorized else None,
-            self.network if authorized else None, tuple(filter(None, hackers.split(","))),
-            tuple(countermeasures.split(",")), self.epochs,
+            self.network if authorized else None, tuple(hackers), tuple(countermeasures), self.epochs,
         )  # fmt: skip
         rows, _ = evaluate(evaluation, default_cache())
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,20 +54,15 @@ class Job:
 
 def load_job(arguments: argparse.Namespace, *, form: str) -> Job:
     """The job at the arguments' scale."""
-    sizes = ["protect", "cifar10", "--out", "", "--data-dir", arguments.data_dir, *SCALES[arguments.scale]]
-    sizes = build_parser().parse_args(sizes)
+    scale = SCALES[arguments.scale]
     key = new_key(
-        draw_master(0), form=form, network=sizes.network, image_shape=(32, 32, 3), num_classes=10,
-        step=default_step(form, EPS), recipe=default_recipe(sizes.network), from_seed=True,
+        draw_master(0), form=form, network=scale.network, image_shape=(32, 32, 3), num_classes=10,
+        step=default_step(form, EPS), recipe=default_recipe(scale.network), from_seed=True,
     )  # fmt: skip
-    source = Source(
-        "cifar10", data_dir=arguments.data_dir, n_train=sizes.n_train, n_test=sizes.n_test, seed=key.public_seed
-    )
-    epochs = int(EVALUATION[arguments.scale][1]) if EVALUATION[arguments.scale] else None
-    splits = load(source)
+    splits = load(Source("cifar10", arguments.data_dir, scale.n_train, scale.n_test, seed=key.public_seed))
     assert splits.test is not None, "CIFAR-10 has test images"
     network = build_authorized(key).of_release(key.release_salt("experiments"))
-    return Job(splits.train, splits.test, key, network, epochs)
+    return Job(splits.train, splits.test, key, network, scale.epochs)
 
 
 def print_rows(name: str, rows: dict[str, list[dict]]) -> None:

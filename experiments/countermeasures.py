@@ -14,7 +14,7 @@ flips with five sixths.
 
 from statistics import mean
 
-from experiments.scales import parser, protect_and_evaluate
+from experiments.main_job import job_parser, main_job, protect_and_evaluate
 from experiments.tables import figure, table_head, table_row
 
 AUGMENTATION = ("crop-flip", "cutout", "mixup", "cutmix")
@@ -26,10 +26,10 @@ ORIGINALS = ("clean-5", "only-clean-5", "clean-20", "only-clean-20")
 
 
 def main() -> int:
-    arguments = parser(__doc__).parse_args()
-    arguments.hackers = arguments.hackers or "cnn"
-    names = ",".join(("none", *AUGMENTATION, *FILTERS, *FIELD, *ADAPTIVE, *ORIGINALS))
-    results = protect_and_evaluate(arguments.out, arguments, seed=0, settings=[], countermeasures=names)
+    arguments = job_parser(__doc__).parse_args()
+    arguments.hackers = arguments.hackers or ("cnn",)
+    names = ("none", *AUGMENTATION, *FILTERS, *FIELD, *ADAPTIVE, *ORIGINALS)
+    results = protect_and_evaluate(main_job(arguments, countermeasures=names), arguments.out)
     print(table_head("counter-measure", "network", "on originals", "on the release", "peak", "share"))
     for row in results["rows"]:
         if row["role"] == "hacker":

@@ -24,9 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.scales import EVALUATION, SCALES, parser
+from experiments.main_job import Protected, evaluate_both_sides, job_parser, main_job, protect
+from experiments.scales import SCALES
 from experiments.tables import table_head, table_row
-from ugejax.cli import main as ugejax
+from ugejax import seen, verify_release
+from ugejax.authorized import secret_words
 from ugejax.countermeasures.preprocessing import filtered
 from ugejax.data import Dataset, Source, load, stratified_subset
 from ugejax.data.image_file import resize_images
@@ -123,7 +125,7 @@ def main() -> int:
 
 def arguments_of(description: str | None, *, sets: str) -> argparse.ArgumentParser:
     """The arguments of a table of data sets, with its default ones."""
-    result = parser(description)
+    result = job_parser(description)
     result.add_argument("--photos", help="image folder of Tiny-ImageNet, one folder a class")
     result.add_argument("--sets", default=sets, help=f"comma-separated (default {sets})")
     result.add_argument(
@@ -162,31 +164,44 @@ def _load(source: Source) -> Pair:
 
 
 def _run(pair: Pair, side: int | None, out: Path, arguments: argparse.Namespace, network: str) -> dict[str, Any]:
-    """Protect, verify and evaluate one set by the commands that a user would take."""
+    """Protect, verify and evaluate one set, by way of files, which the commands could take as well."""
     out.mkdir(parents=True, exist_ok=True)
-    files = {}
-    _, n_train, _, n_test, *_ = SCALES[arguments.scale]
-    for part, data, n in zip(("train", "test"), pair, (int(n_train), int(n_test)), strict=True):
+    scale, files = SCALES[arguments.scale], {}
+    for part, data, n in zip(("train", "test"), pair, (scale.n_train, scale.n_test), strict=True):
         data = _at_most(data, n if side is None else n // 10)
-        files[part] = str(out / f"{part}.npz")
+        files[part] = Source(str(out / f"{part}.npz"))
         np.savez(
-            files[part], data=resize_images(data.images, side), targets=data.labels,
+            files[part].name, data=resize_images(data.images, side), targets=data.labels,
             class_names=np.array(data.class_names),
         )  # fmt: skip
-    release, key = str(out / "release"), str(out / "key")
-    evaluate = ["evaluate", release, "--key", key, "--out", str(out), "--test", files["test"]]
-    hackers = arguments.hackers or ("cnn,mlp" if side is None else "cnn")  # a perceptron on photographs is enormous
-    evaluate += ["--hackers", hackers, *EVALUATION[arguments.scale]]
-    for command in (
-        ["protect", files["train"], "--out", release, "--key", key, "--seed", "0", "--network", network],
-        ["verify", release, "--key", key, "--originals", "card"],
-        [*evaluate, "--countermeasures", arguments.countermeasures or "none"],
-    ):
-        if code := ugejax(command):
-            raise SystemExit(code)
-    card = json.loads((out / "release" / "card.json").read_text())
+    # A perceptron on photographs is enormous.
+    hackers = arguments.hackers or (("cnn", "mlp") if side is None else ("cnn",))
+    job = main_job(arguments, source=files["train"], test=files["test"], network=network, hackers=hackers)
+    protected = protect(job, out)
+    _verify(protected)
+    card = protected.card
     of_card = {"image_shape": card["image_shape"], "classes": len(card["class_names"]), "authorized": network}
-    return of_card | json.loads((out / "results.json").read_text())
+    return of_card | {"n_train": card["n_train"]} | evaluate_both_sides(job, protected, out)
+
+
+def _verify(protected: Protected) -> None:
+    """Check the release beside its originals and its key, whose network must see no difference.
+
+    Raises:
+        SystemExit: a check failed.
+    """
+    key, network = protected.key, protected.network
+    assert key is not None and network is not None, "the method protects"
+    secrets, numbers = secret_words(key, network)
+    checks = verify_release(
+        protected.folder, originals=protected.train, key_fingerprint=key.fingerprint, key_secrets=secrets,
+        key_numbers=numbers,
+    )  # fmt: skip
+    failed = [f"{check.name}: {check.detail}" for check in checks if not check.ok]
+    if not np.array_equal(seen(network.view, protected.released), seen(network.view, protected.train.images)):
+        failed.append("blindness: the authorized network sees a difference")
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
 def _at_most(data: Dataset, n: int) -> Dataset:

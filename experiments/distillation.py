@@ -98,7 +98,7 @@ def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--variants", default=",".join(VARIANTS), help="comma-separated")
     arguments = arguments.parse_args()
-    students = (arguments.hackers or "res-tiny").split(",")
+    students = arguments.hackers or ["res-tiny"]
     names = ("teacher", "queries", "answers", "student")
     figures = ("teacher_accuracy", "student_accuracy", "student_peak_accuracy")
     print(table_head("variant", "trained on", "queries", "answers", "student", "teacher", "student's last", "peak"))

@@ -41,10 +41,8 @@ def main() -> int:
     released = job.protection(Method()).run(images, labels, out / "protection")
     settings = {"seed": 0, "epochs": job.epochs, "augment": ()}
     rows, pictures = [], {}
-    for candidate in (
-        hacker(arguments.hackers or "cnn", job.key.num_classes, **settings),
-        authorized(job.key, job.network, **settings),
-    ):
+    hackers = [hacker(name, job.key.num_classes, **settings) for name in arguments.hackers or ("cnn",)]
+    for candidate in (*hackers, authorized(job.key, job.network, **settings)):
         trial = Trial(
             candidate.module, candidate.variables, candidate.trains, candidate.recipe, candidate.sees(released), labels,
             candidate.sees(job.test.images), job.test.labels, candidate.key,
@@ -77,7 +75,7 @@ def main() -> int:
 
 
 def _draw(path, pictures, labels, names):
-    figure, axes = plt.subplots(2, 2, figsize=(8.5, 7.5), layout="constrained")
+    figure, axes = plt.subplots(len(pictures) // 2, 2, figsize=(8.5, 1.875 * len(pictures)), layout="constrained")
     for axis, (title, points) in zip(axes.flat, pictures.items(), strict=True):
         for label, name in enumerate(names):
             x, y = points[labels == label].T

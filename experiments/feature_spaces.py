@@ -12,29 +12,33 @@ stripes alone 0.22 (at the peak 0.26 to 0.28, and 0.23); in that of small surrog
 """
 
 import json
+from typing import Any
 
-from experiments.scales import parser, protect_and_evaluate
+from experiments.main_job import job_parser, main_job, protect_and_evaluate
 from experiments.tables import figure, table_head, table_row
 
-SURROGATES = ["--feature-loss", "distance", "--surrogates", "res-tiny,mlp", "--perturbation-epochs", "15"]
+DISTANCE = {"feature_loss": "distance", "epochs": 15}
 
 
 def main() -> int:
-    arguments = parser(__doc__)
+    arguments = job_parser(__doc__)
     arguments.add_argument(
-        "--spaces", nargs="*", default=[], metavar="NAME=PATH", help="as for protect --feature-space"
+        "--spaces", nargs="*", default=[], metavar="NAME=PATH", help="as for `ugejax.feature_spaces.load_feature_space`"
     )
     arguments = arguments.parse_args()
-    arguments.hackers = arguments.hackers or "cnn,mlp"
-    variants = {"stripes alone": [], "surrogates": SURROGATES}
+    arguments.hackers = arguments.hackers or ("cnn", "mlp")
+    variants: dict[str, dict[str, Any]] = {
+        "stripes alone": {},
+        "surrogates": {"settings": {**DISTANCE, "surrogates": ("res-tiny", "mlp")}},
+    }
     for space in arguments.spaces:
         name, _, path = space.partition("=")
-        variants[name] = ["--feature-space", path]
+        variants[name] = {"settings": {**DISTANCE, "surrogates": ()}, "feature_space": path}
     print(table_head("feature space", "role", "network", "counter-measure", "on originals", "on the release", "peak"))
     rows = []
-    for name, settings in variants.items():
+    for name, changes in variants.items():
         folder = arguments.out / name.replace(" ", "-")
-        results = protect_and_evaluate(folder, arguments, seed=0, settings=settings, countermeasures="none")
+        results = protect_and_evaluate(main_job(arguments, **changes), folder)
         for row in results["rows"]:
             rows.append({"feature_space": name, **row})
             cells = [name, row["role"].replace("_", " "), row["network"], row["countermeasure"]]

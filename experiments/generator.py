@@ -15,6 +15,7 @@ tensor an image has nothing to say of unseen images, that of one tensor a class 
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ TIMED = 2000  # images
 
 
 def variants(form: str, epochs: int) -> dict[str, Method]:
-    """Free noise and the generator, as `ugejax protect` makes them with this form."""
+    """Free noise and the generator, as `ugejax.method_of` has them for this form."""
     free = Method() if FORMS[form].exact else Method(epochs=epochs)
     return {
         "one tensor a class": free,
@@ -64,7 +65,9 @@ def seconds_an_image(protection: Protection, data: Dataset, noise: Any) -> float
     return (time.perf_counter() - began) / count
 
 
-def compare(job: Job, unseen: Dataset, method: Method, name: str, folder: Path, **who: str) -> tuple[dict, dict]:
+def compare(
+    job: Job, unseen: Dataset, method: Method, name: str, folder: Path, **who: Sequence[str]
+) -> tuple[dict, dict]:
     """The rows of one variant by the images it is judged on, and its times."""
     protection, place = job.protection(method), folder / name.replace(" ", "-")
     began, kept = time.perf_counter(), place / "seconds.json"
@@ -91,8 +94,8 @@ def main() -> int:
     unseen, rows, times = unseen_images(arguments.data_dir, job), {}, {}
     for name, method in variants(arguments.form, arguments.perturbation_epochs).items():
         of_variant, times[name] = compare(
-            job, unseen, method, name, arguments.out / arguments.form, hackers=arguments.hackers or "cnn",
-            countermeasures=arguments.countermeasures or "none,class-means",
+            job, unseen, method, name, arguments.out / arguments.form, hackers=arguments.hackers or ("cnn",),
+            countermeasures=arguments.countermeasures or ("none", "class-means"),
         )  # fmt: skip
         rows |= of_variant
     summary = {"form": arguments.form, "rows": rows, "times": times}

@@ -8,6 +8,8 @@ second time with what the first one compiled.
 
 Expect (figures in BUILD_NOTES.md): the largest peak of memory is about a tenth above the smallest, and each image
 beyond those of the size before costs the same processor time. results.json holds both and the seconds of each size.
+
+It tests the commands themselves, so it runs them.
 """
 
 import argparse

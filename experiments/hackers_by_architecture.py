@@ -21,22 +21,25 @@ from experiments.tables import figure, table_head, table_row
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-from experiments.scales import parser, protect_and_evaluate  # noqa: E402
+from experiments.main_job import job_parser, main_job, protect_and_evaluate  # noqa: E402
 from ugejax.report.pictures import COLOURS  # noqa: E402
 
-SMALL = "cnn,cnn-other-init,cnn-nonorm,mlp,res-tiny"
+SMALL = ("cnn", "cnn-other-init", "cnn-nonorm", "mlp", "res-tiny")
 HACKERS = {
-    "smoke": "cnn,mlp",
+    "smoke": ("cnn", "mlp"),
     "tiny": SMALL,
-    "small": SMALL + ",r20",
-    "full": "r18,r50,vgg16-bn,se18,mv2,shufflenet-v2,de121,wrn-28-10,vit-small,cait-small,convmixer,mlp-mixer",
-}
+    "small": (*SMALL, "r20"),
+    "full": (
+        "r18", "r50", "vgg16-bn", "se18", "mv2", "shufflenet-v2", "de121", "wrn-28-10", "vit-small", "cait-small",
+        "convmixer", "mlp-mixer",
+    ),
+}  # fmt: skip
 
 
 def main() -> int:
-    arguments = parser(__doc__).parse_args()
+    arguments = job_parser(__doc__).parse_args()
     arguments.hackers = arguments.hackers or HACKERS[arguments.scale]
-    results = protect_and_evaluate(arguments.out, arguments, seed=0, settings=[], countermeasures="none")
+    results = protect_and_evaluate(main_job(arguments), arguments.out)
     rows = sorted(results["rows"], key=lambda row: (row["countermeasure"], row["role"], -row["protected_accuracy"]))
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     print(table_head("role", "network", "counter-measure", "on originals", "on the release", "peak"))

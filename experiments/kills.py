@@ -8,6 +8,8 @@ undisturbed runs, of which the second tells how long one takes when everything i
 
 Expect: every kill leaves nothing or something whole, and in the end all files are byte for byte those of the
 undisturbed run, times of training left out. results.json holds the moment of every kill and what was there after it.
+
+It tests the commands themselves, so it runs them.
 """
 
 import argparse

@@ -15,6 +15,8 @@ his own with PyTorch and without JAX; he trains by what docs/partner.md shows un
 stands. A stranger trains the same network on the same images without the view. All begin with empty caches, as on a new
 machine, and with Python, git and make. results.json holds every command with its seconds, those of a core that it took,
 which other work disturbs less, and the machine's load before it; the folder logs what each of them printed.
+
+It tests the commands themselves, so it runs them.
 """
 
 import argparse

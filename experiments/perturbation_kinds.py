@@ -177,8 +177,8 @@ def main() -> int:
         else:
             released = job.protection(OPTIMISED[kind]).run(images, labels, folder)
         rows[kind] = job.evaluate(
-            released, folder, hackers=arguments.hackers or "cnn",
-            countermeasures=arguments.countermeasures or "none,class-means,key-recovery",
+            released, folder, hackers=arguments.hackers or ("cnn",),
+            countermeasures=arguments.countermeasures or ("none", "class-means", "key-recovery"),
         )  # fmt: skip
     print_rows("kind", rows)
     return 0

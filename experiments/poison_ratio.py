@@ -36,7 +36,7 @@ def main() -> int:
     job, out = load_job(arguments, form="keyed-dither"), arguments.out
     images, labels = job.train.images, job.train.labels
     released = job.protection(Method()).run(images, labels, out / "protection")
-    hackers, countermeasures = arguments.hackers or "cnn", arguments.countermeasures or "none"
+    hackers, countermeasures = arguments.hackers or ("cnn",), arguments.countermeasures or ("none",)
     rows = []
     for percent in PERCENT:
         protected = np.sort(stratified_subset(labels, len(labels) * percent // 100, 0))

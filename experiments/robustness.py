@@ -14,22 +14,22 @@ average without augmentation, the worst network 0.26 in the mean of three keys; 
 import json
 from statistics import mean, stdev
 
-from experiments.scales import parser, protect_and_evaluate
+from experiments.main_job import job_parser, main_job, protect_and_evaluate
 from experiments.tables import table_head, table_row
 
 
 def main() -> int:
-    arguments = parser(__doc__)
+    arguments = job_parser(__doc__)
     arguments.add_argument("--seeds", type=int, default=3, help="protections, each with a key and a subset of its own")
     arguments.add_argument("--form", default="keyed-dither", help="authorized form")
     arguments = arguments.parse_args()
     runs = [
         protect_and_evaluate(
-            arguments.out / f"seed-{seed}", arguments, seed=seed, settings=["--authorized", arguments.form],
-            countermeasures="none,crop-flip",
+            main_job(arguments, countermeasures=("none", "crop-flip"), form=arguments.form, seed=seed),
+            arguments.out / f"seed-{seed}",
         )
         for seed in range(arguments.seeds)
-    ]  # fmt: skip
+    ]
     rows = summarise([row for run in runs for row in run["rows"]])
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     accuracies = ("on originals", "on the release", "peak", "backbone")

@@ -1,70 +1,61 @@
-"""The sizes that experiments run at, and the main job at one of them."""
+"""The sizes that experiments run at, and the arguments that most of them take."""
 
 import argparse
-import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ugejax.cli import main as ugejax
+from ugejax import UserError
+from ugejax.countermeasures import parse_countermeasures
+from ugejax.evaluation import parse_hackers
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much an experiment takes of its images, and how long it trains.
+
+    Attributes:
+        n_train: training images.
+        n_test: test images.
+        network: backbone of the authorized network.
+        epochs: of each training of the evaluation, without augmentation; None for each network's own.
+    """
+
+    n_train: int
+    n_test: int
+    network: str = "cnn"
+    epochs: int | None = None
+
 
 SCALES = {
-    "smoke": ["--n-train", "60", "--n-test", "30"],
-    "tiny": ["--n-train", "2000", "--n-test", "1000"],
-    "small": ["--n-train", "5000", "--n-test", "2000"],
-    "full": ["--n-train", "50000", "--n-test", "10000", "--network", "r18"],
+    "smoke": Scale(60, 30, epochs=1),
+    "tiny": Scale(2000, 1000),
+    "small": Scale(5000, 2000),
+    "full": Scale(50000, 10000, network="r18"),
 }
-EVALUATION = {"smoke": ["--epochs", "1"], "tiny": [], "small": [], "full": []}
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The arguments that every experiment on CIFAR-10 takes."""
+    """The arguments that every experiment on CIFAR-10 takes; hackers and counter-measures are parsed to their names."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--data-dir", required=True, help="folder of prepared TFDS data sets")
     result.add_argument("--out", type=Path, required=True, help="folder for everything; what is finished is kept")
     result.add_argument("--scale", choices=list(SCALES), default="small")
-    result.add_argument("--hackers", help="comma-separated; see `ugejax list`")
-    result.add_argument("--countermeasures", help="comma-separated; see `ugejax list`")
+    result.add_argument("--hackers", type=checked(parse_hackers), help="comma-separated; see `ugejax list`")
     result.add_argument(
-        "--protect", default="", help="further arguments of `ugejax protect`, as in --protect='--period 8'"
+        "--countermeasures", type=checked(parse_countermeasures), help="comma-separated; see `ugejax list`"
     )
     return result
 
 
-def protect_and_evaluate(
-    out: Path,
-    arguments: argparse.Namespace,
-    *,
-    seed: int,
-    settings: list[str],
-    countermeasures: str,
-    keyed: bool = True,
-    distillation: str | None = None,
-) -> dict[str, Any]:
-    """Protect CIFAR-10, train both sides (without a key only the hackers), and return the results.
+def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The same function for `type=`: what it says of a mistake is what the parser says."""
 
-    Args:
-        out: folder of this one protection: release/, key/, and the evaluation's files.
-        arguments: from `parser`.
-        seed: of the key.
-        settings: further arguments of `ugejax protect`.
-        countermeasures: those of the evaluation where the arguments name none.
-        keyed: whether the method has a key.
-        distillation: what students of the authorized network ask it; None for no students.
+    def parse_argument(text: str) -> Any:
+        try:
+            return parse(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-    Raises:
-        SystemExit: a command failed; it has said why.
-    """
-    release, key = str(out / "release"), str(out / "key")
-    protect = ["protect", "cifar10", "--data-dir", arguments.data_dir, *SCALES[arguments.scale], *settings]
-    protect += arguments.protect.split()
-    evaluate = ["evaluate", release, "--key", key] if keyed else ["attack", release]
-    evaluate += ["--out", str(out), "--data-dir", arguments.data_dir, *EVALUATION[arguments.scale]]
-    evaluate += ["--countermeasures", arguments.countermeasures or countermeasures]
-    if arguments.hackers:
-        evaluate += ["--hackers", arguments.hackers]
-    if distillation:
-        evaluate += ["--distillation", distillation]
-    for command in ([*protect, "--seed", str(seed), "--out", release, "--key", key], evaluate):
-        if code := ugejax(command):
-            raise SystemExit(code)
-    return json.loads((out / "results.json").read_text())
+    return parse_argument

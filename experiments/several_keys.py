@@ -102,7 +102,7 @@ def main() -> int:
     arguments = arguments.parse_args()
     counts = sorted({int(count) for count in arguments.keys.split(",")})
     jobs = jobs_of(load_job(arguments, form="keyed-dither"), max(2, *counts))
-    hackers, countermeasures = arguments.hackers or "cnn", arguments.countermeasures or "none,class-means"
+    hackers, countermeasures = arguments.hackers or ("cnn",), arguments.countermeasures or ("none", "class-means")
     originals, labels, step = jobs[0].train.images, jobs[0].train.labels, jobs[0].key.step
     assert step is not None, "keyed-dither quantises"
     rows = []
@@ -117,8 +117,9 @@ def main() -> int:
         }
         for i, job in enumerate(of_one_release(jobs[:count])):
             for row in job.evaluate(
-                released, folder / f"key-{i + 1}", hackers="" if i else hackers, countermeasures="none", authorized=True
-            ):
+                released, folder / f"key-{i + 1}", hackers=() if i else hackers, countermeasures=("none",),
+                authorized=True,
+            ):  # fmt: skip
                 rows.append({"keys": count, **left, **row})
                 figures = [*left.values(), *(row[name] for name in COLUMNS)]
                 cells = [f"{figure:.3f}" for figure in figures]

@@ -13,25 +13,23 @@ and fall from there; the authorized network rises as on originals.
 
 import json
 
-from experiments.scales import parser, protect_and_evaluate
+from experiments.main_job import job_parser, main_job, protect_and_evaluate
 from experiments.tables import figure, table_head, table_row
 from ugejax.report import draw_curves
 
 
 def main() -> int:
-    arguments = parser(__doc__)
+    arguments = job_parser(__doc__)
     arguments.add_argument("--methods", default="uge,lsp,ops", help="comma-separated; see `ugejax list`")
     arguments = arguments.parse_args()
-    arguments.hackers = arguments.hackers or "cnn"
+    arguments.hackers = arguments.hackers or ("cnn",)
     who = ("method", "role", "network", "counter-measure")
     print(table_head(*who, "on originals", "on the release", "peak", "at epoch"))
     kept = []
     for method in arguments.methods.split(","):
-        results = protect_and_evaluate(
-            arguments.out / method, arguments, seed=0, settings=["--method", method, "--subset-seed", "0"],
-            countermeasures="none,crop-flip", keyed=method == "uge",
-        )  # fmt: skip
-        rows = results["rows"]
+        baseline = None if method == "uge" else method
+        job = main_job(arguments, countermeasures=("none", "crop-flip"), baseline=baseline, subset_seed=0)
+        rows = protect_and_evaluate(job, arguments.out / method)["rows"]
         draw_curves(arguments.out / f"{method}.png", rows, [row["by_epoch"] for row in rows])
         for row in rows:
             curve = row["by_epoch"]["protected"]

@@ -1,6 +1,8 @@
 """An ablation: the main job once for each variant of a setting, as a table, as JSON and as a figure."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 
@@ -9,24 +11,24 @@ from experiments.tables import figure, table_head, table_row
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-from experiments.scales import parser, protect_and_evaluate  # noqa: E402
+from experiments.main_job import job_parser, main_job, protect_and_evaluate  # noqa: E402
 
 
-def ablate(description: str | None, name: str, variants: dict[str, list[str]]) -> int:
+def ablate(description: str | None, name: str, variants: Mapping[str, Mapping[str, Any]]) -> int:
     """Protect and evaluate with each variant; seed 0, hackers cnn and mlp without counter-measure unless told.
 
     Args:
         description: the experiment's docstring.
         name: what varies, for the figure's axis.
-        variants: for each value the arguments of `ugejax protect`.
+        variants: for each value what it changes of a `MainJob`.
     """
-    arguments = parser(description).parse_args()
-    arguments.hackers = arguments.hackers or "cnn,mlp"
+    arguments = job_parser(description).parse_args()
+    arguments.hackers = arguments.hackers or ("cnn", "mlp")
     rows = []
-    for value, settings in variants.items():
+    for value, changes in variants.items():
         folder = arguments.out / "".join(c if c.isalnum() else "-" for c in value)
-        results = protect_and_evaluate(folder, arguments, seed=0, settings=settings, countermeasures="none")
-        psnr = json.loads((folder / "release" / "card.json").read_text())["psnr"]["mean"]
+        results = protect_and_evaluate(main_job(arguments, **changes), folder)
+        psnr = results["card"]["psnr"]["mean"]
         rows += [{name: value, "psnr": round(psnr, 2), **row} for row in results["rows"]]
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     who = ("role", "network", "counter-measure")

@@ -23,40 +23,31 @@ from experiments.tables import figure, table_head, table_row
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-from experiments.scales import SCALES, parser  # noqa: E402
-from ugejax.cli import main as ugejax  # noqa: E402
-from ugejax.cli.originals import load_originals  # noqa: E402
-from ugejax.release import read_release  # noqa: E402
+from experiments.main_job import job_parser, main_job, protect  # noqa: E402
 
 SHORTCUTS = "uge,lsp,ar,ops,cuda,random,random-class"
 SHOWN = 6
 
 
 def main() -> int:
-    arguments = parser(__doc__)
+    arguments = job_parser(__doc__)
     arguments.add_argument("--methods", default=SHORTCUTS, help="comma-separated; see `ugejax list`")
     arguments = arguments.parse_args()
     rows, strips = [], {}
     for method in arguments.methods.split(","):
-        folder = arguments.out / method
-        if not folder.exists():
-            command = ["protect", "cifar10", "--data-dir", arguments.data_dir, *SCALES[arguments.scale], "--seed", "0"]
-            command += ["--subset-seed", "0", "--method", method, "--out", str(folder)]
-            command += ["--key", str(arguments.out / "keys" / method)] if method == "uge" else []
-            if code := ugejax(command):
-                return code
-        release = read_release(folder)
-        originals = load_originals(folder, release, None, arguments.data_dir)
-        difference = release.images.astype(int) - originals.images
+        job = main_job(arguments, baseline=None if method == "uge" else method, subset_seed=0)
+        protected = protect(job, arguments.out / method)
+        originals, released, card = protected.train.images, protected.released, protected.card
+        difference = released.astype(int) - originals
         rows.append(
             {
-                "method": method, "linf": int(np.abs(difference).max()), "psnr": release.card["psnr"]["mean"],
-                "psnr_min": release.card["psnr"]["min"], "ssim": release.card["ssim"]["mean"],
-                "png_bytes": _png_bytes(release.images) / _png_bytes(originals.images),
+                "method": method, "linf": int(np.abs(difference).max()), "psnr": card["psnr"]["mean"],
+                "psnr_min": card["psnr"]["min"], "ssim": card["ssim"]["mean"],
+                "png_bytes": _png_bytes(released) / _png_bytes(originals),
                 "without_colour": without_colour(difference),
             }
         )  # fmt: skip
-        strips[method] = (originals.images[:SHOWN], release.images[:SHOWN])
+        strips[method] = (originals[:SHOWN], released[:SHOWN])
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     figures = ("PSNR (dB)", "worst PSNR", "SSIM", "PNG bytes beside the originals", "noise without colour")
     print(table_head("method", "largest change (grey levels)", *figures))

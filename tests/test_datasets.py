@@ -1,6 +1,5 @@
 """Image sets of every kind: grey, not square, photographs, long-tailed, of two classes and of a thousand."""
 
-import json
 import sys
 import tracemalloc
 
@@ -10,11 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import datasets, main_table
+from experiments import datasets, main_job, main_table
 from ugejax.authorized import AuthorizedNetwork, seen
 from ugejax.batches import at_a_time
-from ugejax.cli import main
-from ugejax.cli.arguments import build_parser
 from ugejax.data import Dataset
 from ugejax.networks import build, variable_shapes
 from ugejax.perturbation.start import class_stripes, nearest_wrong_class
@@ -106,27 +103,34 @@ def test_what_the_experiment_makes_of_its_sets():
 @pytest.mark.parametrize("module", [datasets, main_table])
 def test_smoke(module, tmp_path, monkeypatch, capsys):
     """Protects and verifies; that an evaluation trains is for others to test."""
-    commands, accuracies = [], {"clean_accuracy": 0.5, "protected_accuracy": 0.25, "protected_peak_accuracy": 0.3}
+    steps, evaluations = [], []
+    accuracies = {"clean_accuracy": 0.5, "protected_accuracy": 0.25, "protected_peak_accuracy": 0.3, "retention": 0.5}
 
-    def ugejax(command):
-        commands.append(build_parser().parse_args(command))
-        if command[0] != "evaluate":
-            return main(command)
+    def noted(name, function):
+        def call(*arguments, **options):
+            steps.append(name)
+            return function(*arguments, **options)
+
+        return call
+
+    def evaluate(evaluation, cache, found):
+        evaluations.append(evaluation)
         authorized, hacker = (
-            {"role": role, "countermeasure": "none", **accuracies} for role in ("authorized", "hacker")
+            {"role": role, "network": "mlp", "countermeasure": "none", **accuracies}
+            for role in ("authorized", "hacker")
         )
-        card = json.loads((commands[-1].release / "card.json").read_text())
-        rows = [authorized | {"backbone_accuracy": 0.6}, hacker]
-        (commands[-1].out / "results.json").write_text(json.dumps({"n_train": card["n_train"], "rows": rows}))
+        return [authorized | {"backbone_accuracy": 0.6}, hacker], [{}, {}]
 
-    monkeypatch.setattr(datasets, "ugejax", ugejax)
+    monkeypatch.setattr(datasets, "protect", noted("protect", datasets.protect))
+    monkeypatch.setattr(datasets, "verify_release", noted("verify", datasets.verify_release))
+    monkeypatch.setattr(main_job, "evaluate", noted("evaluate", evaluate))
     monkeypatch.setattr(datasets, "_load", lambda source: (toy(200, 4), toy(40, 4)))
     command = ["datasets", "--data-dir", str(tmp_path), "--out", str(tmp_path / "runs"), "--scale", "smoke"]
     monkeypatch.setattr(sys, "argv", [*command, "--sets", "long-tailed,tiny-imagenet", "--networks", "mlp,res-tiny"])
     assert module.main() == 0
     printed = capsys.readouterr().out
-    assert [command.command for command in commands] == 2 * ["protect", "verify", "evaluate"]
-    assert [command.network for command in commands[::3]] == ["mlp", "res-tiny"]
+    assert steps == 2 * ["protect", "verify", "evaluate"]
+    assert [evaluation.key.network for evaluation in evaluations] == ["mlp", "res-tiny"]
     assert "tiny-imagenet: left out" in printed
     # 50 images of the first class, 10 and 2 of the next, 1 of the last: all 63 of which 60 are taken.
     rows = [
@@ -135,5 +139,4 @@ def test_smoke(module, tmp_path, monkeypatch, capsys):
     ]
     assert printed.splitlines()[-2:] == rows
     assert len({len(line.split("|")) for line in printed.splitlines()[-4:]}) == 1
-    with np.load(commands[-1].test) as test:  # balanced, as it was
-        assert np.bincount(test["targets"]).tolist() == [8, 8, 7, 7]
+    assert np.bincount(evaluations[-1].test.labels).tolist() == [8, 8, 7, 7]  # balanced, as it was

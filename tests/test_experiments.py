@@ -1,5 +1,6 @@
-"""Every experiment explains itself: its docstring gives command, time and figures to expect, and it parses."""
+"""Every experiment explains itself, by command, time and figures to expect, and calls the library, not commands."""
 
+import ast
 import runpy
 import sys
 from pathlib import Path
@@ -22,3 +23,38 @@ def test_experiment_explains_itself(name, monkeypatch, capsys):
     told = capsys.readouterr().out
     for word in ("Command:", "Time:", "Expect"):
         assert word in told
+
+
+# Those that test the commands themselves.
+COMMANDS = {"experiments.bench.whole", "experiments.growth", "experiments.kills", "experiments.paths"}
+
+
+def takes_commands(tree: ast.Module) -> bool:
+    """Whether a module imports the command line, or has a list that begins a command of it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None) or ""
+            if any(f"{module}.{alias.name}".strip(".").startswith("ugejax.cli") for alias in node.names):
+                return True
+        if isinstance(node, ast.List) and any(getattr(item, "value", None) == "ugejax" for item in node.elts):
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import ugejax.cli", "from ugejax import cli", "from ugejax.cli import main as ugejax",
+        "def f():\n    from ugejax.cli.originals import load_test", 'run([executable, "-m", "ugejax", "list"])',
+    ],
+)  # fmt: skip
+def test_commands_are_noticed(text):
+    assert takes_commands(ast.parse(text))
+    assert not takes_commands(ast.parse("import ugejax\nfrom ugejax.evaluation import evaluate"))
+
+
+def test_no_experiment_takes_commands_but_those_that_test_them_and_say_so():
+    trees = {path: ast.parse(path.read_text()) for path in (ROOT / "experiments").rglob("*.py")}
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): tree for path, tree in trees.items()}
+    assert {name for name, tree in names.items() if takes_commands(tree)} == COMMANDS
+    assert all("tests the commands themselves" in (ast.get_docstring(names[name]) or "") for name in COMMANDS)

@@ -159,7 +159,7 @@ def test_an_evaluation_says_who_could_not_be_trained(tmp_path, monkeypatch):
 
 
 def test_a_baseline_whose_figures_are_no_numbers_writes_nothing(tmp_path, monkeypatch, capsys):
-    from ugejax.baselines import BASELINES
+    from ugejax.baselines import BASELINES, NoSettings
     from ugejax.cli import baseline
 
     class Broken:
@@ -171,12 +171,8 @@ def test_a_baseline_whose_figures_are_no_numbers_writes_nothing(tmp_path, monkey
         def default_eps(self, _):
             return 8 / 255
 
-    class Settings:
-        __dataclass_fields__ = {}
-
     monkeypatch.setitem(BASELINES, "em", Broken())
-    monkeypatch.setattr(baseline, "change_settings", lambda *_: Settings())
-    monkeypatch.setattr(baseline.dataclasses, "asdict", lambda _: {})
+    monkeypatch.setattr(baseline, "change_settings", lambda *_: NoSettings())
     assert main(["protect", "digits", "--n-train", "60", "--out", str(tmp_path / "R"), "--method", "em"]) == 2
     assert "--method em: loss was nan at rounds 2 of 5" in capsys.readouterr().err
     assert files(tmp_path) == []

@@ -12,10 +12,10 @@ from experiments import given_away
 from experiments.composed import Job
 from ugejax.authorized import build_authorized, new_key, read_key, releases_of, seen, write_key
 from ugejax.cli import main
-from ugejax.cli.card import make_card
 from ugejax.data import Dataset, Source, load, load_stream
 from ugejax.protection import Protection
 from ugejax.release import read_release, salt_of, write_release
+from ugejax.release.card import make_card
 from ugejax.release.read import read_card
 from ugejax.training import Recipe
 from ugejax.uge import Method

@@ -11,7 +11,7 @@ doubles it.
 Expect: table in BUILD_NOTES.md.
 
 With --before the same command of another checkout of this project follows each of ours, so that the ratio is of two
-neighbours. What a user's cache would hold is made anew for each.
+neighbours. What a user's cache would hold is made anew for each. It tests the commands themselves, so it runs them.
 """
 
 import argparse
@@ -37,7 +37,8 @@ def arguments_of(name: str, data_dir: str | None, folder: Path) -> list[str]:
     if data_dir is None:
         raise SystemExit(f"{name} needs --data-dir: the folder of prepared TFDS data sets")
     if name == "protect":
-        return ["protect", "cifar10", "--data-dir", data_dir, *SCALES["small"], "--seed", "0", *out, *key]
+        sizes = ["--n-train", str(SCALES["small"].n_train), "--n-test", str(SCALES["small"].n_test)]
+        return ["protect", "cifar10", "--data-dir", data_dir, *sizes, "--seed", "0", *out, *key]
     return ["evaluate", str(folder / "release"), "--data-dir", data_dir, *out, *key]
 
 

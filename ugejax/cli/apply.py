@@ -7,7 +7,6 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import build_authorized
-from ugejax.cli.card import describe_anchors, make_card
 from ugejax.cli.keys import check_folders
 from ugejax.cli.opening import open_key
 from ugejax.cli.releasing import check_no_release_again, is_there, publish, say_what_was_found
@@ -16,6 +15,7 @@ from ugejax.data import Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.perturbation.stored import read_generator
 from ugejax.protection import Protection, check_makes_releases, run_digest
+from ugejax.release.card import describe_anchors, make_card
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,8 +1,6 @@
 """`ugejax protect --method NAME`: a baseline of the field in place of UGE; a release, and no key."""
 
 import argparse
-import dataclasses
-import json
 import math
 
 import jax
@@ -16,6 +14,7 @@ from ugejax.cli.sources import source_from
 from ugejax.data import load
 from ugejax.errors import UserError
 from ugejax.protection import check_budget
+from ugejax.release.card import make_baseline_card
 
 # What a baseline shares with UGE; everything else is refused with it. A key may be named, so that one command line
 # serves all methods, but none is made.
@@ -45,17 +44,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     train = splits.train
     height, width, channels = train.images.shape[1:]
     eps = method.default_eps((height, width, channels)) if arguments.eps is None else arguments.eps
-    card = {
-        "schema": 1,
-        "method": arguments.method,
-        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
-        "eps": 1.0 if eps is None else eps,  # without a budget an image still cannot leave [0, 1]
-        "norm": norm,
-        "seed": seed,
-        "source": source.to_json(),
-        "n_train": len(train.images),
-        "n_test": 0 if splits.test is None else len(splits.test.images),
-    }
+    card = make_baseline_card(
+        arguments.method, settings, eps=eps, norm=norm, seed=seed, source=source, n_train=len(train.images),
+        n_test=0 if splits.test is None else len(splits.test.images),
+    )  # fmt: skip
     if is_there(arguments, card, console):
         return 0
     say_what_was_found(source, splits, console)

@@ -11,7 +11,6 @@ import numpy as np
 from rich.console import Console
 
 from ugejax.authorized import Key, Made, build_authorized, check_key_is_free, record_release
-from ugejax.cli.card import describe_anchors, describe_space, make_card
 from ugejax.cli.keys import (
     WantedKey,
     check_folders,
@@ -36,6 +35,7 @@ from ugejax.perturbation.parametrisation import GeneratorState
 from ugejax.perturbation.stored import StoredGenerator, write_generator
 from ugejax.protection import Partner, Protection, check_budget, method_of, run_digest
 from ugejax.release import Quality, measure_quality, salt_of
+from ugejax.release.card import describe_anchors, describe_space, make_card
 from ugejax.release.read import read_card
 from ugejax.seal import check_passphrase
 from ugejax.terms import terms_of

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,34 @@ def make_card(method: Method, keys: list[Key], source: Source, train: Streamed, 
         "n_test": train.n_test,
     }
     return card | ({"further_keys": [_describe(key) for key in further]} if further else {})
+
+
+def make_baseline_card(
+    name: str, settings: Any, *, eps: float | None, norm: str, seed: int, source: Source, n_train: int, n_test: int
+) -> dict:
+    """What the card of a baseline's release says beside what is measured.
+
+    Args:
+        name: of the baseline.
+        settings: its settings, an instance of a dataclass.
+        eps: radius in units of [0, 1]; None where it has none: an image still cannot leave [0, 1].
+        norm: of the radius, as its `BaselineMethod` has it.
+        seed: of the baseline.
+        source: the originals.
+        n_train: number of originals.
+        n_test: number of the source's test images.
+    """
+    return {
+        "schema": 1,
+        "method": name,
+        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+        "eps": 1.0 if eps is None else eps,
+        "norm": "l2" if norm == "l2" else "linf",
+        "seed": seed,
+        "source": source.to_json(),
+        "n_train": n_train,
+        "n_test": n_test,
+    }
 
 
 def describe_anchors(networks: Sequence[AuthorizedNetwork], released: Images) -> dict:
