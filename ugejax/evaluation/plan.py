@@ -194,8 +194,7 @@ def _prepared(evaluation: Evaluation, images: np.ndarray, name: str, seed: int) 
         purifier = replace(purifier, prepare=functools.partial(purified, purifier=evaluation.purifier))
     countermeasure = countermeasure_of(name, purifier=purifier)
     indices = np.zeros(0, np.int64)
-    if countermeasure.clean_share:
-        size = max(len(originals.class_names), round(countermeasure.clean_share * len(images)))
+    if size := countermeasure.originals_of(len(images), len(originals.class_names)):
         indices = stratified_subset(originals.labels, size, seed // countermeasure.members)  # the same for all members
     data = HackerData(
         images, originals.labels, test.images, reference=test.images, clean_images=originals.images[indices],
