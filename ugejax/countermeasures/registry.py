@@ -17,6 +17,7 @@ from ugejax.countermeasures.exact_word import subtract_exact_words
 from ugejax.countermeasures.hacker_data import HackerData
 from ugejax.countermeasures.key_recovery import recover_key
 from ugejax.countermeasures.leaked_pairs import undo_by_pairs
+from ugejax.countermeasures.learned_purifier import purify_by_leaked_pairs, purify_by_own_pairs
 from ugejax.countermeasures.preprocessing import (
     equalised,
     filtered,
@@ -57,6 +58,7 @@ class Countermeasure:
             probabilities.
         needs_release: whether he trains on the release at all; False in the control that says what the originals that
             he holds are worth without it.
+        knows_method: whether he needs `HackerData.own_pairs`, hence the card of the release.
     """
 
     summary: str
@@ -70,6 +72,7 @@ class Countermeasure:
     classifier: Callable[..., np.ndarray] | None = None
     members: int = 1
     needs_release: bool = True
+    knows_method: bool = False
 
     @property
     def holds_originals(self) -> bool:
@@ -203,6 +206,16 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             )
             for count in (50, 500)
         },
+        "learned-purifier": Countermeasure(
+            "a U-Net that undoes the release's method on images of his own, under keys of his own",
+            purify_by_own_pairs,
+            knows_method=True,
+        ),
+        "leaked-purifier-500": Countermeasure(
+            "the same U-Net, trained on 500 leaked originals and their releases",
+            purify_by_leaked_pairs,
+            clean_count=500,
+        ),
         "purifier": Countermeasure("a function of your own"),
         **{name: countermeasure for percent in (1, 5, 20) for name, countermeasure in _share(percent).items()},
     },
@@ -248,6 +261,7 @@ def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
         functools.partial(_one_after_the_other, parts),
         tuple(dict.fromkeys(transform for part in parts for transform in part.augment)),
         needs_release=all(part.needs_release for part in parts),
+        knows_method=any(part.knows_method for part in parts),
         **single,
     )
 
