@@ -11,10 +11,16 @@ import pytest
 from hacker_examples import SIZE, data_of, natural
 from skimage.restoration import denoise_tv_chambolle
 
-from ugejax.countermeasures import COUNTERMEASURES, adversarial, countermeasure_of, parse_countermeasures
+from ugejax.countermeasures import (
+    COUNTERMEASURES,
+    adversarial,
+    countermeasure_of,
+    learned_purifier,
+    parse_countermeasures,
+)
 from ugejax.countermeasures.adversarial import pgd, worst_ueraser
 from ugejax.countermeasures.dp_sgd import clip_and_noise
-from ugejax.countermeasures.hacker_data import to_uint8
+from ugejax.countermeasures.hacker_data import Pairs, to_uint8
 from ugejax.countermeasures.preprocessing import filtered, jpeg, low_pass, non_local_means, total_variation
 from ugejax.countermeasures.purifier import purified, purify
 from ugejax.errors import UserError
@@ -89,9 +95,11 @@ def test_total_variation_denoises_like_scikit_image(channels):
 
 @pytest.mark.parametrize(("channels", "width"), [(1, 8), (3, 7)])
 @pytest.mark.parametrize("name", COUNTERMEASURES)
-def test_all_keep_shapes_and_leave_their_input_alone(name, channels, width):
+def test_all_keep_shapes_and_leave_their_input_alone(name, channels, width, monkeypatch):
+    monkeypatch.setattr(learned_purifier, "STEPS", 1)
     data = data_of(natural(90, channels, size=8)).everywhere(lambda images: images[:, :, :width])
     data = dataclasses.replace(data, reference=data.reference[:, :, :width])
+    data = dataclasses.replace(data, own_pairs=lambda: Pairs(data.reference, data.reference))
     before = [array.copy() for array in (data.images, data.labels, data.test_images, data.clean_images)]
     prepared = COUNTERMEASURES[name].prepared(data)
     for array, old in zip((data.images, data.labels, data.test_images, data.clean_images), before, strict=True):
@@ -146,6 +154,19 @@ def test_pgd_of_a_linear_loss_ends_in_a_corner_of_the_ball():
     one = pgd(linear, jax.random.key(0), x, eps=0.1, step_size=0.01, steps=1)
     assert np.abs(one - x).max() <= 0.1 + 1e-6
     assert np.abs(one - result).max() > 0.01
+
+
+def test_fgsm_with_a_random_start_steps_up_and_stays_in_its_ball():
+    x = jnp.full((1, 16, 16, 3), 0.5)
+
+    def falling(images):
+        return -images.sum(axis=(1, 2, 3))
+
+    levels = 255 * np.asarray(COUNTERMEASURES["fgsm-rs"].adversary(falling, jax.random.key(0), x) - x)
+    # A start in [-8, 8] less 10, clipped at -8, which starts below 2 reach.
+    assert levels.min() == pytest.approx(-8, abs=1e-3)
+    assert levels.max() == pytest.approx(-2, abs=0.2) and levels.max() <= -2 + 1e-3
+    assert (levels < -7.999).mean() == pytest.approx(10 / 16, abs=0.06)
 
 
 def test_of_several_copies_each_image_has_the_one_with_the_highest_loss(monkeypatch):

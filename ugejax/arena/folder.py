@@ -19,7 +19,7 @@ from ugejax.arena.leaderboard import make_leaderboard
 from ugejax.arena.markdown import to_markdown
 from ugejax.arena.page import to_html
 from ugejax.arena.plan import Job
-from ugejax.arena.rows import COLUMNS, Row, in_order
+from ugejax.arena.rows import COLUMNS, LATER, Row, in_order
 from ugejax.errors import UserError
 from ugejax.whole import replace_text
 
@@ -98,7 +98,10 @@ class Folder:
         """
         file = self.path / "results.json"
         try:
-            return [{name: row[name] for name in COLUMNS} for row in json.loads(file.read_text())["rows"]]
+            return [
+                {name: (dict.fromkeys(LATER) | row)[name] for name in COLUMNS}
+                for row in json.loads(file.read_text())["rows"]
+            ]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ugejax.arena.grid import Grid
+from ugejax.countermeasures import countermeasure_of
 from ugejax.evaluation.plan import AUTHORIZED_COUNTERMEASURES
 
 
@@ -31,14 +32,21 @@ class Job:
     def trainings(self) -> int:
         """How many networks it trains."""
         # The authorized network sees the same of both sets, hence trains once; and once without its secret part.
-        return {"protect": 0, "authorized": 2}.get(self.kind, 1)
+        return {"protect": 0, "authorized": 2, "hacker": 2 if self._own_control else 1}.get(self.kind, 1)
 
     @property
     def needs(self) -> tuple["Job", ...]:
         """What has to be done before."""
-        control = Job("control", self.seed, network=self.network, countermeasure=self.countermeasure)
         protect = Job("protect", self.seed, self.method)
+        if self.kind == "hacker" and self._own_control:
+            return (protect,)
+        control = Job("control", self.seed, network=self.network, countermeasure=self.countermeasure)
         return {"hacker": (protect, control), "authorized": (protect,)}.get(self.kind, ())
+
+    @property
+    def _own_control(self) -> bool:
+        """Whether its control is no other method's: what a hacker learned of the release's method, he does to both."""
+        return self.countermeasure is not None and countermeasure_of(self.countermeasure).knows_method
 
     @property
     def title(self) -> str:

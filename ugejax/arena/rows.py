@@ -17,9 +17,12 @@ Row = dict[str, Any]
 
 COLUMNS: tuple[str, ...] = (
     "method", "seed", "role", "network", "countermeasure", "clean_accuracy", "clean_peak_accuracy",
-    "protected_accuracy", "protected_peak_accuracy", "retention", "backbone_accuracy", "psnr_mean", "ssim_mean",
+    "clean_relabelled_accuracy", "protected_accuracy", "protected_peak_accuracy", "protected_relabelled_accuracy",
+    "retention", "backbone_accuracy", "psnr_mean", "ssim_mean",
     "realised_linf", "realised_l2", "generation_seconds", "epochs", "seconds", "environment",
 )  # fmt: skip
+# Of them those that arenas before version 0.2 lack.
+LATER = ("clean_relabelled_accuracy", "protected_relabelled_accuracy")
 
 
 def make_row(job: Job, evaluated: Row, card: Mapping[str, Any], generation_seconds: float | None) -> Row:
@@ -33,9 +36,10 @@ def make_row(job: Job, evaluated: Row, card: Mapping[str, Any], generation_secon
 
     Returns:
         The `COLUMNS`. Accuracies are fractions on clean test images, `clean_` those of the same training on the
-        originals, `backbone_accuracy` that of the authorized network without its secret part; `retention` is protected
-        over clean; the realised budgets are the largest of any image in units of [0, 1]; `seconds` that of both
-        trainings; `environment` the code and device they ran on.
+        originals, `_relabelled_` those under the best map of answers to classes, `backbone_accuracy` that of the
+        authorized network without its secret part; `retention` is protected over clean; the realised budgets are the
+        largest of any image in units of [0, 1]; `seconds` that of both trainings; `environment` the code and device
+        they ran on.
     """
     found = {
         "method": job.method,

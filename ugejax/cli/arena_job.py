@@ -18,7 +18,7 @@ from ugejax.cli.arguments import build_parser
 from ugejax.cli.opening import open_key, open_network
 from ugejax.cli.originals import check_originals
 from ugejax.data import load
-from ugejax.evaluation import Evaluation, evaluate
+from ugejax.evaluation import Evaluation, evaluate, imitation_of
 from ugejax.release import read_release
 
 load_once = functools.lru_cache(maxsize=1)(load)  # most jobs are of the seed of the one before
@@ -63,6 +63,7 @@ def train_job(
         originals, originals.images if release is None else release.images, test, key, network,
         hackers=() if key else (str(job.network),), countermeasures=(str(job.countermeasure),), epochs=grid.epochs,
         seeds=(job.seed,),
+        imitation=None if release is None else imitation_of(release.card, len(originals.class_names)),
     )  # fmt: skip
     (row,), _ = evaluate(evaluation, cache, report)
     return row if release is None else make_row(job, row, release.card, folder.seconds(job))

@@ -23,6 +23,7 @@ from ugejax.evaluation import (
     DEFAULT_HACKERS,
     Evaluation,
     evaluate,
+    imitation_of,
     parse_distillations,
     parse_hackers,
     summarise,
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         distillations,
         _purifier(arguments.purifier, release.images),
         arguments.batch_size,
+        imitation_of(release.card, len(originals.class_names)),
     )
     results = evaluate_into(arguments.out, evaluation, release.card, str(arguments.release), cache)
     print_table(results, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140))

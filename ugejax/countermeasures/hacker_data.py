@@ -7,6 +7,19 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
+class Pairs:
+    """Images before and after a protection; two are the same only if they are one object.
+
+    Attributes:
+        originals: uint8, or float32 in units of [0, 1], [P, H, W, C].
+        released: likewise.
+    """
+
+    originals: np.ndarray
+    released: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class HackerData:
     """A hacker's images; a counter-measure's `prepare` returns them changed.
 
@@ -22,6 +35,8 @@ class HackerData:
         clean_images: the originals that he holds [S, H, W, C].
         clean_indices: int [S], which of the training images they are the originals of.
         seed: of what he draws at random.
+        own_pairs: gives natural images beside what the owner's program makes of them, with the settings of the release
+            and under keys of the hacker's own; None where he does not know how the release was made.
     """
 
     images: np.ndarray
@@ -31,6 +46,7 @@ class HackerData:
     clean_images: np.ndarray
     clean_indices: np.ndarray
     seed: int = 0
+    own_pairs: Callable[[], Pairs] | None = None
 
     @property
     def clean_labels(self) -> np.ndarray:
@@ -38,14 +54,21 @@ class HackerData:
         return self.labels[self.clean_indices]
 
     def everywhere(self, change: Callable[[np.ndarray], np.ndarray]) -> "HackerData":
-        """The same change of all images: for training, for tests, natural ones and clean originals."""
-        test_images = change(self.test_images)
+        """The same change of all images: for training, for tests, natural ones, clean originals and pairs."""
+        test_images, make = change(self.test_images), self.own_pairs
+
+        def own_pairs() -> Pairs:
+            assert make is not None
+            pairs = make()
+            return Pairs(change(pairs.originals), change(pairs.released))
+
         return replace(
             self,
             images=change(self.images),
             test_images=test_images,
             reference=test_images if self.reference is self.test_images else change(self.reference),
             clean_images=change(self.clean_images) if len(self.clean_images) else self.clean_images,
+            own_pairs=None if make is None else own_pairs,
         )
 
 

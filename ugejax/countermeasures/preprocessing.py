@@ -17,6 +17,7 @@ from ugejax.countermeasures.natural import from_frequencies, to_frequencies
 from ugejax.training import decode
 
 BATCH = 1000
+DEVIATION = 0.25  # of a normalised channel, in units of [0, 1]: that of natural images, about
 
 
 def filtered(images: np.ndarray, *, transform: Callable[[jax.Array], jax.Array]) -> np.ndarray:
@@ -35,6 +36,35 @@ def jpeg(images: np.ndarray, *, quality: int) -> np.ndarray:
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "JPEG", quality=quality)
         compressed[index] = np.asarray(Image.open(file)).reshape(image.shape)
     return compressed
+
+
+def normalised(images: np.ndarray) -> np.ndarray:
+    """Each channel of each image brought to mean 0.5 and standard deviation `DEVIATION`, rounded and clipped.
+
+    It takes brightness, contrast and colour cast of an image away, hence any shift of a class by one colour. A channel
+    without variation becomes mid-grey.
+    """
+    x = decode(images)
+    centred = x - x.mean(axis=(1, 2), keepdims=True)
+    return to_uint8(0.5 + DEVIATION * centred / np.maximum(centred.std(axis=(1, 2), keepdims=True), 1 / 255))
+
+
+def equalised(images: np.ndarray) -> np.ndarray:
+    """Histogram equalisation of each channel of each image, exact on 8 bits.
+
+    A value v becomes the share of the pixels that are at most v, stretched so that the least value becomes 0. Gonzalez
+    and Woods, Digital Image Processing, section 3.3; OpenCV's `equalizeHist` computes the same. A channel of one value
+    stays as it is.
+    """
+    images = to_uint8(images)
+    result = np.empty_like(images)
+    for index, channel in np.ndindex(len(images), images.shape[-1]):
+        plane = images[index, ..., channel]
+        at_most = np.bincount(plane.reshape(-1), minlength=256).cumsum()
+        least = at_most[plane.min()]
+        stretched = np.arange(256) if least == plane.size else 255 * (at_most - least) / (plane.size - least)
+        result[index, ..., channel] = np.clip(np.round(stretched), 0, 255).astype(np.uint8)[plane]
+    return result
 
 
 def low_pass(images: np.ndarray, *, keep: float) -> np.ndarray:

@@ -3,17 +3,30 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ugejax.countermeasures.adversarial import pgd, worst_ueraser
+from ugejax.countermeasures.channels import COMBINATIONS, least_code, mixed
 from ugejax.countermeasures.class_means import subtract_class_textures
 from ugejax.countermeasures.clean_share import leave_release_out, mix_in
+from ugejax.countermeasures.coin import move_pixels
 from ugejax.countermeasures.dp_sgd import clip_and_noise
 from ugejax.countermeasures.exact_word import subtract_exact_words
 from ugejax.countermeasures.hacker_data import HackerData
 from ugejax.countermeasures.key_recovery import recover_key
-from ugejax.countermeasures.preprocessing import filtered, jpeg, low_pass, non_local_means, total_variation
+from ugejax.countermeasures.leaked_pairs import undo_by_pairs
+from ugejax.countermeasures.learned_purifier import purify_by_leaked_pairs, purify_by_own_pairs
+from ugejax.countermeasures.preprocessing import (
+    equalised,
+    filtered,
+    jpeg,
+    low_pass,
+    non_local_means,
+    normalised,
+    total_variation,
+)
 from ugejax.countermeasures.projections import orthogonal_projection, random_projection
 from ugejax.countermeasures.ridge import ridge
 from ugejax.countermeasures.spectrum import notch
@@ -36,6 +49,7 @@ class Countermeasure:
         adversary: what `make_train_step` calls to replace a batch, with its keyword arguments.
         aggregate: what `make_train_step` calls for the gradient of a step, with its keyword arguments.
         clean_share: share of the originals that he holds.
+        clean_count: number of originals that he holds, for who has a fixed number of them in place of a share.
         fine_tunes: what he goes on to train on those originals: "all" weights, or the "head", which is fitted anew;
             None for nothing.
         classifier: what he fits in place of every network: (images, labels, test images, seed=, num_classes=) -> logits
@@ -44,6 +58,7 @@ class Countermeasure:
             probabilities.
         needs_release: whether he trains on the release at all; False in the control that says what the originals that
             he holds are worth without it.
+        knows_method: whether he needs `HackerData.own_pairs`, hence the card of the release.
     """
 
     summary: str
@@ -52,17 +67,29 @@ class Countermeasure:
     adversary: functools.partial | None = None
     aggregate: functools.partial | None = None
     clean_share: float = 0.0
+    clean_count: int = 0
     fine_tunes: str | None = None
     classifier: Callable[..., np.ndarray] | None = None
     members: int = 1
     needs_release: bool = True
+    knows_method: bool = False
+
+    @property
+    def holds_originals(self) -> bool:
+        """Whether he has any of the originals."""
+        return bool(self.clean_share or self.clean_count)
+
+    def originals_of(self, count: int, num_classes: int) -> int:
+        """How many originals he holds of that many: where he has any, one of each class at least."""
+        wanted = self.clean_count or round(self.clean_share * count)
+        return min(count, max(num_classes, wanted)) if self.holds_originals else 0
 
     def prepared(self, data: HackerData) -> HackerData:
         """The images that his networks are trained and tested on."""
         return data if self.prepare is None else self.prepare(data)
 
 
-def _everywhere(change: Callable[..., np.ndarray], **options: float) -> Prepare:
+def _everywhere(change: Callable[..., np.ndarray], **options: Any) -> Prepare:
     return lambda data: data.everywhere(functools.partial(change, **options))
 
 
@@ -106,6 +133,19 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             adversary=functools.partial(worst_ueraser, copies=5),
         ),
         "grey": Countermeasure("colour removed", _filter(grey)),
+        **{
+            f"channel-{name}": Countermeasure(f"{name.replace('-', ' ')}, alone", _everywhere(mixed, weights=weights))
+            for name, weights in COMBINATIONS.items()
+            if name != "luma"  # which is `grey`
+        },
+        "channel-least-code": Countermeasure(
+            "the one of these, or luma, whose class means are the most like natural ones", least_code
+        ),
+        "channel-normalise": Countermeasure(
+            "each channel of each image to one mean and deviation", _everywhere(normalised)
+        ),
+        "histogram-equalise": Countermeasure("each channel's histogram flattened", _everywhere(equalised)),
+        "coin": Countermeasure("each pixel moved by up to 2 at random (COIN, Li et al. 2025)", move_pixels),
         # The Gaussian filter of APBench, and of image shortcut squeezing, has a standard deviation of 0.1 pixels: its
         # neighbours weigh exp(-50), and no image of 8 bits changes. The binomial one is a Gaussian of 0.7 pixels.
         "blur": Countermeasure("binomial blur of 3x3 pixels", _filter(blur)),
@@ -145,6 +185,10 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             "PGD, l_inf 8/255, 10 steps of 2/255",
             adversary=functools.partial(pgd, eps=8 / 255, step_size=2 / 255, steps=10),
         ),
+        "fgsm-rs": Countermeasure(
+            "one step of 10/255 from a random start, l_inf 8/255 (Wong et al. 2020)",
+            adversary=functools.partial(pgd, eps=8 / 255, step_size=10 / 255, steps=1),
+        ),
         # In the grid of Hong et al., whose clipping norms go from 0.1 to 8 and whose noise from 1e-5 to 0.1.
         "dp-sgd": Countermeasure(
             "DP-SGD, clipping norm 1, noise multiplier 0.1; no privacy is claimed (Hong et al. 2020)",
@@ -153,6 +197,24 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
         "ridge": Countermeasure(
             "no network: ridge regression on whitened random patches, in closed form (Coates et al. 2011)",
             classifier=ridge,
+        ),
+        **{
+            f"leaked-pairs-{count}": Countermeasure(
+                f"{count} originals leaked: subtracts each class's mean difference, then a least-squares filter",
+                undo_by_pairs,
+                clean_count=count,
+            )
+            for count in (50, 500)
+        },
+        "learned-purifier": Countermeasure(
+            "a U-Net that undoes the release's method on images of his own, under keys of his own",
+            purify_by_own_pairs,
+            knows_method=True,
+        ),
+        "leaked-purifier-500": Countermeasure(
+            "the same U-Net, trained on 500 leaked originals and their releases",
+            purify_by_leaked_pairs,
+            clean_count=500,
         ),
         "purifier": Countermeasure("a function of your own"),
         **{name: countermeasure for percent in (1, 5, 20) for name, countermeasure in _share(percent).items()},
@@ -187,6 +249,8 @@ def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
                 f"{name}: a hacker has one {field.replace('_', ' ')}, not {len(given)}", argument="countermeasures"
             )
         single[field] = getattr(given[0], field) if given else nothing
+    if single["clean_share"] and single["clean_count"]:
+        raise UserError(f"{name}: a hacker has a share of the originals or a number", argument="countermeasures")
     trains = single["members"] > 1 or any(getattr(part, field) for part in parts for field in _OF_NETWORKS)
     if single["classifier"] and trains:
         raise UserError(
@@ -197,13 +261,15 @@ def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
         functools.partial(_one_after_the_other, parts),
         tuple(dict.fromkeys(transform for part in parts for transform in part.augment)),
         needs_release=all(part.needs_release for part in parts),
+        knows_method=any(part.knows_method for part in parts),
         **single,
     )
 
 
 # What of a hacker there is only one of, and what stands for none of it.
 _SINGLE = {
-    "adversary": None, "aggregate": None, "clean_share": 0.0, "fine_tunes": None, "classifier": None, "members": 1
+    "adversary": None, "aggregate": None, "clean_share": 0.0, "clean_count": 0, "fine_tunes": None,
+    "classifier": None, "members": 1,
 }  # fmt: skip
 # What changes how a network is trained, and has no meaning where there is none.
 _OF_NETWORKS = ("augment", "adversary", "aggregate", "fine_tunes")

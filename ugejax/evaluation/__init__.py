@@ -3,6 +3,7 @@
 from ugejax.evaluation.candidates import DEFAULT_HACKERS, parse_hackers
 from ugejax.evaluation.distillation import DISTILLATIONS, parse_distillations
 from ugejax.evaluation.evaluate import evaluate
+from ugejax.evaluation.own_release import imitation_of
 from ugejax.evaluation.plan import Evaluation
 from ugejax.evaluation.results import summarise, write_results
 
@@ -11,6 +12,7 @@ __all__ = [
     "DISTILLATIONS",
     "Evaluation",
     "evaluate",
+    "imitation_of",
     "parse_distillations",
     "parse_hackers",
     "summarise",

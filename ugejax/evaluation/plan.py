@@ -11,6 +11,7 @@ import numpy as np
 
 from ugejax.authorized import AuthorizedNetwork, Key
 from ugejax.countermeasures import COUNTERMEASURES, Countermeasure, HackerData, countermeasure_of
+from ugejax.countermeasures.hacker_data import Pairs
 from ugejax.countermeasures.purifier import purified
 from ugejax.data import Dataset
 from ugejax.data.dataset import stratified_subset
@@ -28,6 +29,7 @@ from ugejax.evaluation.candidates import (
 from ugejax.evaluation.distillation import DISTILLATIONS, student_labels
 from ugejax.evaluation.ensemble import Ensemble
 from ugejax.evaluation.fitted import Fitted
+from ugejax.evaluation.own_release import Imitation, own_pairs
 from ugejax.evaluation.trial import Phase, Trial, epochs_of
 
 # What the authorized side does as well: it augments, but has no reason to fight the release.
@@ -52,9 +54,10 @@ class Evaluation:
         distillations: names in `DISTILLATIONS`; the students are the hackers of another architecture than the key's.
         purifier: what the counter-measure of that name does, see `ugejax.countermeasures.purifier`.
         batch_size: images a step at most, where a recipe has more; None leaves the recipes alone.
+        imitation: protects a hacker's own images as the release was made, see `imitation_of`; None where nobody knows.
 
     Raises:
-        UserError: a counter-measure lacks its function, or one of the hackers cannot apply it.
+        UserError: a counter-measure lacks its function or the release's method, or one of the hackers cannot apply it.
     """
 
     originals: Dataset
@@ -69,6 +72,7 @@ class Evaluation:
     distillations: tuple[str, ...] = ()
     purifier: Callable[[np.ndarray], Any] | None = None
     batch_size: int | None = None
+    imitation: Imitation | None = None
 
     @property
     def recipes(self) -> dict[str, Any]:
@@ -80,6 +84,10 @@ class Evaluation:
         if self.purifier is None and any("purifier" in name.split("+") for name in self.countermeasures):
             raise UserError("purifier needs `purifier`, a function", argument="countermeasures")
         for name in self.countermeasures:
+            if countermeasure_of(name).knows_method and self.imitation is None:
+                raise UserError(
+                    f"{name}: the release's card tells of no method that is known here", argument="countermeasures"
+                )
             if countermeasure_of(name).aggregate is not None and (unfit := with_batch_norm(self.hackers, self.key)):
                 raise UserError(
                     f"{name} takes the gradient of each image, and batch norm leaves {', '.join(unfit)} none; choose "
@@ -136,7 +144,12 @@ def _rows(evaluation: Evaluation) -> Iterator[Row]:
     # Made when a hacker first needs it and kept for the next, who will most often want the same pair.
     @functools.lru_cache(maxsize=2)
     def prepared(protected: bool, name: str, seed: int) -> HackerData:
-        return _prepared(evaluation, released if protected else originals.images, name, seed)
+        return _prepared(evaluation, released if protected else originals.images, name, seed, pairs)
+
+    @functools.lru_cache(maxsize=1)
+    def pairs(seed: int) -> Pairs:
+        assert evaluation.imitation is not None, "checked at once"
+        return own_pairs(evaluation.imitation, test, seed)
 
     for seed in evaluation.seeds:
         for name in evaluation.countermeasures:
@@ -187,19 +200,21 @@ def plain_trials(evaluation: Evaluation) -> Iterator[tuple[str, Candidate, Trial
             yield f"{candidate.role} {candidate.network}, trained on the {kind}", candidate, trial
 
 
-def _prepared(evaluation: Evaluation, images: np.ndarray, name: str, seed: int) -> HackerData:
-    """What a hacker makes of training images."""
+def _prepared(
+    evaluation: Evaluation, images: np.ndarray, name: str, seed: int, pairs: Callable[[int], Pairs]
+) -> HackerData:
+    """What a hacker makes of training images; `pairs` of a seed are those that he makes himself."""
     originals, test, purifier = evaluation.originals, evaluation.test, COUNTERMEASURES["purifier"]
     if evaluation.purifier is not None:
         purifier = replace(purifier, prepare=functools.partial(purified, purifier=evaluation.purifier))
     countermeasure = countermeasure_of(name, purifier=purifier)
     indices = np.zeros(0, np.int64)
-    if countermeasure.clean_share:
-        size = max(len(originals.class_names), round(countermeasure.clean_share * len(images)))
+    if size := countermeasure.originals_of(len(images), len(originals.class_names)):
         indices = stratified_subset(originals.labels, size, seed // countermeasure.members)  # the same for all members
     data = HackerData(
         images, originals.labels, test.images, reference=test.images, clean_images=originals.images[indices],
         clean_indices=indices, seed=seed,
+        own_pairs=functools.partial(pairs, seed // countermeasure.members) if countermeasure.knows_method else None,
     )  # fmt: skip
     return countermeasure.prepared(data)
 

@@ -68,7 +68,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _fights_release_alone(name: str) -> bool:
-    return name != "none" and countermeasure_of(name).clean_share == 0
+    return name != "none" and not countermeasure_of(name).holds_originals
 
 
 def _group(named: Iterable[tuple[Any, float]]) -> dict[Any, float]:

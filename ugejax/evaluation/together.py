@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.errors import UserError
+from ugejax.evaluation.relabel import relabelled
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.memory import OutOfMemory, ran_out
 from ugejax.training import accuracy, fit_together, initial_state
@@ -79,12 +80,18 @@ def _all_at_once(trials: list[Trial], report: Callable[[int, int, float], None])
             )
         report(epoch, first.epochs, float(np.mean([curve[-1] for curve in by_epoch])))
 
-    fit_together(
+    states = fit_together(
         step, [initial_state(start, optimizer) for start in variables], [trial.images for trial in trials],
         [trial.labels for trial in trials], first.recipe, keys, after_epoch=score,
     )  # fmt: skip
+    best = [
+        relabelled(
+            trial.module, state.variables, trial.test_images, trial.test_labels, mirrored=first.recipe.mirrored_test
+        )
+        for trial, state in zip(trials, states, strict=True)
+    ]
     seconds = (time.perf_counter() - began) / len(trials)
-    return [Score(curve, seconds) for curve in by_epoch]
+    return [Score(curve, seconds, renamed) for curve, renamed in zip(by_epoch, best, strict=True)]
 
 
 def worthwhile() -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from ugejax.countermeasures.last_layer import fit_last_layer
+from ugejax.evaluation.relabel import relabelled
 from ugejax.networks import initial_variables
 from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step, outputs, prepared
 from ugejax.training.step import freeze
@@ -33,10 +34,13 @@ class Score:
     Attributes:
         by_epoch: clean-test accuracy after each epoch, fractions.
         seconds: wall-clock time that training and scoring took; an equal share of it for networks trained together.
+        relabelled: at the end, under the best map of answers to classes, see `relabelled_accuracy`; None where nobody
+            looked.
     """
 
     by_epoch: list[float]
     seconds: float
+    relabelled: float | None = None
 
     @property
     def last(self) -> float:
@@ -173,7 +177,10 @@ class Trial:
                 self.recipe, jax.random.fold_in(train_key, number) if number else train_key, after_epoch=score,
             )  # fmt: skip
             variables = state.variables
-        return Score(by_epoch, time.perf_counter() - began), variables
+        best = relabelled(
+            self.module, variables, self.test_images, self.test_labels, mirrored=self.recipe.mirrored_test
+        )
+        return Score(by_epoch, time.perf_counter() - began, best), variables
 
     def cached(self, folder: Path) -> Score | None:
         """The score, if this very trial is in the cache folder."""
@@ -235,7 +242,7 @@ def environment() -> str:
     root = Path(__file__).parent.parent
     code = hashlib.sha256()
     called = [f"countermeasures/{name}.py" for name in ("adversarial", "dp_sgd", "last_layer", "ridge")]
-    called += [f"evaluation/{name}.py" for name in ("answers", "fitted", "together", "trial")]
+    called += [f"evaluation/{name}.py" for name in ("answers", "fitted", "relabel", "together", "trial")]
     alone = [f"{name}.py" for name in ("batches", "compiler", "parallel", "patches")]
     for part in ("networks", "training", "transforms", *alone, *called):
         path = root / part

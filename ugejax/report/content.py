@@ -24,6 +24,7 @@ HEAD = (
     "95\u00a0% interval",
     "share",
     "peak",
+    "relabelled",
     "epochs",
 )
 IMAGE_ROLES = ("lowest PSNR of all", "median PSNR")
@@ -35,6 +36,7 @@ TABLE_NOTES = (
     "on originals: the clean control, the same training with the same counter-measure on the originals",
     "share: accuracy on the release over that of the control",
     "peak: the best epoch on the release, what early stopping by clean images would have got",
+    "relabelled: on the release, under the best one-to-one map of the network's answers to the classes",
 )
 FEATURES = (
     "Penultimate features of clean test images after training without counter-measure, laid out by t-SNE. Where "
@@ -58,6 +60,7 @@ class Group:
         high: of its 95 % interval.
         spread: lowest and highest over the seeds.
         peak: best accuracy of any epoch on the release.
+        relabelled: on the release, under the best map of answers to classes; None where nobody looked.
         backbone: accuracy of an authorized network without its secret part, trained on the originals.
         epochs: of the training.
         seeds: how many.
@@ -73,6 +76,7 @@ class Group:
     high: float
     spread: tuple[float, float]
     peak: float
+    relabelled: float | None
     backbone: float | None
     epochs: int
     seeds: int
@@ -180,12 +184,14 @@ def group_rows(rows: Iterable[dict[str, Any]], n_test: int) -> tuple[Group, ...]
         asked = DISTILLATIONS.get(countermeasure) if role == "distilled" else None
         low, high = interval(mean(scores), n_test // 2 if asked is not None and asked.own_images else n_test)
         backbones = [row["backbone_accuracy"] for row in members if row.get("backbone_accuracy") is not None]
+        renamed = [found for row in members if (found := row.get("protected_relabelled_accuracy")) is not None]
         curves = tuple((row["by_epoch"]["clean"], row["by_epoch"]["protected"]) for row in members if "by_epoch" in row)
         groups.append(
             Group(
                 role, network, countermeasure, mean(row["clean_accuracy"] for row in members), mean(scores), low, high,
                 (min(scores), max(scores)), mean(row["protected_peak_accuracy"] for row in members),
-                mean(backbones) if backbones else None, members[0]["epochs"], len(members), curves,
+                mean(renamed) if renamed else None, mean(backbones) if backbones else None, members[0]["epochs"],
+                len(members), curves,
             )
         )  # fmt: skip
     order = {role: place for place, role in enumerate(("authorized", *HACKERS, "fights", "distilled"))}
@@ -235,7 +241,8 @@ def table_cells(group: Group) -> tuple[str, ...]:
     spread = f" (seeds {group.spread[0]:.3f} to {group.spread[1]:.3f})" if group.seeds > 1 else ""
     return (
         group.title, f"{group.clean:.3f}", f"{group.protected:.3f}", f"{group.low:.3f} to {group.high:.3f}{spread}",
-        f"{group.share:.2f}", f"{group.peak:.3f}", str(group.epochs),
+        f"{group.share:.2f}", f"{group.peak:.3f}",
+        "-" if group.relabelled is None else f"{group.relabelled:.3f}", str(group.epochs),
     )  # fmt: skip
 
 

@@ -11,14 +11,15 @@ def print_table(results: dict[str, Any], console: Console) -> None:
     table = Table(title=f"Accuracy on {results['n_test']} clean test images of {results['dataset']}")
     for name in ("role", "network", "counter-measure"):
         table.add_column(name)
-    for name in ("trained on originals", "on the release", "peak", "retention", "epochs", "seconds"):
+    for name in ("trained on originals", "on the release", "peak", "relabelled", "retention", "epochs", "seconds"):
         table.add_column(name, justify="right")
     for row in results["rows"]:
         retention = "-" if row["retention"] is None else f"{row['retention']:.2f}"
+        renamed = row.get("protected_relabelled_accuracy")
         table.add_row(
             row["role"].replace("_", " "), row["network"], row["countermeasure"], f"{row['clean_accuracy']:.3f}",
-            f"{row['protected_accuracy']:.3f}", f"{row['protected_peak_accuracy']:.3f}", retention,
-            str(row["epochs"]), f"{row['seconds']:.0f}",
+            f"{row['protected_accuracy']:.3f}", f"{row['protected_peak_accuracy']:.3f}",
+            "-" if renamed is None else f"{renamed:.3f}", retention, str(row["epochs"]), f"{row['seconds']:.0f}",
         )  # fmt: skip
     console.print(table)
     console.print(verdict(results["summary"]))
