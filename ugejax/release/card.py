@@ -1,5 +1,6 @@
 """What the card of a release says of settings, keys and limits; what is measured is added where it is written."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
