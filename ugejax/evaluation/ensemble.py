@@ -32,7 +32,7 @@ class Ensemble:
             folder: the cache, in which every member's answers are kept.
             report: called with epoch and epochs, counted over all members, and the accuracy of the one that trains.
         """
-        began, together, labels = time.perf_counter(), np.zeros(()), np.zeros(0)
+        began, together, labels = time.perf_counter(), np.zeros((0, 0)), np.zeros(0)
         for place, make in enumerate(self.members):
 
             def after_epoch(epoch: int, epochs: int, accuracy: float, done: int = place) -> None:
@@ -40,7 +40,8 @@ class Ensemble:
 
             trial = make()
             (logits,) = answers_of(trial, (trial.test_images,), folder, after_epoch)
-            together, labels = together + softmax(logits, axis=1), trial.test_labels
+            answers = softmax(logits, axis=1)
+            together, labels = together + answers if place else answers, trial.test_labels
         answers = together.argmax(axis=1)
         best = relabelled_accuracy(answers, labels, together.shape[1])
         return Score([float((answers == labels).mean())], time.perf_counter() - began, best)
