@@ -32,7 +32,7 @@ from ugejax import (
 )
 from ugejax.allocator import keep_freed_memory
 from ugejax.baselines import BASELINES
-from ugejax.data import load, load_all, load_stream
+from ugejax.data import Streamed, load, load_all, load_stream
 from ugejax.evaluation import DEFAULT_HACKERS, summarise, write_results
 from ugejax.evaluation.trial import default_cache
 from ugejax.feature_spaces import load_feature_space
@@ -203,12 +203,12 @@ def _by_the_method(job: MainJob, out: Path) -> Protected:
         recipe=default_recipe(job.network), from_seed=True,
     )  # fmt: skip
     # Which images are taken follows from the key's secret, and only then its architecture from the images.
-    source, train, test = _images(job, key.public_seed)
+    source, stream, train, test = _images(job, key.public_seed)
     shape = train.images.shape[1:]
     step = default_step(job.form, amplitude(method.eps, method.norm, shape)) if job.step is None else job.step
     key = replace(key, image_shape=shape, num_classes=len(train.class_names), step=step)
     space = None if job.feature_space is None else load_feature_space(job.feature_space)
-    stream, described = load_stream(source), describe_space(space, None)
+    described = describe_space(space, None)
     run = run_digest(method, [key], stream.images, stream.labels, described)
     salt = key.release_salt(run)
     network = build_authorized(key).of_release(salt)
@@ -223,10 +223,10 @@ def _by_the_method(job: MainJob, out: Path) -> Protected:
 def _by_a_baseline(job: MainJob, out: Path) -> Protected:
     baseline = BASELINES.find(str(job.baseline), "baseline")
     settings = replace(baseline.settings, **job.settings)
-    source, train, test = _images(job, job.seed)
+    source, stream, train, test = _images(job, job.seed)
     card = make_baseline_card(
         str(job.baseline), settings, eps=baseline.default_eps(train.images.shape[1:]), norm=baseline.norm,
-        seed=job.seed, source=source, n_train=len(train.images), n_test=len(test.images),
+        seed=job.seed, source=source, n_train=len(train.images), n_test=stream.n_test,
     )  # fmt: skip
 
     def made() -> np.ndarray:
@@ -238,14 +238,14 @@ def _by_a_baseline(job: MainJob, out: Path) -> Protected:
     return Protected(out / "release", train, test, *_release(out / "release", train, card, made))
 
 
-def _images(job: MainJob, seed: int) -> tuple[Source, Dataset, Dataset]:
-    """The source with the seed of its subsets, its training images, and the test images."""
+def _images(job: MainJob, seed: int) -> tuple[Source, Streamed, Dataset, Dataset]:
+    """The source with the seed of its subsets, its training images as a stream and in memory, and the test images."""
     source = replace(job.source, seed=seed if job.subset_seed is None else job.subset_seed).absolute()
     splits = load(source)
     test = splits.test if job.test is None else load_all(job.test)
     if test is None:
         raise SystemExit(f"{source.name}: has no test images")
-    return source, splits.train, test
+    return source, load_stream(source), splits.train, test
 
 
 def _release(
