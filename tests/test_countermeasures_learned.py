@@ -16,8 +16,8 @@ from ugejax.countermeasures.hacker_data import Pairs, to_uint8
 from ugejax.countermeasures.learned_purifier import restored, train_restorer
 from ugejax.data import Dataset
 from ugejax.errors import UserError
-from ugejax.evaluation import evaluate, imitation_of
-from ugejax.evaluation.own_release import KEYS, own_pairs
+from ugejax.evaluation import evaluate, imitation_of, summarise
+from ugejax.evaluation.own_release import KEYS, STRANGER, own_pairs
 from ugejax.perturbation.method import Method
 from ugejax.training import decode
 
@@ -148,3 +148,22 @@ def test_an_arena_shares_no_control_of_who_knows_the_method():
     assert hacker.needs == (Job("protect", 0, "em"),) and hacker.trainings == 2
     plain = Job("hacker", 0, "em", "cnn", "grey")
     assert [need.kind for need in plain.needs] == ["protect", "control"] and plain.trainings == 1
+
+
+def test_a_strangers_network_is_trained_on_originals_and_asked_of_released_test_images(tmp_path):
+    asked = []
+
+    def imitation(images, labels, number):
+        asked.append(number)
+        return images[(np.arange(len(images)) + 1) % len(images)]  # each looks like one of the next class
+
+    evaluation = make_evaluation(
+        countermeasures=("none", "stranger-inference"), key=None, network=None, imitation=imitation, epochs=6
+    )
+    (plain, stranger), _ = evaluate(evaluation, tmp_path)
+    assert asked == [STRANGER]
+    assert stranger["clean_accuracy"] == plain["clean_accuracy"] > 0.9
+    assert stranger["protected_accuracy"] < 0.1
+    summary = summarise([plain, stranger | {"protected_accuracy": 1.0, "retention": 1.0}])
+    assert summary["worst_hacker_countermeasure"] == "none"  # he has not trained on the release
+    assert summary["mean_countermeasure_share"] is None

@@ -50,14 +50,16 @@ class Countermeasure:
         aggregate: what `make_train_step` calls for the gradient of a step, with its keyword arguments.
         clean_share: share of the originals that he holds.
         clean_count: number of originals that he holds, for who has a fixed number of them in place of a share.
-        fine_tunes: what he goes on to train on those originals: "all" weights, or the "head", which is fitted anew;
-            None for nothing.
+        fine_tunes: what he goes on to train on those originals: "all" weights, "near" those that he has, or the
+            "head", which is fitted anew; None for nothing.
         classifier: what he fits in place of every network: (images, labels, test images, seed=, num_classes=) -> logits
             [M, K]; None trains networks.
         members: how many networks he trains, each on images that were prepared with a seed of its own, to average their
             probabilities.
         needs_release: whether he trains on the release at all; False in the control that says what the originals that
             he holds are worth without it.
+        inference: whether his network is trained on originals and tested on released test images: what a stranger's
+            network, who has never seen the release, makes of such images; in the control on the test images themselves.
         knows_method: whether he needs `HackerData.own_pairs`, hence the card of the release.
     """
 
@@ -73,6 +75,7 @@ class Countermeasure:
     members: int = 1
     needs_release: bool = True
     knows_method: bool = False
+    inference: bool = False
 
     @property
     def holds_originals(self) -> bool:
@@ -198,6 +201,17 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             "no network: ridge regression on whitened random patches, in closed form (Coates et al. 2011)",
             classifier=ridge,
         ),
+        "recovery-1": Countermeasure(
+            "trains on 1 % originals within a small ball around the trained weights (Wang et al. 2025)",
+            clean_share=0.01,
+            fine_tunes="near",
+        ),
+        "stranger-inference": Countermeasure(
+            "a network trained on originals, tested on test images that are released under another key",
+            needs_release=False,
+            knows_method=True,
+            inference=True,
+        ),
         **{
             f"leaked-pairs-{count}": Countermeasure(
                 f"{count} originals leaked: subtracts each class's mean difference, then a least-squares filter",
@@ -262,6 +276,7 @@ def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
         tuple(dict.fromkeys(transform for part in parts for transform in part.augment)),
         needs_release=all(part.needs_release for part in parts),
         knows_method=any(part.knows_method for part in parts),
+        inference=any(part.inference for part in parts),
         **single,
     )
 

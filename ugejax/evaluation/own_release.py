@@ -17,6 +17,7 @@ from ugejax.protection import Protection, method_of, run_digest
 from ugejax.training import default_recipe
 
 KEYS = 8  # of the hacker's own, with an equal part of his images each
+STRANGER = 2**31 - 1  # number of the key under which test images are released, which no hacker's own has
 
 # (images uint8 [N, H, W, C], labels int32 [N], number of the key) -> released images.
 Imitation = Callable[[np.ndarray, np.ndarray, int], np.ndarray]

@@ -29,7 +29,7 @@ from ugejax.evaluation.candidates import (
 from ugejax.evaluation.distillation import DISTILLATIONS, student_labels
 from ugejax.evaluation.ensemble import Ensemble
 from ugejax.evaluation.fitted import Fitted
-from ugejax.evaluation.own_release import Imitation, own_pairs
+from ugejax.evaluation.own_release import STRANGER, Imitation, own_pairs
 from ugejax.evaluation.trial import Phase, Trial, epochs_of
 
 # What the authorized side does as well: it augments, but has no reason to fight the release.
@@ -144,7 +144,7 @@ def _rows(evaluation: Evaluation) -> Iterator[Row]:
     # Made when a hacker first needs it and kept for the next, who will most often want the same pair.
     @functools.lru_cache(maxsize=2)
     def prepared(protected: bool, name: str, seed: int) -> HackerData:
-        return _prepared(evaluation, released if protected else originals.images, name, seed, pairs)
+        return _prepared(evaluation, protected, name, seed, pairs)
 
     @functools.lru_cache(maxsize=1)
     def pairs(seed: int) -> Pairs:
@@ -201,18 +201,22 @@ def plain_trials(evaluation: Evaluation) -> Iterator[tuple[str, Candidate, Trial
 
 
 def _prepared(
-    evaluation: Evaluation, images: np.ndarray, name: str, seed: int, pairs: Callable[[int], Pairs]
+    evaluation: Evaluation, protected: bool, name: str, seed: int, pairs: Callable[[int], Pairs]
 ) -> HackerData:
-    """What a hacker makes of training images; `pairs` of a seed are those that he makes himself."""
+    """What a hacker makes of the release or of the originals; `pairs` of a seed are those that he makes himself."""
     originals, test, purifier = evaluation.originals, evaluation.test, COUNTERMEASURES["purifier"]
     if evaluation.purifier is not None:
         purifier = replace(purifier, prepare=functools.partial(purified, purifier=evaluation.purifier))
     countermeasure = countermeasure_of(name, purifier=purifier)
+    images, test_images = evaluation.released if protected else originals.images, test.images
+    if protected and countermeasure.inference:
+        assert evaluation.imitation is not None, "checked at once"
+        images, test_images = originals.images, evaluation.imitation(test.images, test.labels, STRANGER)
     indices = np.zeros(0, np.int64)
     if size := countermeasure.originals_of(len(images), len(originals.class_names)):
         indices = stratified_subset(originals.labels, size, seed // countermeasure.members)  # the same for all members
     data = HackerData(
-        images, originals.labels, test.images, reference=test.images, clean_images=originals.images[indices],
+        images, originals.labels, test_images, reference=test.images, clean_images=originals.images[indices],
         clean_indices=indices, seed=seed,
         own_pairs=functools.partial(pairs, seed // countermeasure.members) if countermeasure.knows_method else None,
     )  # fmt: skip

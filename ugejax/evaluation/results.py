@@ -68,7 +68,8 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _fights_release_alone(name: str) -> bool:
-    return name != "none" and not countermeasure_of(name).holds_originals
+    countermeasure = countermeasure_of(name)
+    return name != "none" and countermeasure.needs_release and not countermeasure.holds_originals
 
 
 def _group(named: Iterable[tuple[Any, float]]) -> dict[Any, float]:

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from ugejax.countermeasures.last_layer import fit_last_layer
+from ugejax.countermeasures.recovery import near
 from ugejax.evaluation.relabel import relabelled
 from ugejax.networks import initial_variables
 from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step, outputs, prepared
@@ -60,7 +61,8 @@ class Phase:
     Attributes:
         images: training images, uint8 or float32 [N, H, W, C].
         labels: int32 [N], or soft float32 [N, K].
-        trains: which weights: "all" or "head". The head of a phase that follows another is fitted to convergence.
+        trains: which weights: "all", "head", or "near": all, in a ball around those it begins with, see
+            `ugejax.countermeasures.recovery`. The head of a phase that follows another is fitted to convergence.
     """
 
     images: np.ndarray
@@ -142,9 +144,10 @@ class Trial:
     def make_step(self, number: int = 0) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
         """Optimizer and training step of the phase of that number; the hooks are those of the first alone."""
         phase = self.phases[number]
-        optimizer = freeze(self.recipe.build_optimizer(len(phase.images)), phase.trains)
+        optimizer = self.recipe.build_optimizer(len(phase.images))
+        optimizer = near(optimizer) if phase.trains == "near" else freeze(optimizer, phase.trains)
         step = make_train_step(
-            self.module, optimizer, self.recipe, train_mode=phase.trains == "all",
+            self.module, optimizer, self.recipe, train_mode=phase.trains != "head",
             adversary=None if number else self.adversary, aggregate=None if number else self.aggregate,
         )  # fmt: skip
         return optimizer, step
@@ -241,7 +244,7 @@ def environment() -> str:
     """The code that a score depends on and what it runs on: a change to either is another trial."""
     root = Path(__file__).parent.parent
     code = hashlib.sha256()
-    called = [f"countermeasures/{name}.py" for name in ("adversarial", "dp_sgd", "last_layer", "ridge")]
+    called = [f"countermeasures/{name}.py" for name in ("adversarial", "dp_sgd", "last_layer", "recovery", "ridge")]
     called += [f"evaluation/{name}.py" for name in ("answers", "fitted", "relabel", "together", "trial")]
     alone = [f"{name}.py" for name in ("batches", "compiler", "parallel", "patches")]
     for part in ("networks", "training", "transforms", *alone, *called):

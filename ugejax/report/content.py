@@ -16,7 +16,7 @@ from ugejax.evaluation.results import HACKERS
 from ugejax.report.evidence import Evidence, read_evidence
 
 # Counter-measures that estimate the perturbation from the release: what a hacker does who knows the method.
-ADAPTIVE = ("class-means", "key-recovery", "orthogonal-projection", "spectrum-notch")
+ADAPTIVE = ("class-means", "key-recovery", "learned-purifier", "orthogonal-projection", "spectrum-notch")
 HEAD = (
     "who trains, counter-measure",
     "on originals",
