@@ -8,7 +8,7 @@ Time: about two minutes on one CPU core, with --costs as long again; it makes th
 Expect (record in BUILD_NOTES.md): 560 photographs of four classes in six formats and many sizes, cut out of
 scikit-image's sample pictures; `check` tells of those that cannot be read, of thumbnails, duplicates and a split that
 is used for nothing; `protect` refuses them until it is told to skip them, and then says how many are not in the
-release.
+release. It tests the commands themselves.
 """
 
 import argparse

@@ -76,7 +76,7 @@ class NoiseFiles:
             self._next = _Rows(file, self._row_bytes, len(self._labels), seal and seal.begin(file))
             yield
             kept = np.flatnonzero(self._kept)
-            for part in pieces(len(kept)):
+            for part in pieces(len(kept), of=self._start.shape[1:]):
                 self._write(kept[part], self[kept[part]])
             file.flush()
             os.fsync(file.fileno())

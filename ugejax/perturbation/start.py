@@ -6,9 +6,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 
+# SciPy is imported late: the default release asks for none of it.
 from ugejax.data.stream import Images, pieces
 from ugejax.errors import UserError
 from ugejax.views.derive import Keystream
@@ -70,7 +69,7 @@ def stripe_codes(num_classes: int, shape: tuple[int, int, int], *, period: int) 
     bank = np.concatenate([np.broadcast_to(waves, (len(frequencies), h, w)) for waves in (down, across)])
     for bands in range(1, h + 1):
         # In a band of few rows two waves may be one.
-        alphabets = [np.unique(part, axis=0) for part in np.array_split(bank, bands, axis=1)]
+        alphabets = [_distinct(part) for part in np.array_split(bank, bands, axis=1)]
         if math.prod(map(len, alphabets)) >= num_classes:
             return alphabets, colour
     raise UserError(
@@ -78,6 +77,12 @@ def stripe_codes(num_classes: int, shape: tuple[int, int, int], *, period: int) 
         argument="start",
         value="stripes",
     )
+
+
+def _distinct(codes: np.ndarray) -> np.ndarray:
+    """`np.unique(codes, axis=0)` of signs int8 [A, rows, W], which for photographs takes minutes and gigabytes."""
+    first = {(code.view(np.uint8) ^ 0x80).tobytes(): code for code in np.ascontiguousarray(codes)}  # -1 before 1
+    return np.stack([first[key] for key in sorted(first)])
 
 
 def _square_waves(size: int, frequencies: np.ndarray) -> np.ndarray:
@@ -99,7 +104,7 @@ def class_means(images: Images, labels: np.ndarray, num_classes: int) -> np.ndar
         mean of all images.
     """
     sums = np.zeros((num_classes, *images.shape[1:]))
-    for part in pieces(len(images)):
+    for part in pieces(len(images), of=images.shape[1:]):
         x, y = images[part], labels[part]
         for label in np.unique(y):
             sums[label] += x[y == label].sum(axis=0)  # whole numbers, hence exact in any order
@@ -113,6 +118,9 @@ def nearest_wrong_class(means: np.ndarray) -> np.ndarray:
 
     The nearest wrong class is the one that a limited budget comes furthest towards.
     """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
     flat = means.reshape(len(means), -1)
     distances = cdist(flat, flat)
     distances[np.diag_indices(len(flat))] = distances.sum() + 1  # more than any permutation without it

@@ -6,7 +6,6 @@ On the host and in NumPy, without a generator of JAX or NumPy, whose distributio
 import math
 
 import numpy as np
-from scipy.special import ndtri
 
 # `cryptography` is imported late: not every command that names a key derives from it.
 
@@ -41,6 +40,8 @@ class Keystream:
 
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
         """Standard normal numbers, float64, each the quantile of a word of 32 bits; none is beyond 6.4."""
+        from scipy.special import ndtri
+
         return ndtri((self.words(math.prod(shape)) + 0.5) / 2**32).reshape(shape)
 
     def permutation(self, count: int) -> np.ndarray:

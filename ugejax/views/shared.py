@@ -79,7 +79,7 @@ def equal_anchors(views: Iterable[View], images: Images) -> int:
     """Number of uint8 images [N, H, W, C] that agree with another one of them in all anchors of one of the views."""
     (count, h, w, c), shared = images.shape, np.zeros(len(images), bool)
     for positions in (np.asarray(view.anchors) for view in views if view.anchors is not None):
-        anchors = [images[part].reshape(-1, h * w, c)[:, positions] for part in pieces(count)]
+        anchors = [images[part].reshape(-1, h * w, c)[:, positions] for part in pieces(count, of=(h, w, c))]
         _, place, times = np.unique(np.concatenate(anchors), axis=0, return_inverse=True, return_counts=True)
         shared |= times[place.reshape(-1)] > 1
     return int(shared.sum())
