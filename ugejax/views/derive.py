@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-# `cryptography` is imported late: not every command that names a key derives from it.
+# `cryptography` and SciPy are imported late: not every command that names a key derives from it.
 
 
 def derive(secret: bytes, label: str, size: int) -> bytes:
