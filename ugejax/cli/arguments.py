@@ -435,6 +435,11 @@ def _evaluation(parser: argparse.ArgumentParser) -> None:
         "--purifier", type=function, metavar="PACKAGE.MODULE:FUNCTION",
         help="add the counter-measure purifier: uint8 images [N,H,W,C] in, uint8 or float32 images in [0, 1] out",
     )  # fmt: skip
+    parser.add_argument(
+        "--init", action="append", default=[], metavar="NETWORK=FILE",
+        help="add the counter-measure pretrained: networks of that name begin with weights from a safetensors file of "
+        "`ugejax.networks.write_weights`, with a new head; may be given several times",
+    )  # fmt: skip
     parser.add_argument("--epochs", type=positive, help="epochs without augmentation (default: each network's own)")
     parser.add_argument("--seeds", type=positive, default=1, help="trials of each row (default 1)")
     _batch(parser, "of a training")

@@ -33,7 +33,7 @@ from ugejax.evaluation.candidates import OTHER_INIT
 from ugejax.evaluation.features import learned_features
 from ugejax.evaluation.results import SCHEMA
 from ugejax.lock import alone_in
-from ugejax.networks import variable_shapes
+from ugejax.networks import NETWORKS, read_weights, variable_shapes
 from ugejax.release import read_release
 from ugejax.report import draw_curves, draw_images, gather, print_table, write_evidence
 
@@ -48,6 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     countermeasures = parse_countermeasures(arguments.countermeasures)
     if arguments.purifier is not None:
         countermeasures = list(dict.fromkeys([*countermeasures, "purifier"]))
+    files = dict(_named_file(text) for text in arguments.init)
+    if files:
+        countermeasures = list(dict.fromkeys([*countermeasures, "pretrained"]))
     distillations = parse_distillations(arguments.distillation) if keyed and arguments.distillation is not None else ()
     if not keyed and "wrong-key" in hackers:
         raise UserError("--hackers: wrong-key needs to know the key's form; use `ugejax evaluate --key`")
@@ -57,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         if name != "wrong-key":
             # Refuse what cannot take these images before anything is trained.
             variable_shapes(name.removesuffix(OTHER_INIT), 2, release.images.shape[1:])
+    init = {name: read_weights(path, name, release.images.shape[1:]) for name, path in files.items()}
     cache = usable_cache(arguments.cache)
     key = network = None
     if keyed:
@@ -77,11 +81,20 @@ def run(arguments: argparse.Namespace) -> int:
         distillations,
         _purifier(arguments.purifier, release.images),
         arguments.batch_size,
+        init,
         imitation_of(release.card, len(originals.class_names)),
     )
     results = evaluate_into(arguments.out, evaluation, release.card, str(arguments.release), cache)
     print_table(results, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140))
     return 0
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    """What --init names: a network and a file."""
+    name, _, file = text.partition("=")
+    if name not in NETWORKS or not file:
+        raise UserError("is not NETWORK=FILE with a network of `ugejax list`", argument="init", value=text)
+    return name, Path(file)
 
 
 def _purifier(name: str | None, images: np.ndarray) -> Callable[[np.ndarray], Any] | None:

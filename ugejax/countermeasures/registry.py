@@ -58,6 +58,7 @@ class Countermeasure:
             probabilities.
         needs_release: whether he trains on the release at all; False in the control that says what the originals that
             he holds are worth without it.
+        pretrained: whether his networks begin with the weights that an evaluation has for them, but for a new head.
         inference: whether his network is trained on originals and tested on released test images: what a stranger's
             network, who has never seen the release, makes of such images; in the control on the test images themselves.
         knows_method: whether he needs `HackerData.own_pairs`, hence the card of the release.
@@ -75,6 +76,7 @@ class Countermeasure:
     members: int = 1
     needs_release: bool = True
     knows_method: bool = False
+    pretrained: bool = False
     inference: bool = False
 
     @property
@@ -201,6 +203,7 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             "no network: ridge regression on whitened random patches, in closed form (Coates et al. 2011)",
             classifier=ridge,
         ),
+        "pretrained": Countermeasure("networks that begin with weights of your own (--init)", pretrained=True),
         "recovery-1": Countermeasure(
             "trains on 1 % originals within a small ball around the trained weights (Wang et al. 2025)",
             clean_share=0.01,
@@ -277,6 +280,7 @@ def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
         needs_release=all(part.needs_release for part in parts),
         knows_method=any(part.knows_method for part in parts),
         inference=any(part.inference for part in parts),
+        pretrained=any(part.pretrained for part in parts),
         **single,
     )
 
@@ -287,7 +291,7 @@ _SINGLE = {
     "classifier": None, "members": 1,
 }  # fmt: skip
 # What changes how a network is trained, and has no meaning where there is none.
-_OF_NETWORKS = ("augment", "adversary", "aggregate", "fine_tunes")
+_OF_NETWORKS = ("augment", "adversary", "aggregate", "fine_tunes", "pretrained")
 
 
 def _one_after_the_other(parts: list[Countermeasure], data: HackerData) -> HackerData:

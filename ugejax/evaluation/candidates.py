@@ -11,7 +11,8 @@ import numpy as np
 from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, new_key, seen
 from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.errors import UserError
-from ugejax.networks import NETWORKS, build, has_batch_norm
+from ugejax.networks import NETWORKS, build, has_batch_norm, initial_variables
+from ugejax.networks.weights import Weights, with_weights
 from ugejax.registry import split_names, unknown
 from ugejax.training import Recipe, default_recipe
 from ugejax.views import View
@@ -37,6 +38,7 @@ class Candidate:
         trains: "all" or "head".
         key: PRNG key of the trial.
         view: the secret part that it sees everything through; None for none.
+        begins: weights that take the place of those that are drawn; None for none.
     """
 
     role: str
@@ -47,6 +49,14 @@ class Candidate:
     trains: str
     key: jax.Array
     view: View | None = None
+    begins: Weights | None = None
+
+    def start(self, image_shape: tuple[int, ...]) -> Any:
+        """Initial variables for images of shape (H, W, C); None where the trial draws them from its key."""
+        if self.begins is None:
+            return self.variables
+        drawn = initial_variables(self.module, jax.random.split(self.key)[0], image_shape)  # as the trial would
+        return with_weights(drawn, self.begins)
 
     def sees(self, images: np.ndarray) -> np.ndarray:
         """Images as its network sees them."""

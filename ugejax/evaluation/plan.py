@@ -1,8 +1,8 @@
 """What an evaluation consists of: its rows, and the trials of each."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from ugejax.evaluation.ensemble import Ensemble
 from ugejax.evaluation.fitted import Fitted
 from ugejax.evaluation.own_release import STRANGER, Imitation, own_pairs
 from ugejax.evaluation.trial import Phase, Trial, epochs_of
+from ugejax.networks.weights import Weights
 
 # What the authorized side does as well: it augments, but has no reason to fight the release.
 AUTHORIZED_COUNTERMEASURES = ("none", "crop-flip")
@@ -54,6 +55,7 @@ class Evaluation:
         distillations: names in `DISTILLATIONS`; the students are the hackers of another architecture than the key's.
         purifier: what the counter-measure of that name does, see `ugejax.countermeasures.purifier`.
         batch_size: images a step at most, where a recipe has more; None leaves the recipes alone.
+        init: weights of networks, by name, that the counter-measure pretrained begins with, see `read_weights`.
         imitation: protects a hacker's own images as the release was made, see `imitation_of`; None where nobody knows.
 
     Raises:
@@ -72,6 +74,7 @@ class Evaluation:
     distillations: tuple[str, ...] = ()
     purifier: Callable[[np.ndarray], Any] | None = None
     batch_size: int | None = None
+    init: Mapping[str, Weights] = field(default_factory=dict)
     imitation: Imitation | None = None
 
     @property
@@ -84,6 +87,9 @@ class Evaluation:
         if self.purifier is None and any("purifier" in name.split("+") for name in self.countermeasures):
             raise UserError("purifier needs `purifier`, a function", argument="countermeasures")
         for name in self.countermeasures:
+            begun = [network.removesuffix(OTHER_INIT) for network in self.hackers if network != "wrong-key"]
+            if countermeasure_of(name).pretrained and (without := sorted(set(begun) - set(self.init))):
+                raise UserError(f"{name} needs weights of {', '.join(without)}", argument="init")
             if countermeasure_of(name).knows_method and self.imitation is None:
                 raise UserError(
                     f"{name}: the release's card tells of no method that is known here", argument="countermeasures"
@@ -171,6 +177,10 @@ def _rows(evaluation: Evaluation) -> Iterator[Row]:
                     if fitted:
                         continue
                     fitted = True
+                if countermeasure.pretrained:
+                    if candidate.role == "wrong_key":  # whose weights belong behind another view
+                        continue
+                    candidate = replace(candidate, begins=evaluation.init[candidate.network.removesuffix(OTHER_INIT)])
                 clean, protected = (
                     functools.partial(
                         _hacker_trial, candidate, countermeasure, functools.partial(prepared, release, name), seed,
@@ -227,8 +237,8 @@ def _trial(
     candidate: Candidate, images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray
 ) -> Trial:
     return Trial(
-        candidate.module, candidate.variables, candidate.trains, candidate.recipe, candidate.sees(images), labels,
-        candidate.sees(test_images), test_labels, candidate.key,
+        candidate.module, candidate.start(images.shape[1:]), candidate.trains, candidate.recipe,
+        candidate.sees(images), labels, candidate.sees(test_images), test_labels, candidate.key,
     )  # fmt: skip
 
 

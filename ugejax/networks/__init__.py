@@ -10,3 +10,5 @@ from ugejax.networks.registry import count_parameters as count_parameters
 from ugejax.networks.registry import has_batch_norm as has_batch_norm
 from ugejax.networks.registry import initial_variables as initial_variables
 from ugejax.networks.registry import variable_shapes as variable_shapes
+from ugejax.networks.weights import read_weights as read_weights
+from ugejax.networks.weights import write_weights as write_weights
