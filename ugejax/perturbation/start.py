@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# SciPy is imported late: the default release asks for none of it.
 from ugejax.data.stream import Images, pieces
 from ugejax.errors import UserError
 from ugejax.views.derive import Keystream
