@@ -42,5 +42,5 @@ class Ensemble:
             (logits,) = answers_of(trial, (trial.test_images,), folder, after_epoch)
             together, labels = together + softmax(logits, axis=1), trial.test_labels
         answers = together.argmax(axis=1)
-        best = relabelled_accuracy(answers, labels, together.shape[1])
+        best = relabelled_accuracy(answers, labels, len(together[0]))
         return Score([float((answers == labels).mean())], time.perf_counter() - began, best)

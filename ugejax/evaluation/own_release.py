@@ -29,7 +29,7 @@ def imitation_of(card: Mapping[str, Any], num_classes: int) -> Imitation | None:
     What a card tells only the digest of is left out: a feature space, and terms of the loss beside the method's. Of
     several keys' forms it takes the first's.
     """
-    name, settings = card.get("method"), _with_tuples(card.get("settings", {}))
+    name, settings = str(card.get("method")), _with_tuples(card.get("settings", {}))
     if name in BASELINES:
         method = BASELINES[name]
 
