@@ -31,7 +31,8 @@ def near(optimizer: optax.GradientTransformation, *, radius: float = RADIUS) -> 
     def init(params):
         return _Near(optimizer.init(params), jax.tree.map(jnp.array, params))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates, state, params=None):
+        assert params is not None, "they are projected"
         updates, inner = optimizer.update(updates, state.inner, params)
         way = optax.tree.sub(optax.apply_updates(params, updates), state.start)
         way = optax.projections.projection_l2_ball(way, radius * optax.tree.norm(state.start))

@@ -43,5 +43,5 @@ class Ensemble:
             answers = softmax(logits, axis=1)
             together, labels = together + answers if place else answers, trial.test_labels
         answers = together.argmax(axis=1)
-        best = relabelled_accuracy(answers, labels, together.shape[1])
+        best = relabelled_accuracy(answers, labels, len(together[0]))
         return Score([float((answers == labels).mean())], time.perf_counter() - began, best)
