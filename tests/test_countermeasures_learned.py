@@ -82,7 +82,7 @@ def test_pairs_are_changed_as_images_are_by_who_comes_before():
 
 def card_of(**changes) -> dict:
     """What a release's card says, through JSON."""
-    settings = dataclasses.asdict(Method(period=4))
+    settings = Method(period=4).described
     form = {"form": "keyed-dither", "network": "mlp", "step": 24}
     return json.loads(json.dumps({"method": "uge", "eps": 8 / 255, "settings": settings, "authorized": form} | changes))
 

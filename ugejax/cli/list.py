@@ -3,9 +3,11 @@
 import argparse
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
+from ugejax.cli import OWN_FORMS
 from ugejax.errors import UserError
 
 # Written by `ugejax.cli.catalogue`.
@@ -34,6 +36,12 @@ def registries_sha256() -> str:
 
 def _kinds() -> dict[str, dict[str, str]]:
     """Of each kind what there is, by name: as the catalogue says, or from the registries where they are others."""
+    if own := os.environ.get(OWN_FORMS):
+        from ugejax.cli.catalogue import gather
+        from ugejax.cli.own import form_names
+
+        form_names(own, OWN_FORMS)
+        return gather()
     catalogue = json.loads(CATALOGUE.read_text("utf-8"))
     if catalogue["registries_sha256"] == registries_sha256():
         return catalogue["kinds"]
