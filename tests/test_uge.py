@@ -128,10 +128,10 @@ def test_the_derivative_of_each_loss_and_of_their_sum_is_that_of_finite_differen
         texture = 0.02 * jax.random.normal(KEY, (CLASSES, *SHAPE), jnp.float64)
         noise = how.start(jax.random.key(3), texture, batch.y)
         noise = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64) if leaf.dtype != jnp.int32 else leaf, noise)
-        weights = variables_of(Plain(), dtype=jnp.float64)
-        network = AuthorizedNetwork(IdentityView(), Plain(), weights, "all")
+        variables = variables_of(Plain(), dtype=jnp.float64)
+        network = AuthorizedNetwork(IdentityView(), Plain(), variables, "all")
         surrogate = initial_state(variables_of(Plain(), 5, jnp.float64), optax.sgd(0.1))
-        one = jax.tree.map(lambda leaf: leaf[None], weights)
+        one = jax.tree.map(lambda leaf: leaf[None], variables)
         update = compiled(make_update(method, network, one, [Plain()], [optax.sgd(0.1)], WRONG))
 
         def value(noise):
