@@ -203,7 +203,7 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             "no network: ridge regression on whitened random patches, in closed form (Coates et al. 2011)",
             classifier=ridge,
         ),
-        "pretrained": Countermeasure("networks that begin with weights of your own (--init)", pretrained=True),
+        "pretrained": Countermeasure("networks that begin with weights of your own, named by `init`", pretrained=True),
         "recovery-1": Countermeasure(
             "trains on 1 % originals within a small ball around the trained weights (Wang et al. 2025)",
             clean_share=0.01,
