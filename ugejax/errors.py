@@ -23,3 +23,8 @@ class UserError(ValueError):
         about = "" if argument is None else f"`{argument}`: " if value is None else f"`{argument}` {value}: "
         super().__init__(about + message)
         self.argument = argument
+
+
+def one_line(error: Exception) -> str:
+    """What kind of error it is and what it says."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ugejax.countermeasures.purifier import one_line
-from ugejax.errors import UserError
+from ugejax.errors import UserError, one_line
 from ugejax.terms import Term
 from ugejax.views import FORMS, Form, register_form
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ugejax.countermeasures.hacker_data import HackerData, to_uint8
-from ugejax.errors import UserError
+from ugejax.errors import UserError, one_line
 
 
 def purified(data: HackerData, *, purifier: Callable[[np.ndarray], Any]) -> HackerData:
@@ -41,8 +41,3 @@ def purify(images: np.ndarray, *, purifier: Callable[[np.ndarray], Any]) -> np.n
         if result.min() < 0 or result.max() > 1:
             raise UserError(f"purifier: gave values from {result.min():g} to {result.max():g}: float32 is in [0, 1]")
     return result
-
-
-def one_line(error: Exception) -> str:
-    """What kind of error it is and what it says."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
