@@ -103,7 +103,8 @@ def variable_shapes(name: str, num_classes: int, image_shape: tuple[int, ...]) -
         UserError: there is no network of that name, or it cannot take such images.
     """
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    return jax.eval_shape(build(name, num_classes).init, jax.eval_shape(lambda: jax.random.key(0)), images)
+    # The same function as where weights are drawn, which is then traced once.
+    return jax.eval_shape(_initialiser(build(name, num_classes)), jax.eval_shape(lambda: jax.random.key(0)), images)
 
 
 def has_batch_norm(name: str) -> bool:
