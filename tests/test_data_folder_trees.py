@@ -70,6 +70,7 @@ def is_image(path: Path) -> bool:
 @example({"Train": {"cat": {"1.png": None}, "dog": {"1.png": None}}, "TEST": {"cat": {"1.png": None}}})
 @example({"cat": {"1.png": None, "6.heic": None}, "dog": {"1.png": None, "@eaDir": {"1.png": None}}, "without": None})
 @example({"train": {"cat": {"1.png": None}, "dog": {"2.JPG": None}}, "val": {"1.png": None}, "images": {"1.png": None}})
+@example({"cat": {}, "Cat": {}, "train": {"cat": {"1.png": None}, "train": {"1.png": None}}})
 @settings(max_examples=100, deadline=None)
 def test_every_image_is_taken_or_told_of_and_every_class_is_one(tree):
     with tempfile.TemporaryDirectory() as folder:

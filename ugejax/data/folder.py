@@ -121,6 +121,12 @@ def _layout(tree: Folder) -> _Layout:
                 f"{where}: {_names(trains)} could be a class beside {_names(others)}, or hold classes of its own "
                 f"({_names(train.folders)}); name {shown(train.path)} if it does, or else rename it"
             )
+        nested = [folder for folder in train.folders if _role(folder) in (*_TRAIN, *_TEST)]
+        if len(nested) == 1:
+            raise UserError(
+                f"{shown(train.path)}: holds {_names(nested)}, named like a split within a split; name the folder that "
+                "holds the classes, or rename it if it is a class"
+            )
         layout = _Layout(train.folders, train, tests, others)
     elif trains and (tests or not others):
         raise UserError(
