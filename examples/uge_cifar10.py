@@ -3,7 +3,9 @@
     python examples/uge_cifar10.py --data-dir TFDS_FOLDER [--n-train 5000]
     python examples/uge_cifar10.py --source digits --eps 128/255
 
-Time: four minutes of two CPU cores for 5,000 images of CIFAR-10, half a minute for the digits.
+The digits take under a minute of two CPU cores and print 0.875 and 0.875 for the partner, 0.989 and 0.713 for the
+stranger: stripes are made for photographs, and `ugejax demo` starts from misaligned means instead. CIFAR-10 by this
+script was not measured.
 """
 
 import argparse
@@ -16,12 +18,12 @@ import numpy as np
 
 import ugejax
 from ugejax.networks import build, initial_variables
-from ugejax.views import dither_view
+from ugejax.views import default_step, dither_view
 
 
 def make_config(shape: tuple[int, int, int], num_classes: int, eps: float, secret: bytes) -> ugejax.Config:
     """A quantiser with a secret dither before a small network, and stripes of which no pixel leaves its cell."""
-    view = dither_view(secret, shape, salt=bytes(16), step=max(2, round(3 * 255 * eps)))
+    view = dither_view(secret, shape, salt=bytes(16), step=default_step("keyed-dither", eps))
     module = build("cnn", num_classes)
     network = ugejax.AuthorizedNetwork(view, module, initial_variables(module, jax.random.key(1), shape), "all")
     start = ugejax.class_stripes(secret, num_classes, shape, amplitude=eps, period=14)

@@ -33,6 +33,7 @@ import optax
 from jax.tree_util import Partial
 
 from ugejax.authorized.network import AuthorizedNetwork, seen, split_weights
+from ugejax.batches import at_a_time
 from ugejax.compiler import compiled, kept
 from ugejax.parallel import averaged, of_shard
 from ugejax.perturbation.feasible import feasible
@@ -48,10 +49,6 @@ from ugejax.training.step import Batch, decode, freeze, initial_state, make_trai
 from ugejax.training.trajectory import record_trajectory, snapshot
 from ugejax.transforms import mixture
 from ugejax.views import BlindSet, shared_blind_set
-
-# So many images of 32x32x3 take some 50 MB of every array on the way.
-RELEASED_AT_ONCE = 1000
-
 
 def trajectory(
     network: AuthorizedNetwork,
@@ -301,6 +298,7 @@ def protect(key: jax.Array, x: jax.Array, y: jax.Array, config: Config) -> tuple
     def released(view, noise, key, x, y, index):
         return release_batch(method, view, how.wanted(noise, Batch(decode(x), y, index)), x, index, key)
 
-    pieces = [slice(i, i + RELEASED_AT_ONCE) for i in range(0, n, RELEASED_AT_ONCE)]
+    size = at_a_time(x.shape[1:], most=n)
+    pieces = [slice(i, i + size) for i in range(0, n, size)]
     parts = [released(view, state.noise, rounding_key, x[i], y[i], jnp.arange(n)[i]) for i in pieces]
     return jnp.concatenate(parts), state
