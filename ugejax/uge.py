@@ -50,6 +50,7 @@ from ugejax.training.trajectory import record_trajectory, snapshot
 from ugejax.transforms import mixture
 from ugejax.views import BlindSet, shared_blind_set
 
+
 def trajectory(
     network: AuthorizedNetwork,
     recipe: Recipe,
