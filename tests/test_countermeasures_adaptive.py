@@ -73,6 +73,22 @@ def test_class_means_lose_a_texture_and_keep_what_is_natural_of_them(kind, ampli
     assert prepared.test_images is data.test_images
 
 
+def test_the_oracle_takes_exactly_the_mean_perturbation():
+    originals, texture = natural(90, 3), texture_of("blocks", 3)
+    released = plant(originals, texture)
+    data = data_of(released)
+    order = np.random.default_rng(0).permutation(len(released))
+    data = dataclasses.replace(data, clean_images=originals[order], clean_indices=order)
+    prepared = COUNTERMEASURES["class-means-oracle"].prepared(data)
+    labels = labels_of(len(released))
+    np.testing.assert_allclose(class_means(prepared.images, labels), class_means(originals, labels), atol=1e-6)
+    # A perturbation that is another one in each image stays, but for its mean.
+    noise = np.random.default_rng(1).integers(-8, 9, originals.shape)
+    other = np.clip(originals + noise, 0, 255).astype(np.uint8)
+    prepared = COUNTERMEASURES["class-means-oracle"].prepared(dataclasses.replace(data, images=other))
+    assert np.square(prepared.images - decode(originals)).mean() > 0.9 * np.square(noise / 255).mean()
+
+
 def test_what_class_means_finds_of_a_class_does_not_hang_on_how_many_images_the_others_have():
     x, reference = decode(natural(900)), natural_statistics(decode(natural(300)))
     labels = np.repeat([0, 1, 2], [600, 297, 3])

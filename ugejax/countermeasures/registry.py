@@ -9,7 +9,7 @@ import numpy as np
 
 from ugejax.countermeasures.adversarial import pgd, worst_ueraser
 from ugejax.countermeasures.channels import COMBINATIONS, least_code, mixed
-from ugejax.countermeasures.class_means import subtract_class_textures
+from ugejax.countermeasures.class_means import subtract_class_textures, subtract_known_textures
 from ugejax.countermeasures.clean_share import leave_release_out, mix_in
 from ugejax.countermeasures.coin import move_pixels
 from ugejax.countermeasures.dp_sgd import clip_and_noise
@@ -171,6 +171,11 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             "five networks together, each with a random half of every patch's dimensions", random_projection, members=5
         ),
         "class-means": Countermeasure("subtracts the texture of each class", subtract_class_textures),
+        "class-means-oracle": Countermeasure(
+            "subtracts each class's mean perturbation, taken from all originals: a bound",
+            subtract_known_textures,
+            clean_share=1.0,
+        ),
         "exact-word": Countermeasure(
             "subtracts the stripes of the default method, found class by class", subtract_exact_words
         ),

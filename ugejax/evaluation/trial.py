@@ -21,7 +21,8 @@ from ugejax.countermeasures.recovery import near
 from ugejax.evaluation.relabel import relabelled
 from ugejax.networks import initial_variables
 from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step, outputs, prepared
-from ugejax.training.step import freeze
+from ugejax.training.step import TrainState, freeze
+from ugejax.training.trajectory import Snapshots
 from ugejax.whole import replaced
 
 # What to do where the cache cannot be written.
@@ -68,6 +69,15 @@ class Phase:
     images: np.ndarray
     labels: np.ndarray
     trains: str
+
+
+@flax.struct.dataclass
+class _Snapshot:
+    """A training between epochs: the state of its phase, int32 [epochs] of right answers after each, and its time."""
+
+    state: TrainState
+    correct: Any
+    seconds: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,20 +163,40 @@ class Trial:
         return optimizer, step
 
     def run(
-        self, report: Callable[[int, int, float], None] = lambda epoch, epochs, accuracy: None
+        self,
+        report: Callable[[int, int, float], None] = lambda epoch, epochs, accuracy: None,
+        snapshots: Snapshots | None = None,
     ) -> tuple[Score, Any]:
-        """Train and score; `report` is called after every epoch. Returns the score and the trained variables."""
+        """Train and score.
+
+        Args:
+            report: called after every epoch with its number, the number of epochs and the accuracy.
+            snapshots: where the training is kept after every epoch, so that one that was cut off goes on from its last
+                whole epoch; None keeps nothing. It must hold snapshots of this very trial alone.
+
+        Returns:
+            The score and the trained variables.
+        """
         began, by_epoch = time.perf_counter(), []
         variables, train_key = self.start()
         test_images = jnp.asarray(self.test_images)
         scored = functools.partial(accuracy, self.module, mirrored=self.recipe.mirrored_test)
+        done = max(snapshots.steps(), default=0) if snapshots else 0
 
         def score(epoch, state, loss):
             by_epoch.append(scored(state.variables, test_images, self.test_labels))
             report(len(by_epoch), self.epochs, by_epoch[-1])
+            if snapshots:
+                snapshots.save(len(by_epoch), self._snapshot(state, by_epoch, time.perf_counter() - began))
 
+        first = 0  # epochs before a phase
         for number, phase in enumerate(self.phases):
-            if number and phase.trains == "head":
+            fits_head = bool(number) and phase.trains == "head"
+            last = first + (1 if fits_head else self.recipe.epochs)
+            before, first = first, last
+            if done > last:  # what it led to is in the snapshot
+                continue
+            if fits_head:
                 params, labels = variables["params"], np.asarray(phase.labels)
                 features = outputs(self.module, variables, phase.images, "features")
                 head = fit_last_layer(features, labels, params["head"]["bias"].shape[0])
@@ -175,15 +205,25 @@ class Trial:
                 report(len(by_epoch), self.epochs, by_epoch[-1])
                 continue
             optimizer, step = self.make_step(number)
+            state = initial_state(variables, optimizer)
+            if snapshots and before < done:
+                kept = snapshots.restore(done, self._snapshot(state, [], 0.0))
+                state, began = kept.state, began - float(kept.seconds)
+                by_epoch = [int(correct) / len(self.test_labels) for correct in kept.correct[:done]]
             state = fit(
-                step, initial_state(variables, optimizer), jnp.asarray(phase.images), jnp.asarray(phase.labels),
-                self.recipe, jax.random.fold_in(train_key, number) if number else train_key, after_epoch=score,
+                step, state, jnp.asarray(phase.images), jnp.asarray(phase.labels), self.recipe,
+                jax.random.fold_in(train_key, number) if number else train_key, after_epoch=score,
             )  # fmt: skip
             variables = state.variables
         best = relabelled(
             self.module, variables, self.test_images, self.test_labels, mirrored=self.recipe.mirrored_test
         )
         return Score(by_epoch, time.perf_counter() - began, best), variables
+
+    def _snapshot(self, state: TrainState, by_epoch: list[float], seconds: float) -> "_Snapshot":
+        correct = np.zeros(self.epochs, np.int32)
+        correct[: len(by_epoch)] = np.rint(np.array(by_epoch) * len(self.test_labels))
+        return _Snapshot(state, correct, np.float32(seconds))
 
     def cached(self, folder: Path) -> Score | None:
         """The score, if this very trial is in the cache folder."""

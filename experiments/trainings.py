@@ -1,0 +1,223 @@
+"""Trainings on CIFAR-10 at the field's size: each is a row of one committed file, and none is done twice."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.main_job import MainJob, Protected, protect
+from experiments.tables import table_head, table_row
+from ugejax import Evaluation, Source
+from ugejax.baselines import BASELINES
+from ugejax.checkpoint import StepCheckpoints
+from ugejax.countermeasures import countermeasure_of
+from ugejax.data import load
+from ugejax.evaluation import write_results
+from ugejax.evaluation.own_release import imitation_of
+from ugejax.evaluation.plan import plan
+from ugejax.evaluation.trial import Trial, default_cache
+from ugejax.training import Recipe, default_recipe
+
+# Raise it when a recipe, a method or a counter-measure changes what a row says: rows of before are then trained again.
+# A test that trains at the smoke scale fails where that was forgotten.
+VERSION = 1
+RESULTS = Path("experiments/results/trainings.json")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network trained on one image set.
+
+    Attributes:
+        network: who trains.
+        n_train: number of training images.
+        n_test: number of test images.
+        epochs: of the training.
+        method: what protects the images: "originals" for nothing, "uge" for the method, or a baseline.
+        settings: fields of the method's settings that are not the defaults.
+        countermeasure: what the hacker does about it.
+        role: "hacker" or "authorized".
+        knows: the method that a hacker knows who trains on originals, with its settings, for the control of one who
+            makes pairs of his own; None where that does not matter.
+        seed: of the network, of the order and of what is drawn at random; the releases' keys have their own.
+    """
+
+    network: str
+    n_train: int
+    n_test: int
+    epochs: int
+    method: str = "originals"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    countermeasure: str = "none"
+    role: str = "hacker"
+    knows: Mapping[str, Any] | None = None
+    seed: int = 0
+
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """The method whose release is at hand, and its settings."""
+        return self.knows or {"method": self.method, "settings": dict(self.settings)}
+
+    @property
+    def control(self) -> "Training":
+        """The same on originals; what the method is does not matter there but to who knows it."""
+        knows = self.known if countermeasure_of(self.countermeasure).knows_method else None
+        return replace(self, method="originals", settings={}, role="hacker", knows=knows)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The network's own for so many epochs, with crops and flips where it does not shift and mirror by itself."""
+        recipe = replace(default_recipe(self.network), epochs=self.epochs)
+        moves = () if recipe.mirror else ("crop-flip",)
+        others = (name for name in countermeasure_of(self.countermeasure).augment if name != "crop-flip")
+        return replace(recipe, augment=(*moves, *others))
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a row is known by."""
+        described = {
+            "version": VERSION, "network": self.network, "n_train": self.n_train, "n_test": self.n_test,
+            "recipe": self.recipe.described, "method": self.method, "settings": dict(self.settings),
+            "countermeasure": self.countermeasure, "role": self.role, "knows": self.knows, "seed": self.seed,
+        }  # fmt: skip
+        return json.loads(json.dumps(described))
+
+
+class Trainings:
+    """The rows of a file, and where releases and what was begun lie.
+
+    Attributes:
+        rows: finished, as JSON.
+    """
+
+    def __init__(self, results: Path, out: Path, source: str, data_dir: str | None):
+        """Read the rows.
+
+        Args:
+            results: JSON file, which is written whole when a training ends.
+            out: folder of the releases and of checkpoints.
+            source: as for `ugejax protect`.
+            data_dir: folder of prepared TFDS data sets.
+        """
+        self._results, self._out, self._source, self._data_dir = results, out, source, data_dir
+        self.rows: list[dict[str, Any]] = json.loads(results.read_text())["rows"] if results.exists() else []
+        self._last: tuple[str, Protected] | None = None
+
+    def row(self, training: Training) -> dict[str, Any] | None:
+        """The row of a training that is finished."""
+        described = training.described
+        return next((row for row in self.rows if all(row.get(k) == v for k, v in described.items())), None)
+
+    def done(self, training: Training, report: Callable[[int, int, float], None] = lambda *_: None) -> dict[str, Any]:
+        """The row of a training, which is begun, or gone on with, where there is none."""
+        if (row := self.row(training)) is not None:
+            return row
+        released, cpu = self.release(training), time.process_time()
+        trial = trial_of(training, released)
+        digest = hashlib.sha256(json.dumps(training.described, sort_keys=True).encode()).hexdigest()[:16]
+        score, _ = trial.run(report, StepCheckpoints(self._out / "trainings" / digest))
+        row = training.described | {
+            "last": score.last, "peak": score.peak, "relabelled": score.relabelled, "by_epoch": score.by_epoch,
+            "seconds": round(score.seconds, 1), "cpu_seconds": round(time.process_time() - cpu, 1),
+            "backend": jax.default_backend(),
+        }  # fmt: skip
+        self.rows.append(row)
+        write_results(self._results, {"schema": 1, "rows": self.rows})
+        return row
+
+    def release(self, training: Training) -> Protected:
+        """Originals and what the training's method makes of them, in a folder of its own; made where it is missing."""
+        known, folder = training.known, self.folder(training)
+        if self._last is None or self._last[0] != folder:
+            source = Source(self._source, self._data_dir, training.n_train, training.n_test)
+            if known["method"] == "originals":
+                splits = load(source)
+                assert splits.test is not None
+                protected = Protected(folder, splits.train, splits.test, splits.train.images, {})
+            else:
+                baseline = None if known["method"] == "uge" else known["method"]
+                job = MainJob(
+                    source, subset_seed=0, network=training.network, settings=known["settings"], baseline=baseline
+                )
+                protected = protect(job, folder)
+            self._last = folder, protected
+        protected = self._last[1]
+        return replace(protected, released=protected.train.images) if training.method == "originals" else protected
+
+    def folder(self, training: Training) -> Path:
+        """Where the release lies that a training knows."""
+        described = json.dumps([VERSION, training.known, training.network, training.n_train], sort_keys=True)
+        return self._out / f"{training.known['method']}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+
+
+def trial_of(training: Training, protected: Protected) -> Trial:
+    """The training of a network on a release, or on originals that stand for it."""
+    imitation = imitation_of(protected.card, len(protected.train.class_names)) if protected.card else None
+    evaluation = Evaluation(
+        protected.train, protected.released, protected.test, protected.key, protected.network,
+        hackers=(training.network,), countermeasures=(training.countermeasure,), epochs=training.epochs,
+        seeds=(training.seed,), imitation=imitation,
+    )  # fmt: skip
+    row = next(row for row in plan(evaluation, default_cache(), lambda *_: None) if row.candidate.role == training.role)
+    trial = row.protected()
+    assert isinstance(trial, Trial), "counter-measures that train one network"
+    return replace(trial, recipe=training.recipe, key=jax.random.key(training.seed))
+
+
+# For an estimate: GFLOP of an image in a training step, counted as two a multiplication, and the share of the rate of
+# this machine's matrix product that a step reaches on a CPU.
+GFLOP = {"cnn": 0.044, "r20": 0.245, "speedrun": 0.27}
+SHARE = {"cnn": 0.3, "r20": 0.5, "speedrun": 0.8}
+
+
+def estimate(these: Iterable[Training], trainings: Trainings) -> None:
+    """Print how long trainings would take that are not finished."""
+    gflops, total, made = rate(), 0.0, set()
+    print(f"matrix product: {gflops:.0f} GFLOP/s now\n")
+    print(table_head("network", "images", "trained on", "counter-measure", "role", "hours"))
+    for training in these:
+        if trainings.row(training) is not None:
+            continue
+        if training.method == "tap" and training.n_train not in made and not trainings.folder(training).exists():
+            made.add(training.n_train)
+            total += (taken := hours_of_tap(training, gflops))
+            print(table_row("", training.n_train, "making tap", "", "", f"{taken:.2f}"))
+        total += (taken := hours(training, trainings.rows, gflops))
+        cells = training.network, training.n_train, training.method, training.countermeasure, training.role
+        print(table_row(*cells, f"{taken:.2f}"))
+    print(f"\nin all {total:.1f} hours")
+
+
+def rate() -> float:
+    """GFLOP a second of a product of two large matrices, the best of a few."""
+    square, product = jnp.ones((2048, 2048)), jax.jit(jnp.matmul)
+    product(square, square).block_until_ready()
+    taken = []
+    for _ in range(5):
+        began = time.perf_counter()
+        product(square, square).block_until_ready()
+        taken.append(time.perf_counter() - began)
+    return 2 * 2048**3 / min(taken) / 1e9
+
+
+def hours(training: Training, rows: Sequence[Mapping[str, Any]], gflops: float) -> float:
+    """Hours that a training takes: by finished ones of its network, else by its arithmetic at this machine's rate."""
+    images = training.n_train * training.epochs
+    of_network = [row for row in rows if row["network"] == training.network]
+    known = [row["seconds"] / (row["n_train"] * row["recipe"]["epochs"]) for row in of_network]
+    seconds = float(np.median(known)) if known else GFLOP[training.network] / SHARE[training.network] / gflops
+    return images * seconds / 3600
+
+
+def hours_of_tap(training: Training, gflops: float) -> float:
+    """Hours of a release by TAP: its surrogate's training, for each step a derivative by the images, 2/3 of that."""
+    settings = replace(BASELINES["tap"].settings, **training.settings)
+    passes = training.n_train * (settings.epochs + 2 / 3 * settings.pgd_steps)
+    return passes * GFLOP[settings.surrogate] / SHARE[settings.surrogate] / gflops / 3600
