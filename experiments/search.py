@@ -40,7 +40,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 COLUMNS = "none,grey,class-means-oracle,jpeg-10,learned-purifier"
 SCALES = {
-    "search": Training("speedrun", n_train=20000, n_test=2000, epochs=6),
+    "search": Training("speedrun", n_train=20000, n_test=2000, epochs=6, own="cifar100"),
     "smoke": Training("mlp", n_train=60, n_test=30, epochs=1),
 }
 

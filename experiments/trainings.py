@@ -18,7 +18,7 @@ from ugejax import Evaluation, Source
 from ugejax.baselines import BASELINES
 from ugejax.checkpoint import StepCheckpoints
 from ugejax.countermeasures import countermeasure_of
-from ugejax.data import load
+from ugejax.data import Dataset, load
 from ugejax.evaluation import write_results
 from ugejax.evaluation.own_release import imitation_of
 from ugejax.evaluation.plan import plan
@@ -46,6 +46,7 @@ class Training:
         role: "hacker" or "authorized".
         knows: the method that a hacker knows who trains on originals, with its settings, for the control of one who
             makes pairs of his own; None where that does not matter.
+        own: source of the images that he makes them of; None takes the test images.
         seed: of the network, of the order and of what is drawn at random; the releases' keys have their own.
     """
 
@@ -58,6 +59,7 @@ class Training:
     countermeasure: str = "none"
     role: str = "hacker"
     knows: Mapping[str, Any] | None = None
+    own: str | None = None
     seed: int = 0
 
     @property
@@ -86,6 +88,7 @@ class Training:
             "version": VERSION, "network": self.network, "n_train": self.n_train, "n_test": self.n_test,
             "recipe": self.recipe.described, "method": self.method, "settings": dict(self.settings),
             "countermeasure": self.countermeasure, "role": self.role, "knows": self.knows, "seed": self.seed,
+            "own": self.own if countermeasure_of(self.countermeasure).knows_method else None,
         }  # fmt: skip
         return json.loads(json.dumps(described))
 
@@ -120,7 +123,8 @@ class Trainings:
         if (row := self.row(training)) is not None:
             return row
         released, cpu = self.release(training), time.process_time()
-        trial = trial_of(training, released)
+        own = load(Source(training.own, self._data_dir)).train if training.described["own"] else None
+        trial = trial_of(training, released, own)
         digest = hashlib.sha256(json.dumps(training.described, sort_keys=True).encode()).hexdigest()[:16]
         score, _ = trial.run(report, StepCheckpoints(self._out / "trainings" / digest))
         row = training.described | {
@@ -157,13 +161,14 @@ class Trainings:
         return self._out / f"{training.known['method']}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
 
 
-def trial_of(training: Training, protected: Protected) -> Trial:
-    """The training of a network on a release, or on originals that stand for it."""
-    imitation = imitation_of(protected.card, len(protected.train.class_names)) if protected.card else None
+def trial_of(training: Training, protected: Protected, own: Dataset | None) -> Trial:
+    """The training of a network on a release, or on originals that stand for it; of a hacker with images of his own."""
+    classes = len((own or protected.train).class_names)
+    imitation = imitation_of(protected.card, classes) if protected.card else None
     evaluation = Evaluation(
         protected.train, protected.released, protected.test, protected.key, protected.network,
         hackers=(training.network,), countermeasures=(training.countermeasure,), epochs=training.epochs,
-        seeds=(training.seed,), imitation=imitation,
+        seeds=(training.seed,), imitation=imitation, own=own,
     )  # fmt: skip
     row = next(row for row in plan(evaluation, default_cache(), lambda *_: None) if row.candidate.role == training.role)
     trial = row.protected()

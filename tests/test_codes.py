@@ -68,9 +68,24 @@ def test_codes_are_defined_for_every_kind_of_image(shape, classes):
     wanted = np.asarray(jax.jit(how.wanted)(noise, batch))
     assert wanted.shape == (4, *shape)
     levels = np.abs(wanted[..., :-1] if shape[-1] > 1 else wanted) / CODES.eps
-    assert 0.8 < levels.mean() <= 1 + 1e-6 if shape[-1] > 1 else 0.4 < levels.mean() <= 1 + 1e-6
+    # Two codes that each cover 1 - 1/e of the pixels in colour; of one channel half a code and half a stripe.
+    assert levels.mean() == pytest.approx(1 - np.exp(-2) if shape[-1] > 1 else 0.5, abs=0.1)
     if shape[-1] > 1:  # the class-wise texture is in the last channel alone
         np.testing.assert_allclose(np.abs(wanted[..., -1]), CODES.eps, rtol=1e-6)
+
+
+def test_red_and_green_have_a_code_together_and_another_apart():
+    batch = batch_of((32, 32, 3), 60, 2)
+    how, noise = start_of(CODES, (32, 32, 3), 2)
+    red, green, _ = np.moveaxis(np.asarray(jax.jit(how.wanted)(noise, batch)) / CODES.eps, -1, 0)
+    how, noise = start_of(Method(**(vars(CODES) | {"code_contrast": 0.0})), (32, 32, 3), 2)
+    one, same, _ = np.moveaxis(np.asarray(jax.jit(how.wanted)(noise, batch)) / CODES.eps, -1, 0)
+    np.testing.assert_array_equal(one, same)
+    # The second gives way where the first is, but for where shots of that nearly cancel, and fills most of the rest.
+    covered = one != 0
+    assert min((red == one)[covered].mean(), (green == one)[covered].mean()) > 0.95
+    np.testing.assert_array_equal(red[~covered], -green[~covered])
+    assert np.abs(red[~covered]).mean() == pytest.approx(1 - np.exp(-1), abs=0.1)
 
 
 def test_a_class_has_no_mean_and_an_image_places_of_its_own():
@@ -88,7 +103,7 @@ def test_a_class_has_no_mean_and_an_image_places_of_its_own():
 
 
 def test_the_derivative_is_that_of_the_sum_and_moves_the_patterns_down():
-    placed = Placed(0.03, 0.1, side=4)
+    placed = Placed(0.03, 0.1, ((1.0,), (0.5,)), side=4)
     texture = jnp.zeros((2, 8, 8, 1))
     noise, batch = placed.start(jax.random.key(0), texture, jnp.zeros(0), SECRET), batch_of((8, 8, 1), 6, 2)
     direction = jax.random.normal(jax.random.key(1), noise.patterns.shape)

@@ -139,6 +139,15 @@ def test_an_evaluation_makes_the_pairs_once_for_release_and_control(tmp_path, mo
     rows, _ = evaluate(evaluation, tmp_path)
     assert [row["countermeasure"] for row in rows] == ["none", "none", "learned-purifier", "learned-purifier"]
     assert asked == list(range(KEYS))
+    # Of images that he collected he protects those, whatever their classes.
+    seen, own = [], Dataset(toy(16, 2).images, np.arange(16, dtype=np.int32), tuple("abcdefghijklmnop"))
+    collected = dataclasses.replace(
+        evaluation, countermeasures=("learned-purifier",), own=own,
+        imitation=lambda images, labels, number: (seen.append((images, labels)), images)[1],
+    )  # fmt: skip
+    evaluate(collected, tmp_path)
+    images, labels = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+    np.testing.assert_array_equal(images, own.images[labels])
     with pytest.raises(UserError, match="`countermeasures`: .*learned-purifier: the release's card tells of no method"):
         make_evaluation(countermeasures=("grey+learned-purifier",))
 

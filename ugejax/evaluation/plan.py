@@ -57,6 +57,7 @@ class Evaluation:
         batch_size: images a step at most, where a recipe has more; None leaves the recipes alone.
         init: weights of networks, by name, that the counter-measure pretrained begins with, see `read_weights`.
         imitation: protects a hacker's own images as the release was made, see `imitation_of`; None where nobody knows.
+        own: natural images of any classes that such a hacker protects; None takes the test images.
 
     Raises:
         UserError: a counter-measure lacks its function or the release's method, or one of the hackers cannot apply it.
@@ -76,6 +77,7 @@ class Evaluation:
     batch_size: int | None = None
     init: Mapping[str, Weights] = field(default_factory=dict)
     imitation: Imitation | None = None
+    own: Dataset | None = None
 
     @property
     def recipes(self) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def _rows(evaluation: Evaluation) -> Iterator[Row]:
     @functools.lru_cache(maxsize=1)
     def pairs(seed: int) -> Pairs:
         assert evaluation.imitation is not None, "checked at once"
-        return own_pairs(evaluation.imitation, test, seed)
+        return own_pairs(evaluation.imitation, test if evaluation.own is None else evaluation.own, seed)
 
     for seed in evaluation.seeds:
         for name in evaluation.countermeasures:

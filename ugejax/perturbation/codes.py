@@ -30,7 +30,7 @@ class PlacedState:
     """What placed codes are made from.
 
     Attributes:
-        patterns: float32 [K, C, m, k, k] of size 1: m patterns for each class and channel.
+        patterns: float32 [K, D, m, k, k] of size 1: m patterns for each class and each of D codes.
         secret: uint32 [4], from which places and signs follow.
     """
 
@@ -40,30 +40,34 @@ class PlacedState:
 
 @dataclass(frozen=True)
 class Placed:
-    """Shot noise of patterns of random weights, moved by the sign of the gradient; of -eps, 0 and eps.
+    """Shot noise of patterns of random weights in one or several colours, moved by the sign of the gradient.
+
+    A value is -eps, 0 or eps.
 
     Attributes:
         eps: budget of a value in units of [0, 1].
         step: step of the signed gradient as a share of the budget.
         side: k, of a pattern in pixels.
-        patterns: m, for each class and channel.
+        patterns: m, for each class and code.
         depth: number of patterns that overlap at a pixel, on average; where there is none a pixel stays as it is.
         cell: side of the squares that a pattern is made of, in pixels; divides `side`.
+        colours: for each code, which has patterns and places of its own, how much of it each channel gets, C numbers.
     """
 
     eps: float
     step: float
-    side: int = 8
+    colours: tuple[tuple[float, ...], ...]
+    side: int = 4
     patterns: int = 1
-    depth: float = 2.0
+    depth: float = 1.0
     cell: int = 1
 
     def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> PlacedState:
         """Patterns and the places' secret, both from a secret; of the texture [K, H, W, C] the shape alone is used."""
-        classes, *_, channels = texture.shape
-        each = [  # no two channels' patterns need differ
-            draw_patterns(derive(secret, f"channel {c}", 32), classes * self.patterns, side=self.side, cell=self.cell)
-            for c in range(channels)
+        classes = len(texture)
+        each = [  # no two codes' patterns need differ
+            draw_patterns(derive(secret, f"code {c}", 32), classes * self.patterns, side=self.side, cell=self.cell)
+            for c in range(len(self.colours))
         ]
         shape = (classes, self.patterns, self.side, self.side)
         drawn = np.stack([patterns.reshape(shape) for patterns in each], axis=1)
@@ -77,22 +81,25 @@ class Placed:
 
     def _sum(self, noise: PlacedState, label: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """The sum of one image's shots, [H, W, C]."""
-        (h, w, channels), k = shape, self.side
+        h, w, k = *shape[:2], self.side
+        codes = len(self.colours)
         shots = max(1, round(self.depth * (h + k - 1) * (w + k - 1) / k**2))
         message = index.astype(jnp.uint32) >> jnp.array([0, 8, 16, 24], jnp.uint32) & 0xFF
-        words = chacha20(blake2s(noise.secret, message), channels * shots * _WORDS).reshape(_WORDS, channels, shots)
-        rows = below(words[0], h + k - 1)[..., None, None] + jnp.arange(k)[:, None]
-        columns = below(words[1], w + k - 1)[..., None, None] + jnp.arange(k)
-        looks = words[2]
+        words = chacha20(blake2s(noise.secret, message), codes * shots * _WORDS).reshape(codes, _WORDS, shots)
+        rows = below(words[:, 0], h + k - 1)[..., None, None] + jnp.arange(k)[:, None]
+        columns = below(words[:, 1], w + k - 1)[..., None, None] + jnp.arange(k)
+        looks = words[:, 2]
         sign = 1.0 - 2.0 * (looks & 1).astype(jnp.float32)
-        weight = sign * (0.5 + (words[3] >> 8) * 2.0**-24)  # so that hardly any shots cancel
+        weight = sign * (0.5 + (words[:, 3] >> 8) * 2.0**-24)  # so that hardly any shots cancel
         which = below(looks << 2, self.patterns)  # of other bits than sign and mirroring
-        channel = jnp.arange(channels)[:, None]
-        chosen = noise.patterns[label][channel, which]
+        code = jnp.arange(codes)[:, None]
+        chosen = noise.patterns[label][code, which]
         chosen = jnp.where((looks >> 1 & 1).astype(bool)[..., None, None], chosen[..., ::-1], chosen)
-        canvas = jnp.zeros((channels, h + 2 * k - 2, w + 2 * k - 2))
-        canvas = canvas.at[channel[..., None, None], rows, columns].add(weight[..., None, None] * chosen)
-        return jnp.moveaxis(canvas[:, k - 1 : k - 1 + h, k - 1 : k - 1 + w], 0, -1)
+        canvas = jnp.zeros((codes, h + 2 * k - 2, w + 2 * k - 2))
+        canvas = canvas.at[code[..., None, None], rows, columns].add(weight[..., None, None] * chosen)
+        # Written out as a sum, whose order every platform keeps.
+        parts = zip(canvas[:, k - 1 : k - 1 + h, k - 1 : k - 1 + w, None], self.colours, strict=True)
+        return sum((part * jnp.array(colour) for part, colour in parts), jnp.zeros(()))
 
     def moved(
         self, noise: PlacedState, batch: Batch, delta: jax.Array, grad: jax.Array, project, axis_name: str | None = None

@@ -47,6 +47,8 @@ class Method:
         code_patterns: for each class and channel.
         code_depth: patterns that overlap at a pixel, on average.
         code_cell: side of the squares that a pattern is made of, in pixels; divides `code_side`.
+        code_contrast: weight of a second code, red against green, beside that of both together; 0 for none. One below
+            1/3 gives way where the first is, and fills what that leaves.
     """
 
     eps: float = 8 / 255
@@ -68,10 +70,11 @@ class Method:
     surrogates: tuple[str, ...] = ("res-tiny",)
     snapshots: int = 8
     transforms: tuple[str, ...] = ("crop-flip",)
-    code_side: int = 8
+    code_side: int = 4
     code_patterns: int = 1
-    code_depth: float = 2.0
+    code_depth: float = 1.0
     code_cell: int = 1
+    code_contrast: float = 0.3
 
     @property
     def described(self) -> dict[str, Any]:

@@ -204,11 +204,20 @@ class Summed:
 
 
 def _codes(method: Method, eps: float, channels: int) -> Summed:
-    """Placed codes in all channels but the last, where the class-wise texture is; of one channel half of it each."""
-    placed = Placed(eps, method.step_size, method.code_side, method.code_patterns, method.code_depth, method.code_cell)
-    first = (1.0,) * (channels - 1) + (0.0,) if channels > 1 else (0.5,)
-    last = (0.0,) * (channels - 1) + (1.0,) if channels > 1 else (0.5,)
-    return Summed((placed, ClassWise(eps, method.step_size * eps)), (first, last))
+    """Placed codes in all channels but the last, where the class-wise texture is; of one channel half of it each.
+
+    In colour red and green have one code together and, where that leaves a pixel alone, a second that red has against
+    green, so that neither their sum nor their difference is without code.
+    """
+    alone = channels == 1
+    first = (1.0,) if alone else (1.0,) * (channels - 1) + (0.0,)
+    against = (method.code_contrast, -method.code_contrast, 0.0)
+    colours = (first, against) if channels == 3 and method.code_contrast else (first,)
+    placed = Placed(
+        eps, method.step_size, colours, method.code_side, method.code_patterns, method.code_depth, method.code_cell
+    )
+    shares = ((0.5,), (0.5,)) if alone else (first, (0.0,) * (channels - 1) + (1.0,))
+    return Summed((placed, ClassWise(eps, method.step_size * eps)), shares)
 
 
 # By the names that `Method.parametrisation` takes: (method, budget of a value, channels) -> parametrisation.
