@@ -10,11 +10,11 @@ import numpy as np
 
 from experiments.scales import SCALES
 from experiments.tables import figure, table_head, table_row
+from ugejax.app.protection import Protection
 from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, draw_master, new_key
 from ugejax.data import Dataset, Source, load
 from ugejax.evaluation import Evaluation, evaluate, summarise
 from ugejax.evaluation.trial import default_cache
-from ugejax.protection import Protection
 from ugejax.training import default_recipe
 from ugejax.uge import Method
 from ugejax.views import default_step

@@ -28,16 +28,16 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from ugejax.app.checkpoint import StepCheckpoints, seal_tree
+from ugejax.app.exchange import EXCHANGE_FORMS, Exported, read_labels
+from ugejax.app.release import read_release, verify_release, write_release
+from ugejax.app.release.read import read_card, read_data, read_manifest
+from ugejax.app.seal import Seal
+from ugejax.app.stored_generator import StoredGenerator, read_generator, write_generator
 from ugejax.authorized import build_authorized, new_key, read_key, write_key
-from ugejax.checkpoint import StepCheckpoints, seal_tree
 from ugejax.data import Dataset, Source, Splits, load
 from ugejax.data.image_file import decode_image
 from ugejax.errors import UserError
-from ugejax.exchange import EXCHANGE_FORMS, Exported, read_labels
-from ugejax.perturbation.stored import StoredGenerator, read_generator, write_generator
-from ugejax.release import read_release, verify_release, write_release
-from ugejax.release.read import read_card, read_data, read_manifest
-from ugejax.seal import Seal
 from ugejax.training import Recipe
 from ugejax.uge import Method, parametrise
 

@@ -30,15 +30,15 @@ from ugejax import (
     read_release,
     write_release,
 )
-from ugejax.allocator import keep_freed_memory
+from ugejax.app.allocator import keep_freed_memory
+from ugejax.app.protection import check_budget, run_digest
+from ugejax.app.release.card import describe_anchors, describe_space, make_baseline_card, make_card
 from ugejax.baselines import BASELINES
+from ugejax.constraints.budget import amplitude
 from ugejax.data import Streamed, load, load_all, load_stream
 from ugejax.evaluation import DEFAULT_HACKERS, summarise, write_results
 from ugejax.evaluation.trial import default_cache
 from ugejax.feature_spaces import load_feature_space
-from ugejax.perturbation.budget import amplitude
-from ugejax.protection import check_budget, run_digest
-from ugejax.release.card import describe_anchors, describe_space, make_baseline_card, make_card
 from ugejax.transforms import parse_transforms
 from ugejax.views import DEFAULT_FORM, default_step
 

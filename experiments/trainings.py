@@ -15,8 +15,8 @@ import numpy as np
 from experiments.main_job import MainJob, Protected, protect
 from experiments.tables import table_head, table_row
 from ugejax import Evaluation, Source
+from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.baselines import BASELINES
-from ugejax.checkpoint import StepCheckpoints
 from ugejax.countermeasures import countermeasure_of
 from ugejax.data import load
 from ugejax.evaluation import write_results

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ugejax.app.lock import alone_in
 from ugejax.authorized import build_authorized, new_key, read_key, seen, set_passphrase, write_key
 from ugejax.authorized.network import split_weights
+from ugejax.constraints.feasible import TOLERANCE, allowed, feasible
+from ugejax.constraints.rounding import stochastic_round_to_8bit
 from ugejax.errors import UserError
-from ugejax.lock import alone_in
 from ugejax.patches import patchify, unpatchify
-from ugejax.perturbation.feasible import TOLERANCE, allowed, feasible
-from ugejax.perturbation.rounding import stochastic_round_to_8bit
 from ugejax.training import default_recipe
 from ugejax.views import FORMS, IdentityView, content_view, default_step, dither_view, linear_view
 

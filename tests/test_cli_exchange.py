@@ -12,9 +12,9 @@ import pytest
 from exchange_examples import live_pickles, torch_archive, torch_file
 from PIL import Image
 
-from ugejax.cli import main
-from ugejax.exchange import EXCHANGE_FORMS
-from ugejax.whole import whole
+from ugejax.app.cli import main
+from ugejax.app.exchange import EXCHANGE_FORMS
+from ugejax.app.files import whole
 
 LABELS = np.arange(60) % 3
 ENDINGS = {"png": "", "hf": "", "npz": ".npz", "npy": "", "emn": ".pt", "emn-class": "-class.pt", "rem": ".pkl"}

@@ -15,7 +15,7 @@ from ugejax.countermeasures.ridge import random_filters, ridge
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate
 from ugejax.evaluation.trial import Trial
-from ugejax.perturbation.start import class_stripes
+from ugejax.perturbations.start import class_stripes
 from ugejax.training import decode
 
 SHAPE = (16, 16, 3)

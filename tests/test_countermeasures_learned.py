@@ -9,7 +9,7 @@ from evaluation_examples import make_evaluation, toy
 from hacker_examples import CLASSES, data_of, labels_of, natural
 
 from ugejax import Protector
-from ugejax.arena.plan import Job
+from ugejax.app.arena.plan import Job
 from ugejax.baselines import BASELINES
 from ugejax.countermeasures import COUNTERMEASURES, countermeasure_of, learned_purifier
 from ugejax.countermeasures.hacker_data import Pairs, to_uint8
@@ -18,7 +18,7 @@ from ugejax.data import Dataset
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate, imitation_of, summarise
 from ugejax.evaluation.own_release import KEYS, STRANGER, own_pairs
-from ugejax.perturbation.method import Method
+from ugejax.perturbations.method import Method
 from ugejax.training import decode
 
 

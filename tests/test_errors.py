@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import ugejax
-from ugejax.cli import in_flags
-from ugejax.cli.arguments import build_parser, flags
+from ugejax.app.cli import in_flags
+from ugejax.app.cli.arguments import build_parser, flags
 from ugejax.errors import UserError
 
 ROOT = Path(ugejax.__file__).parent

@@ -13,7 +13,7 @@ from experiments import distillation, generator, several_keys
 from experiments.composed import Job, load_job
 from ugejax.authorized import build_authorized
 from ugejax.evaluation.trial import Score, Trial
-from ugejax.perturbation.start import class_stripes
+from ugejax.perturbations.start import class_stripes
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from cli_examples import TINY, tree, write_toy
 
+from ugejax.app.cli import main
+from ugejax.app.release import read_release
 from ugejax.authorized import seen
 from ugejax.batches import in_pieces
-from ugejax.cli import main
 from ugejax.memory import OutOfMemory, fitting, ran_out, whole_batches
 from ugejax.parallel import in_bulk
-from ugejax.release import read_release
 from ugejax.training import TrainState, loop
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
@@ -167,7 +167,7 @@ def test_a_training_that_does_not_fit_is_one_line_or_goes_on_with_smaller_batche
     # It is the training with that batch size, and found again as such.
     assert len([*Path("T").glob("checkpoints-*/1")]) == 1
     with monkeypatch.context() as patch:
-        patch.setattr("ugejax.cli.train.fit", lambda step, state, *_, **__: state)
+        patch.setattr("ugejax.app.cli.train.fit", lambda step, state, *_, **__: state)
         assert main([*train, "--batch-size", "8"]) == 0
     assert json.loads(Path("T/results.json").read_text()) == results
 
@@ -192,7 +192,7 @@ def test_a_release_that_does_not_fit_is_made_in_smaller_pieces_and_the_same(plac
         return in_bulk(function, shared, batch_size=batch_size)
 
     assert main(PROTECT) == 0
-    monkeypatch.setattr("ugejax.protection.in_bulk", small)
+    monkeypatch.setattr("ugejax.app.protection.in_bulk", small)
     assert main([*PROTECT, "--out", "R2"]) == 0
     assert asked == [48, 24, 12]
     assert tree(Path("R2")) == tree(Path("R"))
@@ -227,7 +227,7 @@ def test_memory_that_is_full_of_something_else_is_one_line(monkeypatch, capsys):
     def run(_):
         raise FULL
 
-    monkeypatch.setattr("ugejax.cli.report.run", run)
+    monkeypatch.setattr("ugejax.app.cli.report.run", run)
     assert main(["report", "R"]) == 2
     assert capsys.readouterr().err == (
         "ugejax report: the device's memory is full; choose a smaller network or smaller images\n"
@@ -236,6 +236,6 @@ def test_memory_that_is_full_of_something_else_is_one_line(monkeypatch, capsys):
     def broken(_):
         raise jax.errors.JaxRuntimeError("INTERNAL: no")
 
-    monkeypatch.setattr("ugejax.cli.report.run", broken)
+    monkeypatch.setattr("ugejax.app.cli.report.run", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         main(["report", "R"])

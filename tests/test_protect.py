@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ugejax.app.checkpoint import StepCheckpoints
+from ugejax.app.cli import main
+from ugejax.app.protection import Protection, method_of
 from ugejax.authorized import build_authorized, draw_master, new_key, seen
-from ugejax.checkpoint import StepCheckpoints
-from ugejax.cli import main
 from ugejax.errors import UserError
-from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
-from ugejax.protection import Protection, method_of
+from ugejax.perturbations.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
 from ugejax.training import Batch, Recipe
 from ugejax.uge import Method, parametrise
 from ugejax.views import FORMS, default_step

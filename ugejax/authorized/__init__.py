@@ -1,5 +1,6 @@
 """Authorized networks: a frozen secret view, a backbone, which weights train; and the key folder that holds them."""
 
+from ugejax.app.keys.record import Made, check_key_is_free, record_release, releases_of
 from ugejax.authorized.key import (
     Key,
     draw_master,
@@ -11,7 +12,6 @@ from ugejax.authorized.key import (
     write_key,
 )
 from ugejax.authorized.network import AuthorizedNetwork, build_authorized, secret_words, seen
-from ugejax.authorized.record import Made, check_key_is_free, record_release, releases_of
 
 __all__ = [
     "AuthorizedNetwork",

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.checkpoint import restore_tree, save_tree
+from ugejax.app.checkpoint import restore_tree, save_tree
+from ugejax.app.files import made_parents, private, replaced, sync_tree
+from ugejax.app.lock import alone_in
+from ugejax.app.seal import Seal, lock, unlock
 from ugejax.errors import UserError
-from ugejax.lock import alone_in
-from ugejax.seal import Seal, lock, unlock
 from ugejax.training.recipe import Recipe
 from ugejax.views.derive import derive
-from ugejax.whole import made_parents, private, replaced, sync_tree
 
 # How everything secret follows from a key's secret. Version 1, of ugejax 0.1, makes no releases any more.
 VERSION = 2
@@ -146,7 +146,7 @@ def write_key(path: Path, key: Key, arrays: Any, passphrase: str | None = None) 
 def set_passphrase(path: Path, key: Key, passphrase: str | None) -> None:
     """Give a key folder another passphrase, or None: key.json is replaced, whole or not at all.
 
-    The other files have to be encrypted before, see `ugejax.checkpoint.seal_tree`, and stay so.
+    The other files have to be encrypted before, see `ugejax.app.checkpoint.seal_tree`, and stay so.
 
     Raises:
         UserError: it cannot be written.

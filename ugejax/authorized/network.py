@@ -46,7 +46,7 @@ class AuthorizedNetwork:
         """The same network for the images of one release, and for all that are compared with them.
 
         Args:
-            salt: of the release, 16 bytes, see `ugejax.release.salt_of`; only a view that is `salted` uses one.
+            salt: of the release, 16 bytes, see `ugejax.app.release.salt_of`; only a view that is `salted` uses one.
 
         Raises:
             UserError: the view needs one.

@@ -98,7 +98,9 @@ def open_stream(where: str, read: Callable[[np.ndarray], np.ndarray], indices: n
       Unreadable: images cannot be read; all of them are named.
       UserError: sizes differ.
     """
-    from ugejax.hosts import in_shares  # here, since jax takes a second to import and a look at files needs none of it
+    from ugejax.app.hosts import (
+        in_shares,  # here, since jax takes a second to import and a look at files needs none of it
+    )
 
     def look(part: slice) -> tuple[list[int], str, list[tuple[str, str]]]:
         try:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ugejax.app.files import replaced
 from ugejax.evaluation.trial import OTHER_CACHE, Trial
 from ugejax.training import outputs
-from ugejax.whole import replaced
 
 
 def answers_of(

@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from ugejax.app.protection import Protection, method_of, run_digest
 from ugejax.authorized import build_authorized, new_key
 from ugejax.baselines import BASELINES
 from ugejax.countermeasures.hacker_data import Pairs
 from ugejax.data import Dataset
 from ugejax.data.stream import open_stream
-from ugejax.protection import Protection, method_of, run_digest
 from ugejax.training import default_recipe
 
 KEYS = 8  # of the hacker's own, with an equal part of his images each

@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from ugejax.app.files import replace_text
 from ugejax.countermeasures import countermeasure_of
-from ugejax.whole import replace_text
 
 SCHEMA = 1
 HACKERS = ("hacker", "wrong_key")

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ugejax.app.files import replaced
 from ugejax.countermeasures.last_layer import fit_last_layer
 from ugejax.countermeasures.recovery import near
 from ugejax.evaluation.relabel import relabelled
@@ -23,7 +24,6 @@ from ugejax.networks import initial_variables
 from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step, outputs, prepared
 from ugejax.training.step import TrainState, freeze
 from ugejax.training.trajectory import Snapshots
-from ugejax.whole import replaced
 
 # What to do where the cache cannot be written.
 OTHER_CACHE = "choose another folder with `cache`"

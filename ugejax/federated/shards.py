@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ugejax.app.protection import Protection
 from ugejax.authorized import AuthorizedNetwork, Key, seen
-from ugejax.protection import Protection
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from safetensors.numpy import save
 
+from ugejax.app.files import replaced
 from ugejax.errors import UserError
-from ugejax.feature_spaces.safetensors import read_safetensors
 from ugejax.networks.registry import variable_shapes
-from ugejax.whole import replaced
+from ugejax.networks.safetensors import read_safetensors
 
 Weights = Mapping[str, np.ndarray]
 
