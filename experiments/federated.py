@@ -30,7 +30,8 @@ from experiments.composed import Job, load_job
 from experiments.scales import parser
 from experiments.tables import figure, table_head, table_row
 from ugejax.app.files import replaced
-from ugejax.authorized import AuthorizedNetwork, build_authorized, new_key, seen
+from ugejax.app.keys import build_authorized
+from ugejax.authorized import AuthorizedNetwork, new_key, seen
 from ugejax.federated import (
     Shards,
     dirichlet_shards,

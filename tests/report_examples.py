@@ -7,7 +7,8 @@ import numpy as np
 
 from ugejax.app.report import gather, write_evidence
 from ugejax.app.report.evidence import Evidence
-from ugejax.evaluation import summarise, write_results
+from ugejax.app.results import write_results
+from ugejax.evaluation import summarise
 
 CARD = {
     "method": "uge", "authorized": {"network": "cnn", "form": "keyed-dither", "step": 24, "exact_blind_set": True},

@@ -110,8 +110,8 @@ def test_leaderboard_of_a_worked_example():
     assert [cell.best for cell in lines["uge"].cells] == [True, True, True, True]
     assert [cell.best for cell in lines["lsp"].cells] == [False, False, False, True]  # as low as uge
     # One network of two: not compared, though it is the lowest.
-    assert not any(cell.best or cell.whole for cell in lines["tap"].cells)
-    assert lines["authorized"].cells[1].whole
+    assert not any(cell.best or cell.complete for cell in lines["tap"].cells)
+    assert lines["authorized"].cells[1].complete
     costs = {cost.method: cost for cost in board.costs}
     assert (costs["lsp"].psnr, costs["lsp"].linf, costs["lsp"].seconds) == (30.0, 8 / 255, 2.0)
 

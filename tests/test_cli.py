@@ -13,9 +13,9 @@ from ugejax.app.cli import evaluate, main
 from ugejax.app.cli.catalogue import gather
 from ugejax.app.cli.list import CATALOGUE, registries_sha256
 from ugejax.app.cli.originals import load_test
+from ugejax.app.keys import build_authorized, read_key
 from ugejax.app.lock import alone_in
 from ugejax.app.release import read_release
-from ugejax.authorized import build_authorized, read_key
 from ugejax.countermeasures import COUNTERMEASURES
 
 

@@ -14,19 +14,19 @@ from cli_examples import tree
 
 from ugejax.app.checkpoint import packed_tree
 from ugejax.app.cli import main
-from ugejax.app.keys.handing import decrypted_key, encrypted_key, new_identity
-from ugejax.app.release.secrets import forms_of_secret
-from ugejax.authorized import (
+from ugejax.app.keys import (
     Made,
     build_authorized,
     check_key_is_free,
     has_passphrase,
-    new_key,
     read_key,
     record_release,
     releases_of,
     write_key,
 )
+from ugejax.app.keys.handing import decrypted_key, encrypted_key, new_identity
+from ugejax.app.release.secrets import forms_of_secret
+from ugejax.authorized import new_key
 from ugejax.errors import UserError
 from ugejax.training import Recipe
 

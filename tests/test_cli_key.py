@@ -8,9 +8,9 @@ import pytest
 from cli_examples import TINY, tree, write_toy
 
 from ugejax.app.cli import main
+from ugejax.app.keys import read_key
 from ugejax.app.release.read import read_card
 from ugejax.app.release.secrets import forms_of_secret
-from ugejax.authorized import read_key
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 from ugejax.app.cli import main
 from ugejax.app.cli.arguments import build_parser
+from ugejax.app.keys import build_authorized, read_key
 from ugejax.app.release.secrets import forms_of_secret
-from ugejax.authorized import build_authorized, read_key
 from ugejax.baselines import BASELINES
 from ugejax.countermeasures.registry import COUNTERMEASURES
 from ugejax.networks import NETWORKS

@@ -14,6 +14,7 @@ import pytest
 from evaluation_examples import make_evaluation, make_trial
 from release_examples import make_originals
 
+from ugejax.app.cache import FolderCache
 from ugejax.app.checkpoint import StepCheckpoints, restore_tree, save_tree
 from ugejax.app.cli import main
 from ugejax.app.files import replace_text, replaced
@@ -145,7 +146,7 @@ def test_a_training_whose_loss_is_no_number_stops_and_says_whose(tmp_path):
     assert reports == []
     # The score of one that stopped is in no cache.
     with pytest.raises(UserError):
-        make_trial(images=images).run_cached(tmp_path, lambda *_: None)
+        make_trial(images=images).run_cached(FolderCache(tmp_path), lambda *_: None)
     assert files(tmp_path) == []
 
 
@@ -155,7 +156,7 @@ def test_an_evaluation_says_who_could_not_be_trained(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trial, "run", run)
     with pytest.raises(UserError, match="^authorized mlp none on originals: the training loss was nan"):
-        evaluate(make_evaluation(), tmp_path)
+        evaluate(make_evaluation(), FolderCache(tmp_path))
 
 
 def test_a_baseline_whose_figures_are_no_numbers_writes_nothing(tmp_path, monkeypatch, capsys):

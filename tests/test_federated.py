@@ -9,8 +9,9 @@ from evaluation_examples import toy
 
 from experiments import federated as experiment
 from experiments.composed import Job
+from ugejax.app.keys import build_authorized
 from ugejax.app.protection import Protection
-from ugejax.authorized import AuthorizedNetwork, build_authorized, new_key, seen
+from ugejax.authorized import AuthorizedNetwork, new_key, seen
 from ugejax.federated import (
     Shards,
     average,

@@ -11,8 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from scipy import stats
 
+from ugejax.app.keys import build_authorized, read_key, set_passphrase, write_key
 from ugejax.app.protection import Protection
-from ugejax.authorized import build_authorized, new_key, read_key, seen, set_passphrase, write_key
+from ugejax.authorized import new_key, seen
 from ugejax.errors import UserError
 from ugejax.training import Recipe
 from ugejax.views import dither_view

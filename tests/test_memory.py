@@ -18,7 +18,7 @@ from ugejax.app.cli import main
 from ugejax.app.release import read_release
 from ugejax.authorized import seen
 from ugejax.batches import in_pieces
-from ugejax.memory import OutOfMemory, fitting, ran_out, whole_batches
+from ugejax.memory import OutOfMemory, fitting, ran_out, undivided_batches
 from ugejax.parallel import in_bulk
 from ugejax.training import TrainState, loop
 
@@ -58,7 +58,7 @@ def test_an_image_that_does_not_fit_and_another_error_are_raised():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         list(in_pieces(lambda *_: raise_(jax.errors.JaxRuntimeError("INTERNAL: no")), 5, 2))
     for size, error in ((None, FULL), (8, jax.errors.JaxRuntimeError("INTERNAL: no"))):
-        with pytest.raises(jax.errors.JaxRuntimeError), whole_batches(size, lambda: None):
+        with pytest.raises(jax.errors.JaxRuntimeError), undivided_batches(size, lambda: None):
             raise error
 
 
@@ -95,7 +95,7 @@ def test_a_step_that_cannot_be_compiled_again_is_halved(monkeypatch):
     def full():
         raise FULL
 
-    with pytest.raises(OutOfMemory) as caught, whole_batches(10, full):
+    with pytest.raises(OutOfMemory) as caught, undivided_batches(10, full):
         raise FULL
     assert (caught.value.batch_size, caught.value.fitting) == (10, 5)
     assert "10 images" in str(caught.value)
@@ -110,7 +110,7 @@ def test_of_every_step_it_can_be_asked_what_it_takes(streams, monkeypatch):
         yield
         asked.append((batch_size, program))
 
-    monkeypatch.setattr(loop, "whole_batches", whole)
+    monkeypatch.setattr(loop, "undivided_batches", whole)
 
     def step(state, batch, key):
         x = batch.x[:, 0, 0] + jax.random.normal(key, (4, 3))

@@ -14,10 +14,10 @@ import ugejax.perturbations.parametrisation as protecting
 import ugejax.uge as recording
 from ugejax.app.cli import main
 from ugejax.app.cli import train as training
+from ugejax.app.keys import build_authorized, read_key
 from ugejax.app.protection import Partner, Protection
 from ugejax.app.release import read_release
-from ugejax.authorized import AuthorizedNetwork, build_authorized, seen
-from ugejax.authorized.key import read_key
+from ugejax.authorized import AuthorizedNetwork, seen
 from ugejax.baselines import surrogate
 from ugejax.federated import averaging
 from ugejax.networks import build

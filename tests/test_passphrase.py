@@ -23,12 +23,12 @@ from ugejax.app import seal as module
 from ugejax.app.checkpoint import StepCheckpoints, restore_tree, save_tree, seal_tree
 from ugejax.app.cli import main
 from ugejax.app.cli.opening import open_key
+from ugejax.app.keys import build_authorized, has_passphrase, read_key, seal_of
 from ugejax.app.lock import alone_in
 from ugejax.app.noise_files import NoiseFiles, seal_rows
 from ugejax.app.release.secrets import forms_of_secret
 from ugejax.app.seal import Seal, lock, unlock
 from ugejax.app.stored_generator import read_generator
-from ugejax.authorized import build_authorized, has_passphrase, read_key
 from ugejax.errors import UserError
 from ugejax.uge import NoiseState
 
@@ -281,8 +281,8 @@ def state_of(folder: Path) -> tuple:
     """All that a key folder that can be read holds, whichever of it is encrypted."""
     key = read_key(folder)
     (generator,), (run,) = folder.glob("generators/*"), folder.glob("runs/*")
-    steps = StepCheckpoints(run / "noise", seal=key.seal / "runs" / run.name / "noise").steps()
-    stored = read_generator(generator, key.image_shape, key.seal / "generators" / generator.name)
+    steps = StepCheckpoints(run / "noise", seal=seal_of(key) / "runs" / run.name / "noise").steps()
+    stored = read_generator(generator, key.image_shape, seal_of(key) / "generators" / generator.name)
     arrays = jax.tree.leaves((build_authorized(key, folder).arrays, stored.state))
     return key, steps, [np.asarray(array).tobytes() for array in arrays]
 

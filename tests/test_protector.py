@@ -10,8 +10,9 @@ from sklearn.pipeline import make_pipeline
 
 from ugejax.app.cli import main
 from ugejax.app.cli.arguments import build_parser
+from ugejax.app.keys import build_authorized, read_key, write_key
 from ugejax.app.protector import Protector
-from ugejax.authorized import build_authorized, read_key, seen, write_key
+from ugejax.authorized import seen
 from ugejax.errors import UserError
 from ugejax.perturbations.method import CHOICES
 

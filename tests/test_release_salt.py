@@ -11,11 +11,12 @@ from cli_examples import TINY, tree, write_toy
 from experiments import given_away
 from experiments.composed import Job
 from ugejax.app.cli import main
+from ugejax.app.keys import build_authorized, read_key, releases_of, write_key
 from ugejax.app.protection import Protection
 from ugejax.app.release import read_release, salt_of, write_release
 from ugejax.app.release.card import make_card
 from ugejax.app.release.read import read_card
-from ugejax.authorized import build_authorized, new_key, read_key, releases_of, seen, write_key
+from ugejax.authorized import new_key, seen
 from ugejax.data import Dataset, Source, load, load_stream
 from ugejax.training import Recipe
 from ugejax.uge import Method

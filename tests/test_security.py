@@ -22,10 +22,10 @@ from exchange_examples import live_pickles, make_splits, watched
 
 from ugejax.app.cli import main
 from ugejax.app.exchange import EXCHANGE_FORMS, read_labels
+from ugejax.app.keys import build_authorized, read_key
 from ugejax.app.noise_files import NoiseFiles
 from ugejax.app.release import read as reading
 from ugejax.app.release import read_release
-from ugejax.authorized import build_authorized, read_key
 from ugejax.data import Source, load, tfds_source
 from ugejax.errors import UserError
 

@@ -14,8 +14,9 @@ from flax import linen as nn
 
 from ugejax.app.cli import main
 from ugejax.app.cli.originals import load_originals
+from ugejax.app.keys import build_authorized, read_key
 from ugejax.app.release import read_release, salt_of
-from ugejax.authorized import build_authorized, read_key, seen
+from ugejax.authorized import seen
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.constraints.feasible import feasible
 from ugejax.errors import UserError

@@ -18,9 +18,10 @@ from pytorch_examples import in_place_of_pytorch, seen_by_module
 import ugejax.views
 from ugejax.app.cli import main
 from ugejax.app.cli.arguments import build_parser
+from ugejax.app.keys import build_authorized, read_key
 from ugejax.app.protection import method_of
 from ugejax.app.release import read_release
-from ugejax.authorized import build_authorized, new_key, read_key, seen
+from ugejax.authorized import new_key, seen
 from ugejax.errors import UserError
 from ugejax.training import Recipe
 from ugejax.uge import Method

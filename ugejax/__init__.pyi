@@ -7,6 +7,10 @@ from . import networks as networks
 from . import terms as terms
 from . import transforms as transforms
 from . import views as views
+from .app.cache import FolderCache as FolderCache
+from .app.keys import build_authorized as build_authorized
+from .app.keys import read_key as read_key
+from .app.keys import write_key as write_key
 from .app.protection import Partner as Partner
 from .app.protection import Protection as Protection
 from .app.protection import method_of as method_of
@@ -18,12 +22,9 @@ from .app.release import verify_release as verify_release
 from .app.release import write_release as write_release
 from .authorized import AuthorizedNetwork as AuthorizedNetwork
 from .authorized import Key as Key
-from .authorized import build_authorized as build_authorized
 from .authorized import draw_master as draw_master
 from .authorized import new_key as new_key
-from .authorized import read_key as read_key
 from .authorized import seen as seen
-from .authorized import write_key as write_key
 from .compiler import compiled as compiled
 from .constraints.budget import project_l2 as project_l2
 from .constraints.budget import project_linf as project_linf

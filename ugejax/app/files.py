@@ -25,7 +25,7 @@ def private() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def whole(target: Path) -> Iterator[Path]:
+def published(target: Path) -> Iterator[Path]:
     """Where to write a file or folder that gets its name when the block ends.
 
     It is `.<name>.partial` beside the target; what an earlier, killed run left there is replaced. If anything goes

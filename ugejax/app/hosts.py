@@ -38,7 +38,7 @@ class _Lost(UserError):
 
 
 @contextlib.contextmanager
-def together(coordinator: str | None, processes: int | None, process: int | None) -> Iterator[None]:
+def joined(coordinator: str | None, processes: int | None, process: int | None) -> Iterator[None]:
     """Join the other processes of the job; if the block fails in one of them, it does in all.
 
     To be entered before jax is asked for a device. What is None, `jax.distributed` finds out by itself under SLURM,
@@ -104,7 +104,7 @@ def exchange(content: bytes = b"") -> list[bytes]:
     All processes must call it equally often. When it returns, all have done what lies before it.
 
     Raises:
-        Elsewhere: another process failed in the block of `together`.
+        Elsewhere: another process failed in the block of `joined`.
     """
     if jax.process_count() == 1:
         return [content]

@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,7 +40,7 @@ from ugejax.feature_spaces import FeatureSpace
 from ugejax.losses import class_prototypes
 from ugejax.memory import OutOfMemory
 from ugejax.networks import build
-from ugejax.parallel import everywhere, here, in_bulk
+from ugejax.parallel import here, in_bulk, on_all_devices
 from ugejax.perturbations.method import CHOICES, Method
 from ugejax.perturbations.parametrisation import initial_noise, parametrise
 from ugejax.perturbations.start import STARTS, class_means, nearest_wrong_class
@@ -151,7 +151,7 @@ class Protection:
         network: the authorized network.
         recipe: how the authorized network is trained.
         num_classes: number of classes.
-        key: PRNG key of what may be public: surrogates and order.
+        prng_key: PRNG key of what may be public: surrogates and order.
         training_key: secret PRNG key of the authorized network's training.
         texture_secret: decides which class has which stripes.
         rounding_key: secret PRNG key of the rounding at random, without which a release would tell more of the
@@ -166,7 +166,7 @@ class Protection:
     network: AuthorizedNetwork
     recipe: Recipe
     num_classes: int
-    key: jax.Array
+    prng_key: jax.Array
     training_key: jax.Array = field(repr=False)
     texture_secret: bytes = field(repr=False)
     rounding_key: jax.Array = field(repr=False)
@@ -187,6 +187,10 @@ class Protection:
             method, network, key.recipe, key.num_classes, jax.random.key(key.public_seed), key.prng("training"),
             key.derive("textures", 32), key.prng("rounding"),
         )  # fmt: skip
+
+    def of_release(self, salt: bytes) -> Self:
+        """The same protection for another release, by the public salt of that, 16 bytes."""
+        return replace(self, network=self.network.of_release(salt))
 
     def run(self, images: Images, labels: np.ndarray, folder: Path, report: Report = lambda *_: None) -> np.ndarray:
         """Protect images: all stages; see `learn` for the arguments.
@@ -270,20 +274,20 @@ class Protection:
         return CommonSpace(encode, jnp.asarray(prototypes))
 
     def _noise(self, images, labels, networks, folder, seal, report) -> Any:
-        method, key = self.method, jax.random.fold_in(self.key, 1)
+        method, key = self.method, jax.random.fold_in(self.prng_key, 1)
         start, streams, size = self._start(images, labels), _streams(images), min(method.batch_size, len(images))
         count = len(images) // size
         # Of a stream's noise per image the rows of one batch: the others lie in files.
         rows = labels[:size] if streams and method.epochs else labels
         if not method.epochs:
-            return initial_noise(self.key, method, start, images, rows, (), (), self._codes_secret()).noise
+            return initial_noise(self.prng_key, method, start, images, rows, (), (), self._codes_secret()).noise
         space = self._space(images, labels)
         wrong = nearest_wrong_class(
             class_means(images, labels, self.num_classes) if space is None else np.asarray(space.prototypes)
         )
         modules = [build(name, self.num_classes) for name in method.surrogates]
         optimizers = [_surrogate_optimizer() for _ in modules]
-        state = initial_noise(self.key, method, start, images, rows, modules, optimizers, self._codes_secret())
+        state = initial_noise(self.prng_key, method, start, images, rows, modules, optimizers, self._codes_secret())
         checkpoints = StepCheckpoints(folder / "noise", seal=seal and seal / "noise")
         if done := checkpoints.steps():
             state = checkpoints.restore(done[-1], state)
@@ -295,7 +299,7 @@ class Protection:
         begun, files = int(state.step) // count, None
         if not streams:
             run = run_steps(on_resident(update, size), size)
-            x, y = everywhere((jnp.asarray(images[:]), jnp.asarray(labels)))
+            x, y = on_all_devices((jnp.asarray(images[:]), jnp.asarray(labels)))
         elif method.parametrisation != "sample-wise":
             run, x, y = stream_steps(update, size), images, labels
         else:

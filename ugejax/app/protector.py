@@ -13,8 +13,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ugejax.app.keys import build_authorized
 from ugejax.app.protection import Protection, check_budget, method_of, run_digest
-from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, draw_master, new_key
+from ugejax.authorized import AuthorizedNetwork, Key, draw_master, new_key
 from ugejax.constraints.budget import amplitude
 from ugejax.data import Dataset, check_dataset
 from ugejax.data.arrays import class_indices, to_uint8

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ugejax.app.checkpoint import restore_tree, save_tree
-from ugejax.app.files import private, sync_tree, whole
+from ugejax.app.files import private, published, sync_tree
 from ugejax.app.seal import Seal
 from ugejax.errors import UserError
 from ugejax.perturbations.method import Method
@@ -51,7 +51,7 @@ def write_generator(path: Path, generator: StoredGenerator, seal: Seal | None = 
         "class_names": generator.class_names,
         "key_fingerprint": generator.key_fingerprint,
     }
-    with private(), whole(path) as partial:
+    with private(), published(path) as partial:
         partial.mkdir()
         (partial / "generator.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
         save_tree(partial / "weights", _arrays(generator.state), seal)

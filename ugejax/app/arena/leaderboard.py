@@ -16,12 +16,12 @@ class Cell:
 
     Attributes:
         value: the mean; None where there is nothing to take it of.
-        whole: whether every network and seed of the arena is in it; no other is compared.
+        complete: whether every network and seed of the arena is in it; no other is compared.
         best: whether no method has a lower one, to three decimals.
     """
 
     value: float | None
-    whole: bool
+    complete: bool
     best: bool = False
 
 
@@ -83,13 +83,17 @@ def make_leaderboard(rows: list[Row]) -> Leaderboard:
     countermeasures = tuple(sorted({row["countermeasure"] for row in rows}, key=place_of))
     networks = tuple(dict.fromkeys(row["network"] for row in hackers))
     seeds = len({row["seed"] for row in rows})
-    whole = len(networks) * seeds
+    expected_rows = len(networks) * seeds
     groups = {name: [row for row in hackers if row["method"] == name] for name in [row["method"] for row in hackers]}
     methods = [
-        Line(name, "method", _cells(group, "protected_accuracy", countermeasures, countermeasures, whole))
+        Line(name, "method", _cells(group, "protected_accuracy", countermeasures, countermeasures, expected_rows))
         for name, group in groups.items()
     ]
-    lines = [Line("originals", "control", _cells(controls, "clean_accuracy", countermeasures, countermeasures, whole))]
+    lines = [
+        Line(
+            "originals", "control", _cells(controls, "clean_accuracy", countermeasures, countermeasures, expected_rows)
+        )
+    ]
     if authorized:
         expected = tuple(name for name in countermeasures if name in AUTHORIZED_COUNTERMEASURES)
         cells = _cells(authorized, "protected_accuracy", countermeasures, expected, seeds)
@@ -102,12 +106,12 @@ def make_leaderboard(rows: list[Row]) -> Leaderboard:
 
 
 def _cells(
-    rows: list[Row], accuracy: str, countermeasures: tuple[str, ...], expected: tuple[str, ...], whole: int
+    rows: list[Row], accuracy: str, countermeasures: tuple[str, ...], expected: tuple[str, ...], expected_rows: int
 ) -> tuple[Cell, ...]:
     """The cells of a line that takes part in the expected counter-measures, with so many rows in each."""
     groups = {name: [row[accuracy] for row in rows if row["countermeasure"] == name] for name in countermeasures}
-    cells = [Cell(_mean(group), len(group) == whole) for group in groups.values()]
-    complete = all(len(groups[name]) == whole for name in expected)
+    cells = [Cell(_mean(group), len(group) == expected_rows) for group in groups.values()]
+    complete = all(len(groups[name]) == expected_rows for name in expected)
     average, clean = _mean(row[accuracy] for row in rows), _mean(row["clean_accuracy"] for row in rows)
     share = average / clean if average is not None and clean else None
     comparable = complete and expected == countermeasures
@@ -115,10 +119,10 @@ def _cells(
 
 
 def _mark_best(lines: list[Line]) -> list[Line]:
-    """The lines with the lowest whole cell of each column marked, where there are several to compare."""
+    """The lines with the lowest complete cell of each column marked, where there are several to compare."""
     marked = []
     for column in zip(*(line.cells for line in lines), strict=True):
-        shown = [round(cell.value, 3) if cell.whole and cell.value is not None else None for cell in column]
+        shown = [round(cell.value, 3) if cell.complete and cell.value is not None else None for cell in column]
         values = [value for value in shown if value is not None]
         best = min(values) if len(values) > 1 else math.nan
         marked.append([replace(cell, best=value == best) for cell, value in zip(column, shown, strict=True)])

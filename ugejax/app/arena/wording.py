@@ -37,7 +37,7 @@ def notes(board: Leaderboard) -> list[str]:
         result.append("authorized: the holder of uge's key, who fights nothing; here higher is better")
     if any(cell.best for line in board.lines for cell in line.cells):
         result.append("bold: the lowest of all methods")
-    if not all(cell.whole for line in board.lines for cell in line.cells if cell.value is not None):
+    if not all(cell.complete for line in board.lines for cell in line.cells if cell.value is not None):
         result.append("†: some networks or seeds are missing; not compared")
     if board.mixed:
         result.append(
@@ -49,7 +49,7 @@ def notes(board: Leaderboard) -> list[str]:
 
 def figure(cell: Cell) -> str:
     """A cell as text."""
-    return "–" if cell.value is None else f"{cell.value:.3f}{'' if cell.whole else '†'}"
+    return "–" if cell.value is None else f"{cell.value:.3f}{'' if cell.complete else '†'}"
 
 
 def cost_cells(cost: Cost) -> tuple[str, ...]:

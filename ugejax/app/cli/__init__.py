@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.command in _WITHOUT_JAX:
             return importlib.import_module(f"ugejax.app.cli.{module}").run(parsed)
         importlib.import_module("ugejax.app.cli.compiled").keep_compiled()
-        with _together(parsed) as leads, _logging(parsed) if leads else contextlib.nullcontext():
+        with _joined(parsed) as leads, _logging(parsed) if leads else contextlib.nullcontext():
             if own := os.environ.get(OWN_FORMS):
                 importlib.import_module("ugejax.app.cli.own").form_names(own, OWN_FORMS)
             if leads:
@@ -110,7 +110,7 @@ def _run(command: Callable[[argparse.Namespace], int], parsed: argparse.Namespac
 
 
 @contextlib.contextmanager
-def _together(parsed: argparse.Namespace) -> Iterator[bool]:
+def _joined(parsed: argparse.Namespace) -> Iterator[bool]:
     """With the other processes of the job, if it has several; whether this one leads."""
     coordinator, count, process = (getattr(parsed, name, None) for name in ("coordinator", "processes", "process"))
     named = coordinator is not None and count is not None and process is not None and process < count
@@ -121,9 +121,9 @@ def _together(parsed: argparse.Namespace) -> Iterator[bool]:
         return
     if getattr(parsed, "auto_batch", False):
         raise UserError("--auto-batch: is for one process, which cannot know of the others' memory; give --batch-size")
-    from ugejax.app.hosts import leads, together
+    from ugejax.app.hosts import joined, leads
 
-    with together(coordinator, count, process):
+    with joined(coordinator, count, process):
         yield leads()
 
 

@@ -10,10 +10,10 @@ from ugejax.app.cli.keys import check_folders
 from ugejax.app.cli.opening import open_key
 from ugejax.app.cli.releasing import check_no_release_again, is_there, publish, say_what_was_found
 from ugejax.app.cli.sources import source_from
+from ugejax.app.keys import build_authorized, seal_of
 from ugejax.app.protection import Protection, check_makes_releases, run_digest
 from ugejax.app.release.card import describe_anchors, make_card
 from ugejax.app.stored_generator import read_generator
-from ugejax.authorized import build_authorized
 from ugejax.data import Streamed, load_stream
 from ugejax.errors import UserError
 
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_folders(arguments.out, key_folder)
     key = open_key(key_folder, arguments.passphrase_file)
     check_makes_releases(key)
-    generator = read_generator(folder, key.image_shape, key.seal / "generators" / folder.name)
+    generator = read_generator(folder, key.image_shape, seal_of(key) / "generators" / folder.name)
     if generator.key_fingerprint != key.fingerprint:
         raise UserError(f"{arguments.generator}: was made with another key than {key_folder}")
     source = source_from(arguments, key.public_seed)

@@ -5,7 +5,6 @@ import collections
 import functools
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ from ugejax.app.arena.folder import Folder
 from ugejax.app.arena.grid import Grid, check_network, parse_methods, parse_networks, parse_settings
 from ugejax.app.arena.plan import Job, jobs_of, missing
 from ugejax.app.arena.rows import Row, environment, job_of
+from ugejax.app.cache import FolderCache
 from ugejax.app.cli.arena_job import load_once, protect_job, train_job
 from ugejax.app.cli.arena_pool import check_jobs, run_side_by_side
 from ugejax.app.cli.places import usable_cache
@@ -93,7 +93,7 @@ def _check_networks(grid: Grid, image_shape: tuple[int, ...]) -> None:
             raise UserError(f"{name}: {error}", argument=argument) from error
 
 
-def _fill(grid: Grid, folder: Folder, train: Dataset, test: Dataset, cache: Path, jobs: int) -> None:
+def _fill(grid: Grid, folder: Folder, train: Dataset, test: Dataset, cache: FolderCache, jobs: int) -> None:
     """Do the jobs that are missing, and write what the arena's folder shows."""
     facts = {
         "dataset": grid.source.title, "n_train": len(train.images), "n_test": len(test.images),
@@ -108,7 +108,7 @@ def _fill(grid: Grid, folder: Folder, train: Dataset, test: Dataset, cache: Path
     folder.write_results(facts, list(standing.rows.values()))
 
 
-def _fill_side_by_side(grid: Grid, folder: Folder, cache: Path, standing: "_Standing", console: Console) -> None:
+def _fill_side_by_side(grid: Grid, folder: Folder, cache: FolderCache, standing: "_Standing", console: Console) -> None:
     with Reporter(console, estimates=False) as reporter:
         for running, job, found in run_side_by_side(grid, folder, cache, standing.left, standing.jobs):
             if job is not None:
@@ -116,7 +116,7 @@ def _fill_side_by_side(grid: Grid, folder: Folder, cache: Path, standing: "_Stan
             reporter.update(*standing.now(", ".join(job.title for job in running)))
 
 
-def _fill_in_turn(grid: Grid, folder: Folder, cache: Path, standing: "_Standing", console: Console) -> None:
+def _fill_in_turn(grid: Grid, folder: Folder, cache: FolderCache, standing: "_Standing", console: Console) -> None:
     for job in list(standing.left):
         try:
             if job.kind == "protect":

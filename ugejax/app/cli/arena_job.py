@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from rich.console import Console
 
@@ -13,13 +12,15 @@ from ugejax.app.arena.folder import Folder
 from ugejax.app.arena.grid import Grid
 from ugejax.app.arena.plan import Job
 from ugejax.app.arena.rows import Row, make_row
+from ugejax.app.cache import FolderCache
 from ugejax.app.cli import protect
 from ugejax.app.cli.arguments import build_parser
 from ugejax.app.cli.opening import open_key, open_network
 from ugejax.app.cli.originals import check_originals
+from ugejax.app.imitation import imitation_of
 from ugejax.app.release import read_release
 from ugejax.data import load
-from ugejax.evaluation import Evaluation, evaluate, imitation_of
+from ugejax.evaluation import Evaluation, evaluate
 
 load_once = functools.lru_cache(maxsize=1)(load)  # most jobs are of the seed of the one before
 
@@ -34,14 +35,14 @@ def protect_job(grid: Grid, folder: Folder, job: Job, console: Console) -> float
 
 
 def train_job(
-    grid: Grid, folder: Folder, cache: Path, job: Job, report: Callable[[int, int, str, int, int, float], None]
+    grid: Grid, folder: Folder, cache: FolderCache, job: Job, report: Callable[[int, int, str, int, int, float], None]
 ) -> Row:
     """Train the networks of a job, or find in the cache what they got.
 
     Args:
         grid: the grid.
         folder: its folder, with the release.
-        cache: folder of finished trials.
+        cache: of finished trials.
         job: a control, a hacker or the authorized network.
         report: see `evaluate`.
 

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Collection, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import SimpleQueue
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -17,6 +16,7 @@ from ugejax.app.arena.folder import Folder
 from ugejax.app.arena.grid import Grid
 from ugejax.app.arena.plan import Job
 from ugejax.app.arena.rows import Row
+from ugejax.app.cache import FolderCache
 from ugejax.app.cli.arena_job import protect_job, train_job
 from ugejax.errors import UserError
 
@@ -32,7 +32,7 @@ def check_jobs(jobs: int) -> None:
 
 
 def run_side_by_side(
-    grid: Grid, folder: Folder, cache: Path, left: Collection[Job], jobs: int
+    grid: Grid, folder: Folder, cache: FolderCache, left: Collection[Job], jobs: int
 ) -> Iterator[tuple[list[Job], Job | None, float | Row]]:
     """Do jobs in several processes, each after what it needs.
 
@@ -42,7 +42,7 @@ def run_side_by_side(
     Args:
         grid: the grid.
         folder: its folder.
-        cache: folder of finished trials.
+        cache: of finished trials.
         left: the jobs to do, in their order.
         jobs: how many processes.
 
@@ -100,7 +100,7 @@ def _end_with_the_parent() -> None:
     os._exit(1)  # at any moment: what a job writes appears whole or not at all
 
 
-def _work(grid: Grid, folder: Folder, cache: Path, job: Job) -> float | Row:
+def _work(grid: Grid, folder: Folder, cache: FolderCache, job: Job) -> float | Row:
     if job.kind == "protect":
         return protect_job(grid, folder, job, Console(file=io.StringIO()))
     return train_job(grid, folder, cache, job, lambda *_: None)

@@ -10,28 +10,22 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from ugejax.app.cache import FolderCache
 from ugejax.app.cli.opening import open_key, open_network
 from ugejax.app.cli.originals import load_originals, load_test
 from ugejax.app.cli.own import own_part
 from ugejax.app.cli.places import check_out, usable_cache
 from ugejax.app.cli.progress import Reporter
+from ugejax.app.imitation import imitation_of
 from ugejax.app.lock import alone_in
 from ugejax.app.release import read_release
 from ugejax.app.report import draw_curves, draw_images, gather, print_table, write_evidence
+from ugejax.app.results import write_results
 from ugejax.countermeasures import parse_countermeasures
 from ugejax.countermeasures.purifier import purify
 from ugejax.data import Source
 from ugejax.errors import UserError
-from ugejax.evaluation import (
-    DEFAULT_HACKERS,
-    Evaluation,
-    evaluate,
-    imitation_of,
-    parse_distillations,
-    parse_hackers,
-    summarise,
-    write_results,
-)
+from ugejax.evaluation import DEFAULT_HACKERS, Evaluation, evaluate, parse_distillations, parse_hackers, summarise
 from ugejax.evaluation.candidates import OTHER_INIT
 from ugejax.evaluation.features import learned_features
 from ugejax.evaluation.results import SCHEMA
@@ -106,14 +100,14 @@ def _purifier(name: str | None, images: np.ndarray) -> Callable[[np.ndarray], An
     return function
 
 
-def evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: Path) -> dict:
+def evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: FolderCache) -> dict:
     """Evaluate and write results.json, evidence.npz, images.png and accuracy.png into a folder; returns the results."""
     out.mkdir(parents=True, exist_ok=True)
     with alone_in(out):
         return _evaluate_into(out, evaluation, card, release, cache)
 
 
-def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: Path) -> dict:
+def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: FolderCache) -> dict:
     originals = evaluation.originals
     levels = int(np.abs(evaluation.released.astype(int) - originals.images).max())
     draw_images(

@@ -13,10 +13,11 @@ from ugejax.app.cli.releasing import check_no_release, describe_psnr, is_there, 
 from ugejax.app.cli.sources import source_from
 from ugejax.app.exchange import EXCHANGE_FORMS, Exported, check_labels, check_protected, read_labels
 from ugejax.app.exchange.view_file import write_safetensors
-from ugejax.app.files import private, synced, whole
+from ugejax.app.files import private, published, synced
+from ugejax.app.keys import build_authorized, releases_of
 from ugejax.app.release import read_release, write_release
 from ugejax.app.release.read import read_card
-from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, releases_of
+from ugejax.authorized import AuthorizedNetwork, Key
 from ugejax.data import load
 from ugejax.errors import UserError
 
@@ -83,7 +84,7 @@ def export_set(arguments: argparse.Namespace, console: Console) -> None:
     originals = None
     if form.noise:
         originals = load_originals(arguments.release, release, arguments.originals, arguments.data_dir).images
-    with whole(arguments.out) as partial:
+    with published(arguments.out) as partial:
         form.write(partial, Exported(release.images, release.labels, release.class_names, originals))
     console.print(f"{arguments.out}: {len(release.images)} images as {arguments.kind}")
 
@@ -98,7 +99,7 @@ def export_key(arguments: argparse.Namespace, console: Console) -> None:
     check_no_release(out)
     if out == module:
         raise UserError(f"--out {out}: is to hold arrays; name a file that ends with .safetensors")
-    with private(), whole(out) as partial:
+    with private(), published(out) as partial:
         with synced(partial) as file:
             write_safetensors(file, export.arrays, {"form": key.form, "fingerprint": key.fingerprint})
         if export.source is not None:
@@ -112,7 +113,7 @@ def _write_module(path: Path, source: str) -> None:
     """Write a module, which holds no secret; one that is there already may stay, and anything else is refused."""
     if path.is_file() and path.read_bytes() == source.encode():
         return
-    with whole(path) as partial, synced(partial) as file:
+    with published(path) as partial, synced(partial) as file:
         file.write(source.encode())
 
 

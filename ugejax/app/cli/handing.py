@@ -5,10 +5,10 @@ from pathlib import Path
 
 from ugejax.app.cli.opening import given_passphrase, open_key
 from ugejax.app.cli.releasing import check_no_release
-from ugejax.app.files import private, synced, whole
+from ugejax.app.files import private, published, synced
+from ugejax.app.keys import build_authorized, record_release, releases_of, write_key
 from ugejax.app.keys.handing import decrypted_key, encrypted_key, new_identity
 from ugejax.app.seal import check_passphrase
-from ugejax.authorized import build_authorized, record_release, releases_of, write_key
 from ugejax.errors import UserError
 
 # Bytes of a file of identities: more is another file than was meant.
@@ -54,7 +54,7 @@ def receive(arguments: argparse.Namespace) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with private(), whole(path) as partial, synced(partial) as file:
+    with private(), published(path) as partial, synced(partial) as file:
         file.write(content)
 
 

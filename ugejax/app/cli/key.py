@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import json
 
-from ugejax.authorized import public_part, releases_of
+from ugejax.app.keys import public_part, releases_of
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ugejax.app.cli.opening import open_key
 from ugejax.app.cli.releasing import check_no_release
+from ugejax.app.keys import build_authorized, write_key
 from ugejax.app.protection import check_makes_releases
-from ugejax.authorized import Key, build_authorized, draw_master, new_key, write_key
+from ugejax.authorized import Key, draw_master, new_key
 from ugejax.data import Streamed
 from ugejax.errors import UserError
 from ugejax.networks import build, variable_shapes

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ugejax.app.keys import build_authorized, has_passphrase, read_key
 from ugejax.app.release import key_fingerprints, salt_of
-from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, has_passphrase, read_key
+from ugejax.authorized import AuthorizedNetwork, Key
 from ugejax.errors import UserError
 
 # Characters of a passphrase: more is another file than was meant.

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ugejax.app.checkpoint import StepCheckpoints, seal_tree
 from ugejax.app.cli.opening import ask_passphrase, open_key, read_passphrase
+from ugejax.app.keys import build_authorized, has_passphrase, seal_of, set_passphrase
 from ugejax.app.lock import alone_in
 from ugejax.app.noise_files import seal_rows
 from ugejax.app.seal import Seal, check_passphrase
-from ugejax.authorized import Key, build_authorized, has_passphrase, set_passphrase
+from ugejax.authorized import Key
 from ugejax.errors import UserError
 
 
@@ -59,24 +60,24 @@ def _seal(folder: Path, key: Key) -> None:
     for path, seal in _trees(folder, key):
         seal_tree(path, seal)
     for rows in folder.glob("runs/*/noise-files"):
-        seal_rows(rows, key.image_shape, key.seal / "runs" / rows.parent.name / "noise-files")
+        seal_rows(rows, key.image_shape, seal_of(key) / "runs" / rows.parent.name / "noise-files")
 
 
 def _check_all_sealed(folder: Path, key: Key) -> None:
     """Refuse what is not encrypted: the owner's is, and what another has put there must not become his."""
     for path, _ in _trees(folder, key):
-        key.seal.check_plain(path)
+        seal_of(key).check_plain(path)
     for rows in folder.glob("runs/*/noise-files/*.f32"):
-        key.seal.check_plain(rows)
+        seal_of(key).check_plain(rows)
 
 
 def _trees(folder: Path, key: Key) -> Iterator[tuple[Path, Seal]]:
     """The checkpoints of a key's folder that are not encrypted, if they are there, with the seals of their places."""
-    yield folder / "network", key.seal / "network"
+    yield folder / "network", seal_of(key) / "network"
     for generator in folder.glob("generators/*"):
-        yield generator / "weights", key.seal / "generators" / generator.name
+        yield generator / "weights", seal_of(key) / "generators" / generator.name
     for work in folder.glob("runs/*"):
         for steps in ("trajectory", "noise"):
             if (work / steps).is_dir():
                 for step in StepCheckpoints(work / steps, keep=None).steps():
-                    yield work / steps / str(step), key.seal / "runs" / work.name / steps / str(step)
+                    yield work / steps / str(step), seal_of(key) / "runs" / work.name / steps / str(step)

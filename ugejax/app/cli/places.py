@@ -4,9 +4,9 @@ import json
 import tempfile
 from pathlib import Path
 
+from ugejax.app.cache import OTHER_CACHE, FolderCache, default_cache
 from ugejax.app.cli.releasing import check_no_release
 from ugejax.errors import UserError
-from ugejax.evaluation.trial import OTHER_CACHE, default_cache
 
 
 def check_out(out: Path, own: str) -> None:
@@ -32,7 +32,7 @@ def check_out(out: Path, own: str) -> None:
         raise UserError(f"--out {out}: holds a results.json of something else; name a new folder or remove it")
 
 
-def usable_cache(named: Path | None) -> Path:
+def usable_cache(named: Path | None) -> FolderCache:
     """The folder of finished trials, made if it is not there.
 
     Args:
@@ -45,6 +45,6 @@ def usable_cache(named: Path | None) -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache):
-            return cache
+            return FolderCache(cache)
     except OSError as error:
         raise UserError(f"{cache}: cannot be written ({error.strerror}); {OTHER_CACHE}") from error

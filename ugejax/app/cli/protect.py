@@ -24,7 +24,8 @@ from ugejax.app.cli.progress import Reporter
 from ugejax.app.cli.releasing import check_no_release_again, is_there, publish, say_what_was_found
 from ugejax.app.cli.sources import source_from
 from ugejax.app.files import private
-from ugejax.app.hosts import exchange, from_leader, gathered, leads, share
+from ugejax.app.hosts import exchange, from_leader, gathered, in_shares, leads, share
+from ugejax.app.keys import Made, build_authorized, check_key_is_free, record_release, seal_of
 from ugejax.app.lock import alone_in
 from ugejax.app.protection import Partner, Protection, check_budget, method_of, run_digest
 from ugejax.app.release import Quality, measure_quality, salt_of
@@ -33,7 +34,7 @@ from ugejax.app.release.read import read_card
 from ugejax.app.seal import check_passphrase
 from ugejax.app.shards import ImageShards
 from ugejax.app.stored_generator import StoredGenerator, write_generator
-from ugejax.authorized import Key, Made, build_authorized, check_key_is_free, record_release
+from ugejax.authorized import Key
 from ugejax.data import Source, Streamed, load_stream
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototypes
@@ -127,7 +128,7 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     seed = from_leader(lambda: keys[0].public_seed)
     source = source_from(arguments, seed if arguments.subset_seed is None else arguments.subset_seed)
     began = time.monotonic()
-    train = load_stream(source)
+    train = load_stream(source, of_each=in_shares)
     seconds = time.monotonic() - began
     space, prototypes = _feature_space(arguments, len(train.class_names), train.images.image_shape)
     terms, told = load_terms(arguments.term)
@@ -165,13 +166,13 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
                 folder.mkdir(parents=True, exist_ok=True)
     partners = []
     for one, key, network in zip(wanted, keys, networks, strict=True):
-        own = one.folder / "runs" / trained, key.seal / "runs" / trained
+        own = one.folder / "runs" / trained, seal_of(key) / "runs" / trained
         partners.append(Partner(network, key.recipe, key.prng("training"), *own))
     job = dataclasses.replace(
         Protection.by(keys[0], networks[0], method), others=tuple(partners[1:]), feature_space=space,
         prototypes=prototypes, terms=(*terms_of(method), *terms) if terms else None,
     )  # fmt: skip
-    generator, seal = wanted[0].folder / "generators" / name, keys[0].seal
+    generator, seal = wanted[0].folder / "generators" / name, seal_of(keys[0])
     with contextlib.ExitStack() as alone:
         for folder in folders if leads() else ():
             alone.enter_context(alone_in(folder))

@@ -16,11 +16,12 @@ from ugejax.app.cli.opening import open_key, open_network
 from ugejax.app.cli.originals import load_test
 from ugejax.app.cli.places import check_out
 from ugejax.app.cli.progress import Reporter
+from ugejax.app.keys import seal_of
 from ugejax.app.lock import alone_in
 from ugejax.app.release import read_release
+from ugejax.app.results import write_results
 from ugejax.authorized import seen
 from ugejax.errors import UserError
-from ugejax.evaluation import write_results
 from ugejax.training import accuracy, default_recipe, fit, initial_state, make_train_step, prepared
 from ugejax.training.step import freeze
 
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     run = hashlib.sha256(settings.encode()).hexdigest()[:16]
     images = seen(network.view, release.images)
     with alone_in(arguments.out), Reporter(Console(file=sys.stderr)) as reporter:
-        checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{run}", seal=key.seal / "train" / run)
+        checkpoints = StepCheckpoints(arguments.out / f"checkpoints-{run}", seal=seal_of(key) / "train" / run)
         optimizer = freeze(recipe.build_optimizer(len(images)), network.trains)
         state = initial_state(prepared(network.module, network.variables, images), optimizer)
         if done := checkpoints.steps():

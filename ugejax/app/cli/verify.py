@@ -11,9 +11,10 @@ from rich.markup import escape
 
 from ugejax.app.cli.opening import open_key, open_network
 from ugejax.app.cli.originals import load_originals
+from ugejax.app.keys import build_authorized
 from ugejax.app.release import Check, describe_change, read_release, verify_release
-from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, secret_words, seen
-from ugejax.evaluation import write_results
+from ugejax.app.results import write_results
+from ugejax.authorized import AuthorizedNetwork, Key, secret_words, seen
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ugejax.app.checkpoint import packed_tree, unpacked_tree
+from ugejax.app.keys.folder import describe_key, key_of
 from ugejax.app.keys.record import Made, made_of
-from ugejax.authorized.key import Key, describe_key, key_of
-from ugejax.authorized.network import build_authorized
+from ugejax.authorized.key import Key
+from ugejax.authorized.network import draw_authorized
 from ugejax.errors import UserError
 
 # Between key.json, in which it cannot be, and the arrays.
@@ -92,7 +93,7 @@ def decrypted_key(content: bytes, identities: Sequence[str], where: Path) -> tup
         raise UserError(f"{where}: holds no network") from error
     if not stored:
         raise UserError(f"{where}: holds a compressed network, which no key does")
-    return key, unpacked_tree(arrays, build_authorized(key).arrays, where), releases
+    return key, unpacked_tree(arrays, draw_authorized(key).arrays, where), releases
 
 
 def _age() -> Any:

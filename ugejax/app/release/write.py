@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ugejax.app.files import synced, whole
+from ugejax.app.files import published, synced
 from ugejax.app.release.quality import Quality, measure_quality
 from ugejax.data import Images
 from ugejax.data.dataset import check_images, check_labels
@@ -41,8 +41,8 @@ def write_release(
 
     It holds `data.npz` (uint8 `data` [N, H, W, C], int32 `targets` [N], not compressed), `manifest.csv` (index, label,
     class_name, sha256 of the pixel bytes), `card.json` and, on request, `images/<index>.png`. It appears whole or not
-    at all, see `whole`. No file holds a time, so equal content gives equal bytes. Few images are in memory at a time,
-    whatever their number.
+    at all, see `published`. No file holds a time, so equal content gives equal bytes. Few images are in memory at a
+    time, whatever their number.
 
     Args:
       path: the folder to make; it must not exist, its parents need not.
@@ -79,7 +79,7 @@ def write_release(
         raise ValueError(f"the card must not have the fields {sorted(clash)}, which are added here")
     # Tried before anything is written.
     _to_json({**card, **added})
-    with whole(target) as partial:
+    with published(target) as partial:
         partial.mkdir()
         hashes = {
             "data.npz": _write_npz(partial / "data.npz", images, labels),

@@ -1,8 +1,8 @@
 """Whole commands of `ugejax`, from a start with nothing compiled to the end: seconds, processor time, peak memory.
 
 Command:
-    python -m experiments.bench.whole [--commands demo,protect,evaluate] [--data-dir TFDS_FOLDER]
-        [--before CHECKOUT] [--repeats 1] [--out runs/bench-whole]
+    python -m experiments.bench.commands [--commands demo,protect,evaluate] [--data-dir TFDS_FOLDER]
+        [--before CHECKOUT] [--repeats 1] [--out runs/bench-commands]
 
 Time: two minutes of one CPU core for `demo`; `protect` and `evaluate` are those of CIFAR-10 at the small scale (5,000
 training and 2,000 test images, all default hackers), half a minute and twenty of one core that others share. --before
@@ -50,7 +50,7 @@ def main() -> int:
         "--before", type=Path, metavar="CHECKOUT", help="another checkout of this project, timed as well"
     )
     parser.add_argument("--repeats", type=int, default=1, help="how often each is run (default %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-whole"), help="folder for results.json")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-commands"), help="folder for results.json")
     arguments = parser.parse_args()
     data_dir = None if arguments.data_dir is None else str(Path(arguments.data_dir).resolve())
     checkouts = {"ours": HERE} | ({"before": arguments.before.resolve()} if arguments.before else {})
