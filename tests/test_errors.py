@@ -20,7 +20,7 @@ def library() -> Iterator[tuple[str, ast.Module]]:
     """The modules outside of the command line, by their path."""
     for file in sorted(ROOT.rglob("*.py")):
         path = file.relative_to(ROOT).as_posix()
-        if not path.startswith("cli/"):
+        if not path.startswith("app/cli/"):
             yield path, ast.parse(file.read_text())
 
 
