@@ -35,7 +35,7 @@ def _commands() -> str:
     """What every command says of itself; of what the package needs, its arguments need lazy-loader alone."""
     os.environ["COLUMNS"] = "100"  # argparse wraps its lines there
     sys.path.insert(0, str(ROOT))
-    build_parser = runpy.run_path(str(ROOT / "ugejax" / "cli" / "arguments.py"))["build_parser"]
+    build_parser = runpy.run_path(str(ROOT / "ugejax" / "app" / "cli" / "arguments.py"))["build_parser"]
     (commands,) = build_parser()._subparsers._group_actions
     parts = ["# Commands\n\nExit codes: 0 done, 1 a check failed, 2 a mistake in what was given, 130 interrupted.\n"]
     for name, command in commands.choices.items():

@@ -16,9 +16,9 @@ import numpy as np
 
 from experiments.composed import EPS, load_job, print_rows
 from experiments.scales import parser
-from ugejax.perturbation.feasible import allowed, feasible
-from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
-from ugejax.perturbation.start import class_stripes
+from ugejax.constraints.feasible import allowed, feasible
+from ugejax.constraints.rounding import round_to_8bit, stochastic_round_to_8bit
+from ugejax.perturbations.start import class_stripes
 from ugejax.training import decode
 
 # name: (alternating projections, shrinking what is left over, stochastic rounding)

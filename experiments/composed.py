@@ -10,11 +10,12 @@ import numpy as np
 
 from experiments.scales import SCALES
 from experiments.tables import figure, table_head, table_row
-from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, draw_master, new_key
+from ugejax.app.cache import FolderCache, default_cache
+from ugejax.app.keys import build_authorized
+from ugejax.app.protection import Protection
+from ugejax.authorized import AuthorizedNetwork, Key, draw_master, new_key
 from ugejax.data import Dataset, Source, load
 from ugejax.evaluation import Evaluation, evaluate, summarise
-from ugejax.evaluation.trial import default_cache
-from ugejax.protection import Protection
 from ugejax.training import default_recipe
 from ugejax.uge import Method
 from ugejax.views import default_step
@@ -46,7 +47,7 @@ class Job:
             self.train, released, self.test, self.key if authorized else None,
             self.network if authorized else None, tuple(hackers), tuple(countermeasures), self.epochs,
         )  # fmt: skip
-        rows, _ = evaluate(evaluation, default_cache())
+        rows, _ = evaluate(evaluation, FolderCache(default_cache()))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "results.json").write_text(json.dumps({"rows": rows, "summary": summarise(rows)}, indent=2) + "\n")
         return rows

@@ -26,14 +26,15 @@ import numpy as np
 from experiments.scales import checked
 from experiments.tables import table_head, table_row
 from ugejax import Protector, Source
-from ugejax.allocator import keep_freed_memory
+from ugejax.app.allocator import keep_freed_memory
+from ugejax.app.imitation import imitation_of
+from ugejax.app.protection import method_of
 from ugejax.countermeasures import HackerData, countermeasure_of, parse_countermeasures
 from ugejax.data import Dataset, load
-from ugejax.evaluation.own_release import imitation_of, own_pairs
+from ugejax.evaluation.own_release import own_pairs
 from ugejax.evaluation.trial import Trial
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.speedrun import SpeedrunBody
-from ugejax.protection import method_of
 from ugejax.training import accuracy, default_recipe
 from ugejax.views import DEFAULT_FORM
 

@@ -27,11 +27,12 @@ import numpy as np
 from experiments.composed import Job, load_job
 from experiments.scales import parser
 from experiments.tables import figure, table_head, table_row
+from ugejax.app.cache import FolderCache, default_cache
 from ugejax.data import Dataset
 from ugejax.evaluation.answers import answers_of
 from ugejax.evaluation.candidates import Candidate, authorized, hacker
 from ugejax.evaluation.distillation import student_labels
-from ugejax.evaluation.trial import Trial, default_cache
+from ugejax.evaluation.trial import Trial
 from ugejax.uge import Method
 from ugejax.views import FORMS
 
@@ -65,14 +66,14 @@ def matrix(job: Job, released: np.ndarray, students: Sequence[str]) -> Iterator[
     for kind, images in (("originals", job.train.images), ("release", released)):
         trained = trial(teacher, images, job.train.labels, job.test)
         asked = tuple(teacher.sees(images) for images, _ in queries.values())
-        answers = answers_of(trained, asked, default_cache(), lambda *_: None)
-        accuracy = trained.run_cached(default_cache(), lambda *_: None).last
+        answers = answers_of(trained, asked, FolderCache(default_cache()), lambda *_: None)
+        accuracy = trained.run_cached(FolderCache(default_cache()), lambda *_: None).last
         for (query, (images, scored)), logits in zip(queries.items(), answers, strict=True):
             for answer, temperature in ANSWERS.items():
                 for name in students:
                     student = hacker(name, job.key.num_classes, seed=0, epochs=job.epochs, augment=())
                     taught = trial(student, images, student_labels(logits, temperature), scored)
-                    score = taught.run_cached(default_cache(), lambda *_: None)
+                    score = taught.run_cached(FolderCache(default_cache()), lambda *_: None)
                     yield {
                         "teacher": kind, "teacher_accuracy": accuracy, "queries": query, "answers": answer,
                         "student": name, "student_accuracy": score.last, "student_peak_accuracy": score.peak,

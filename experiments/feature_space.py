@@ -25,9 +25,9 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 from experiments.composed import load_job  # noqa: E402
 from experiments.scales import parser  # noqa: E402
+from ugejax.app.report.charts import laid_out  # noqa: E402
 from ugejax.evaluation.candidates import authorized, hacker  # noqa: E402
 from ugejax.evaluation.trial import Trial  # noqa: E402
-from ugejax.report.charts import laid_out  # noqa: E402
 from ugejax.training import decode  # noqa: E402
 from ugejax.uge import Method  # noqa: E402
 

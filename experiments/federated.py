@@ -29,7 +29,9 @@ import optax
 from experiments.composed import Job, load_job
 from experiments.scales import parser
 from experiments.tables import figure, table_head, table_row
-from ugejax.authorized import AuthorizedNetwork, build_authorized, new_key, seen
+from ugejax.app.files import replaced
+from ugejax.app.keys import build_authorized
+from ugejax.authorized import AuthorizedNetwork, new_key, seen
 from ugejax.federated import (
     Shards,
     dirichlet_shards,
@@ -42,7 +44,6 @@ from ugejax.federated import (
 from ugejax.training import accuracy
 from ugejax.uge import Method
 from ugejax.views import IdentityView
-from ugejax.whole import replaced
 
 SPLITS = {"iid": iid_shards, "dirichlet-0.1": functools.partial(dirichlet_shards, alpha=0.1)}
 ROUNDS = {"smoke": 1, "tiny": 30, "small": 30, "full": 100}

@@ -28,16 +28,17 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from ugejax.authorized import build_authorized, new_key, read_key, write_key
-from ugejax.checkpoint import StepCheckpoints, seal_tree
+from ugejax.app.checkpoint import StepCheckpoints, seal_tree
+from ugejax.app.exchange import EXCHANGE_FORMS, Exported, read_labels
+from ugejax.app.keys import build_authorized, read_key, seal_of, write_key
+from ugejax.app.release import read_release, verify_release, write_release
+from ugejax.app.release.read import read_card, read_data, read_manifest
+from ugejax.app.seal import Seal
+from ugejax.app.stored_generator import StoredGenerator, read_generator, write_generator
+from ugejax.authorized import new_key
 from ugejax.data import Dataset, Source, Splits, load
 from ugejax.data.image_file import decode_image
 from ugejax.errors import UserError
-from ugejax.exchange import EXCHANGE_FORMS, Exported, read_labels
-from ugejax.perturbation.stored import StoredGenerator, read_generator, write_generator
-from ugejax.release import read_release, verify_release, write_release
-from ugejax.release.read import read_card, read_data, read_manifest
-from ugejax.seal import Seal
 from ugejax.training import Recipe
 from ugejax.uge import Method, parametrise
 
@@ -144,7 +145,7 @@ def key_targets(folder: Path) -> list[tuple[str, Path, bytes, Read]]:
             steps.restore(found[-1], state)
         read_generator(place / "generators" / "g", key.image_shape, seal and seal / "generators" / "g")
 
-    for name, seal in (("key", None), ("locked", replace(key, locked=True).seal)):
+    for name, seal in (("key", None), ("locked", seal_of(replace(key, locked=True)))):
         place = folder / name
         write_key(place, key, network.arrays)
         if seal is not None:

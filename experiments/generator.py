@@ -25,8 +25,8 @@ import numpy as np
 from experiments.composed import Job, load_job, print_rows
 from experiments.scales import parser
 from experiments.tables import table_head, table_row
+from ugejax.app.protection import Protection
 from ugejax.data import Dataset, Source, load
-from ugejax.protection import Protection
 from ugejax.uge import Method
 from ugejax.views import FORMS
 

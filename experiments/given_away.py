@@ -20,7 +20,7 @@ from experiments.scales import parser
 from experiments.tables import figure, table_head, table_row
 from ugejax.countermeasures.exact_word import stripes_of
 from ugejax.countermeasures.natural import natural_statistics
-from ugejax.perturbation.start import class_stripes
+from ugejax.perturbations.start import class_stripes
 from ugejax.training import decode
 from ugejax.uge import Method
 from ugejax.views import DitherView, equal_anchors

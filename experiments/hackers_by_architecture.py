@@ -22,7 +22,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 from experiments.main_job import job_parser, main_job, protect_and_evaluate  # noqa: E402
-from ugejax.report.pictures import COLOURS  # noqa: E402
+from ugejax.app.report.pictures import COLOURS  # noqa: E402
 
 SMALL = ("cnn", "cnn-other-init", "cnn-nonorm", "mlp", "res-tiny")
 HACKERS = {

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ugejax.app.release import read_release
+from ugejax.app.report.evidence import read_evidence
 from ugejax.errors import UserError
-from ugejax.release import read_release
-from ugejax.report.evidence import read_evidence
 
 SUBSET = ["--n-train", "300", "--n-test", "100"]
 OPTIMISED = ["--authorized", "frozen-backbone", "--epochs", "4", "--perturbation-epochs", "6", "--snapshots", "4"]

@@ -30,15 +30,16 @@ from ugejax import (
     read_release,
     write_release,
 )
-from ugejax.allocator import keep_freed_memory
+from ugejax.app.allocator import keep_freed_memory
+from ugejax.app.cache import FolderCache, default_cache
+from ugejax.app.protection import check_budget, run_digest
+from ugejax.app.release.card import describe_anchors, describe_space, make_baseline_card, make_card
+from ugejax.app.results import write_results
 from ugejax.baselines import BASELINES
+from ugejax.constraints.budget import amplitude
 from ugejax.data import Streamed, load, load_all, load_stream
-from ugejax.evaluation import DEFAULT_HACKERS, summarise, write_results
-from ugejax.evaluation.trial import default_cache
+from ugejax.evaluation import DEFAULT_HACKERS, summarise
 from ugejax.feature_spaces import load_feature_space
-from ugejax.perturbation.budget import amplitude
-from ugejax.protection import check_budget, run_digest
-from ugejax.release.card import describe_anchors, describe_space, make_baseline_card, make_card
 from ugejax.transforms import parse_transforms
 from ugejax.views import DEFAULT_FORM, default_step
 
@@ -186,7 +187,7 @@ def evaluate_both_sides(job: MainJob, protected: Protected, out: Path) -> dict[s
         tuple(DEFAULT_HACKERS if job.hackers is None else job.hackers), tuple(job.countermeasures), job.epochs,
         distillations=tuple(job.distillations),
     )  # fmt: skip
-    rows, curves = evaluate(evaluation, default_cache(), found=_tell_row)
+    rows, curves = evaluate(evaluation, FolderCache(default_cache()), found=_tell_row)
     results = {
         "schema": 1, "card": protected.card, "summary": summarise(rows),
         "rows": [row | {"by_epoch": curve} for row, curve in zip(rows, curves, strict=True)],

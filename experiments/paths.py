@@ -32,8 +32,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.tables import table_head, table_row
-from ugejax.cli.originals import load_test
-from ugejax.release import read_release
+from ugejax.app.cli.originals import load_test
+from ugejax.app.release import read_release
 
 ROOT = Path(__file__).parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -27,7 +27,7 @@ from experiments.composed import EPS, load_job, print_rows
 from experiments.scales import parser
 from ugejax.baselines.ar import ArSettings, autoregressive_noise
 from ugejax.data import Dataset
-from ugejax.perturbation.start import class_stripes
+from ugejax.perturbations.start import class_stripes
 from ugejax.uge import Method
 
 Noise = Callable[[jax.Array, Dataset], np.ndarray]  # -> float32 [N, H, W, C] in units of eps

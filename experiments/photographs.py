@@ -23,7 +23,7 @@ from PIL import Image
 from skimage import data
 
 from experiments.measured import measured
-from ugejax.cli import main as ugejax
+from ugejax.app.cli import main as ugejax
 
 # Pictures that come with scikit-image, a class for each.
 PICTURES = {"astronaut": data.astronaut, "chelsea": data.chelsea, "coffee": data.coffee, "rocket": data.rocket}

@@ -24,7 +24,7 @@ from experiments.scales import checked
 from experiments.tables import table_head, table_row
 from experiments.trainings import RESULTS, Training, Trainings, estimate
 from ugejax import UserError
-from ugejax.allocator import keep_freed_memory
+from ugejax.app.allocator import keep_freed_memory
 from ugejax.countermeasures import parse_countermeasures
 from ugejax.registry import split_names
 

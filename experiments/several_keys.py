@@ -24,8 +24,9 @@ import numpy as np
 from experiments.composed import COLUMNS, EPS, Job, load_job, print_rows
 from experiments.scales import parser
 from experiments.tables import table_head, table_row
-from ugejax.authorized import build_authorized, new_key
-from ugejax.protection import Partner
+from ugejax.app.keys import build_authorized
+from ugejax.app.protection import Partner
+from ugejax.authorized import new_key
 from ugejax.training import default_recipe
 from ugejax.uge import Method
 from ugejax.views import share_of_budget

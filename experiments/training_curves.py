@@ -15,7 +15,7 @@ import json
 
 from experiments.main_job import job_parser, main_job, protect_and_evaluate
 from experiments.tables import figure, table_head, table_row
-from ugejax.report import draw_curves
+from ugejax.app.report import draw_curves
 
 
 def main() -> int:

@@ -15,14 +15,15 @@ import numpy as np
 from experiments.main_job import MainJob, Protected, protect
 from experiments.tables import table_head, table_row
 from ugejax import Evaluation, Source
+from ugejax.app.cache import FolderCache, default_cache
+from ugejax.app.checkpoint import StepCheckpoints
+from ugejax.app.imitation import imitation_of
+from ugejax.app.results import write_results
 from ugejax.baselines import BASELINES
-from ugejax.checkpoint import StepCheckpoints
 from ugejax.countermeasures import countermeasure_of
 from ugejax.data import Dataset, load
-from ugejax.evaluation import write_results
-from ugejax.evaluation.own_release import imitation_of
 from ugejax.evaluation.plan import plan
-from ugejax.evaluation.trial import Trial, default_cache
+from ugejax.evaluation.trial import Trial
 from ugejax.training import Recipe, default_recipe
 
 # Raise it when a recipe, a method or a counter-measure changes what a row says: rows of before are then trained again.
@@ -170,7 +171,11 @@ def trial_of(training: Training, protected: Protected, own: Dataset | None) -> T
         hackers=(training.network,), countermeasures=(training.countermeasure,), epochs=training.epochs,
         seeds=(training.seed,), imitation=imitation, own=own,
     )  # fmt: skip
-    row = next(row for row in plan(evaluation, default_cache(), lambda *_: None) if row.candidate.role == training.role)
+    row = next(
+        row
+        for row in plan(evaluation, FolderCache(default_cache()), lambda *_: None)
+        if row.candidate.role == training.role
+    )
     trial = row.protected()
     assert isinstance(trial, Trial), "counter-measures that train one network"
     return replace(trial, recipe=training.recipe, key=jax.random.key(training.seed))

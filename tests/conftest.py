@@ -43,7 +43,7 @@ def made(tmp_path_factory) -> Path:
     # Late, since they import jax, which reads the environment.
     from cli_examples import protect, run, write_toy
 
-    from ugejax.cli import main
+    from ugejax.app.cli import main
 
     folder = tmp_path_factory.mktemp("made")
     write_toy(folder / "toy.npz")

@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 
-from ugejax.authorized import build_authorized, new_key
+from ugejax.app.keys import build_authorized
+from ugejax.authorized import new_key
 from ugejax.data import Dataset
 from ugejax.evaluation import Evaluation
 from ugejax.evaluation.trial import Trial

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ugejax.app.release import verify_release, write_release
 from ugejax.data import Dataset
-from ugejax.release import verify_release, write_release
 
 SECRET = bytes(range(100, 132))
 

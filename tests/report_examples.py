@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ugejax.evaluation import summarise, write_results
-from ugejax.report import gather, write_evidence
-from ugejax.report.evidence import Evidence
+from ugejax.app.report import gather, write_evidence
+from ugejax.app.report.evidence import Evidence
+from ugejax.app.results import write_results
+from ugejax.evaluation import summarise
 
 CARD = {
     "method": "uge", "authorized": {"network": "cnn", "form": "keyed-dither", "step": 24, "exact_blind_set": True},

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ugejax import allocator, cli
+from ugejax.app import allocator, cli
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 
@@ -17,7 +17,7 @@ START = """
 import ctypes, resource, sys
 kept = sys.argv[1] == "keep"
 if kept:
-    from ugejax.allocator import keep_freed_memory
+    from ugejax.app.allocator import keep_freed_memory
     kept = keep_freed_memory()
 libc, size = ctypes.CDLL(None), 2**26
 libc.malloc.restype = ctypes.c_void_p

@@ -6,14 +6,14 @@ import re
 
 import pytest
 
-from ugejax.arena.estimate import kind_of, remaining, share_begun
-from ugejax.arena.folder import Folder
-from ugejax.arena.grid import Grid, check_network, parse_methods, parse_networks, parse_settings
-from ugejax.arena.leaderboard import make_leaderboard
-from ugejax.arena.plan import Job, jobs_of, missing
-from ugejax.arena.rows import COLUMNS, in_order, job_of
+from ugejax.app.arena.estimate import kind_of, remaining, share_begun
+from ugejax.app.arena.folder import Folder
+from ugejax.app.arena.grid import Grid, check_network, parse_methods, parse_networks, parse_settings
+from ugejax.app.arena.leaderboard import make_leaderboard
+from ugejax.app.arena.plan import Job, jobs_of, missing
+from ugejax.app.arena.rows import COLUMNS, in_order, job_of
+from ugejax.app.duration import duration
 from ugejax.data import Source
-from ugejax.duration import duration
 from ugejax.errors import UserError
 
 FACTS = {"dataset": "a <b> & c", "n_train": 60, "n_test": 30, "eps": 8 / 255, "epochs": 1}
@@ -110,8 +110,8 @@ def test_leaderboard_of_a_worked_example():
     assert [cell.best for cell in lines["uge"].cells] == [True, True, True, True]
     assert [cell.best for cell in lines["lsp"].cells] == [False, False, False, True]  # as low as uge
     # One network of two: not compared, though it is the lowest.
-    assert not any(cell.best or cell.whole for cell in lines["tap"].cells)
-    assert lines["authorized"].cells[1].whole
+    assert not any(cell.best or cell.complete for cell in lines["tap"].cells)
+    assert lines["authorized"].cells[1].complete
     costs = {cost.method: cost for cost in board.costs}
     assert (costs["lsp"].psnr, costs["lsp"].linf, costs["lsp"].seconds) == (30.0, 8 / 255, 2.0)
 

@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ugejax.authorized import build_authorized, new_key, read_key, seen, set_passphrase, write_key
+from ugejax.app.keys import build_authorized, read_key, set_passphrase, write_key
+from ugejax.app.lock import alone_in
+from ugejax.authorized import new_key, seen
 from ugejax.authorized.network import split_weights
+from ugejax.constraints.feasible import TOLERANCE, allowed, feasible
+from ugejax.constraints.rounding import stochastic_round_to_8bit
 from ugejax.errors import UserError
-from ugejax.lock import alone_in
 from ugejax.patches import patchify, unpatchify
-from ugejax.perturbation.feasible import TOLERANCE, allowed, feasible
-from ugejax.perturbation.rounding import stochastic_round_to_8bit
 from ugejax.training import default_recipe
 from ugejax.views import FORMS, IdentityView, content_view, default_step, dither_view, linear_view
 
@@ -210,10 +211,10 @@ def test_what_a_killed_run_left_of_a_key_does_not_stay(tmp_path):
     write = f"""
 import os, signal
 from pathlib import Path
-from ugejax.authorized import key
-key.save_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-key.describe_key = lambda *_: "a secret"
-key.write_key(Path({str(tmp_path / "key")!r}), None, None)
+from ugejax.app.keys import folder
+folder.save_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+folder.describe_key = lambda *_: "a secret"
+folder.write_key(Path({str(tmp_path / "key")!r}), None, None)
 """
     assert subprocess.run([sys.executable, "-c", write], check=False).returncode == -signal.SIGKILL
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.read_text() == "a secret"]

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from ugejax.perturbation.budget import box, project_l2, project_linf, realised
+from ugejax.constraints.budget import box, project_l2, project_linf, realised
 
 EPS = 8 / 255
 linf_ball = jax.jit(project_linf)

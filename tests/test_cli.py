@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from cli_examples import PNG, protect, tree
 
-from ugejax.authorized import build_authorized, read_key
-from ugejax.cli import evaluate, main
-from ugejax.cli.catalogue import gather
-from ugejax.cli.list import CATALOGUE, registries_sha256
-from ugejax.cli.originals import load_test
+from ugejax.app.cli import evaluate, main
+from ugejax.app.cli.catalogue import gather
+from ugejax.app.cli.list import CATALOGUE, registries_sha256
+from ugejax.app.cli.originals import load_test
+from ugejax.app.keys import build_authorized, read_key
+from ugejax.app.lock import alone_in
+from ugejax.app.release import read_release
 from ugejax.countermeasures import COUNTERMEASURES
-from ugejax.lock import alone_in
-from ugejax.release import read_release
 
 
 def test_release_and_key(made):
@@ -267,7 +267,7 @@ def test_a_baseline_makes_a_release_and_no_key(made, tmp_path, capsys):
 def test_list_names_everything(capsys):
     catalogue = json.loads(CATALOGUE.read_text())
     anew = {"registries_sha256": registries_sha256(), "kinds": gather()}
-    assert catalogue == anew, "write it anew: python -m ugejax.cli.catalogue"
+    assert catalogue == anew, "write it anew: python -m ugejax.app.cli.catalogue"
     assert main(["list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == gather()
     assert main(["list", "counter-measures", "--json"]) == 0
@@ -285,6 +285,6 @@ def test_list_sees_what_was_registered_since_its_catalogue_was_written(monkeypat
     monkeypatch.setitem(COUNTERMEASURES, "mine", dataclasses.replace(COUNTERMEASURES["grey"], summary="of my own"))
     assert main(["list", "counter-measures"]) == 0
     assert "of my own" not in capsys.readouterr().out
-    monkeypatch.setattr("ugejax.cli.list.registries_sha256", lambda: "another")
+    monkeypatch.setattr("ugejax.app.cli.list.registries_sha256", lambda: "another")
     assert main(["list", "counter-measures"]) == 0
     assert "of my own" in capsys.readouterr().out

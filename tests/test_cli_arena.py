@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ugejax.cli import arena_pool, main
+from ugejax.app.cli import arena_pool, main
+from ugejax.app.lock import alone_in
+from ugejax.app.release import read_release
 from ugejax.evaluation.trial import Score, Trial
-from ugejax.lock import alone_in
-from ugejax.release import read_release
 
 SIZE = ["--n-train", "60", "--n-test", "30", "--epochs", "1"]
 NETWORKS = ["--networks", "mlp", "--authorized-network", "mlp"]

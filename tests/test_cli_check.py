@@ -12,7 +12,7 @@ from cli_examples import TINY, protect, tree
 from folder_examples import pixels, write_files, write_images
 from PIL import Image
 
-from ugejax.cli import main
+from ugejax.app.cli import main
 from ugejax.data import Source, load
 
 CLASSES = [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(12)]
@@ -223,7 +223,7 @@ def test_verify_says_of_what_kind_a_change_is(place, monkeypatch, capsys):
 
 def test_check_and_list_do_not_wait_for_jax(holiday):
     script = (
-        "import sys; from ugejax.cli import main; "
+        "import sys; from ugejax.app.cli import main; "
         f"codes = main(['list']), main(['check', {str(holiday)!r}]); sys.exit('jax' in sys.modules or any(codes))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
@@ -231,7 +231,7 @@ def test_check_and_list_do_not_wait_for_jax(holiday):
 
 
 def test_a_passphrase_file_of_windows_has_no_mark_in_it(tmp_path):
-    from ugejax.cli.opening import read_passphrase
+    from ugejax.app.cli.opening import read_passphrase
 
     (tmp_path / "secret.txt").write_bytes(b"\xef\xbb\xbfcorrect horse\r\n")
     assert read_passphrase(tmp_path / "secret.txt", "--passphrase-file") == "correct horse"

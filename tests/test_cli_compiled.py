@@ -10,11 +10,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from ugejax.cli import compiled, main
+from ugejax.app.cli import compiled, main
 
 START = """
 import jax
-from ugejax.cli import compiled
+from ugejax.app.cli import compiled
 compiled.WORTH_KEEPING = 0
 compiled.keep_compiled()
 found = []
@@ -113,7 +113,7 @@ def test_no_program_is_taken_from_a_folder_that_others_can_write_to(tmp_path, ke
 def test_commands_keep_what_they_compile(arguments, keeps, monkeypatch, capsys):
     kept: list[int] = []
     monkeypatch.setattr(compiled, "keep_compiled", lambda: kept.append(1))
-    monkeypatch.setattr("ugejax.cli.report.run", lambda _: 0)
+    monkeypatch.setattr("ugejax.app.cli.report.run", lambda _: 0)
     try:
         assert main(arguments) == 0
     except SystemExit as left:

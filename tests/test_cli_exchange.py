@@ -12,9 +12,9 @@ import pytest
 from exchange_examples import live_pickles, torch_archive, torch_file
 from PIL import Image
 
-from ugejax.cli import main
-from ugejax.exchange import EXCHANGE_FORMS
-from ugejax.whole import whole
+from ugejax.app.cli import main
+from ugejax.app.exchange import EXCHANGE_FORMS
+from ugejax.app.files import published
 
 LABELS = np.arange(60) % 3
 ENDINGS = {"png": "", "hf": "", "npz": ".npz", "npy": "", "emn": ".pt", "emn-class": "-class.pt", "rem": ".pkl"}
@@ -269,12 +269,12 @@ def test_a_failure_while_writing_leaves_nothing(kind, place, tmp_path, monkeypat
 def test_what_is_whole(tmp_path):
     (tmp_path / ".x.partial").mkdir()
     (tmp_path / ".x.partial" / "left by a killed run").write_text("")
-    with whole(tmp_path / "x") as partial:
+    with published(tmp_path / "x") as partial:
         assert not partial.exists()
         partial.write_text("whole")
         assert not (tmp_path / "x").exists()
     assert tree(tmp_path) == {"x": b"whole"}
-    with pytest.raises(KeyboardInterrupt), whole(tmp_path / "a" / "b" / "y") as partial:
+    with pytest.raises(KeyboardInterrupt), published(tmp_path / "a" / "b" / "y") as partial:
         partial.mkdir()
         (partial / "half").write_text("")
         raise KeyboardInterrupt

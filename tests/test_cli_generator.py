@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cli_examples import PNG, TINY, tree, write_toy
 
-from ugejax.cli import main
+from ugejax.app.cli import main
 
 
 @pytest.fixture(scope="module")

@@ -12,22 +12,22 @@ import pyrage
 import pytest
 from cli_examples import tree
 
-from ugejax.authorized import (
+from ugejax.app.checkpoint import packed_tree
+from ugejax.app.cli import main
+from ugejax.app.keys import (
     Made,
     build_authorized,
     check_key_is_free,
     has_passphrase,
-    new_key,
     read_key,
     record_release,
     releases_of,
     write_key,
 )
-from ugejax.authorized.handing import decrypted_key, encrypted_key, new_identity
-from ugejax.checkpoint import packed_tree
-from ugejax.cli import main
+from ugejax.app.keys.handing import decrypted_key, encrypted_key, new_identity
+from ugejax.app.release.secrets import forms_of_secret
+from ugejax.authorized import new_key
 from ugejax.errors import UserError
-from ugejax.release.secrets import forms_of_secret
 from ugejax.training import Recipe
 
 
@@ -76,7 +76,7 @@ def test_a_key_arrives_as_it_was_without_what_is_the_owners(sent, tmp_path):
 
 
 def test_with_a_passphrase_it_is_never_readable_on_the_way(sent, tmp_path, monkeypatch):
-    monkeypatch.setattr("ugejax.seal._SCRYPT", (16, 8, 1))
+    monkeypatch.setattr("ugejax.app.seal._SCRYPT", (16, 8, 1))
     (tmp_path / "passphrase").write_text("correct horse\n")
     given = ["--passphrase-file", str(tmp_path / "passphrase")]
     assert main(receive(sent, tmp_path / "K", "K.age", *given)) == 0

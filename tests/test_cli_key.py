@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from cli_examples import TINY, tree, write_toy
 
-from ugejax.authorized import read_key
-from ugejax.cli import main
-from ugejax.release.read import read_card
-from ugejax.release.secrets import forms_of_secret
+from ugejax.app.cli import main
+from ugejax.app.keys import read_key
+from ugejax.app.release.read import read_card
+from ugejax.app.release.secrets import forms_of_secret
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cli_examples import TINY, cut_off, run, tree
 
-from ugejax.cli import main
+from ugejax.app.cli import main
 
 MISTAKES = {
     "unknown source": (["protect", "no-such", "--out", "new", "--key", "new-key", *TINY], "no-such"),
@@ -308,7 +308,7 @@ def test_every_command_is_given_something_wrong():
     from test_cli_arena import MISTAKES as ARENA
     from test_cli_exchange import MISTAKES as EXCHANGE
 
-    from ugejax.cli.arguments import build_parser
+    from ugejax.app.cli.arguments import build_parser
 
     given = [arguments for arguments, _ in [*MISTAKES.values(), *EXCHANGE.values()] if arguments]
     commands = set(re.findall(r"^    (\w+) ", build_parser().format_help(), flags=re.MULTILINE))

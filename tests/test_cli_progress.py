@@ -6,9 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from ugejax.cli import main
-from ugejax.cli import progress as module
-from ugejax.cli.progress import Reporter, log_to, stop_logging
+from ugejax.app.cli import main
+from ugejax.app.cli import progress as module
+from ugejax.app.cli.progress import Reporter, log_to, stop_logging
 
 
 @pytest.fixture

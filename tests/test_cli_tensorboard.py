@@ -11,9 +11,9 @@ import pytest
 from cli_examples import TINY, tree, write_toy
 from rich.console import Console
 
-from ugejax.cli import main
-from ugejax.cli.progress import Reporter
-from ugejax.cli.tensorboard import scalars_in
+from ugejax.app.cli import main
+from ugejax.app.cli.progress import Reporter
+from ugejax.app.cli.tensorboard import scalars_in
 from ugejax.errors import UserError
 
 pytest.importorskip("tensorboardX")

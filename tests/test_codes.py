@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ugejax import Batch, Method, Protection, build_authorized, class_stripes, new_key, parametrise, seen
-from ugejax.perturbation.codes import Placed, draw_patterns
+from ugejax.perturbations.codes import Placed, draw_patterns
 from ugejax.training import Recipe
 from ugejax.views import default_step
 

@@ -10,8 +10,8 @@ import pytest
 from flax import linen as nn
 from jax.tree_util import Partial
 
+from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.checkpoint import StepCheckpoints
 from ugejax.compiler import kept
 from ugejax.networks import initial_variables
 from ugejax.training import Batch, Recipe, accuracy, fit, initial_state, make_train_step

@@ -97,7 +97,7 @@ def test_total_variation_denoises_like_scikit_image(channels):
 @pytest.mark.parametrize("name", COUNTERMEASURES)
 def test_all_keep_shapes_and_leave_their_input_alone(name, channels, width, monkeypatch):
     monkeypatch.setattr(learned_purifier, "STEPS", 1)
-    data = data_of(natural(90, channels, size=8)).everywhere(lambda images: images[:, :, :width])
+    data = data_of(natural(90, channels, size=8)).with_all_images(lambda images: images[:, :, :width])
     data = dataclasses.replace(data, reference=data.reference[:, :, :width])
     data = dataclasses.replace(data, own_pairs=lambda: Pairs(data.reference, data.reference))
     before = [array.copy() for array in (data.images, data.labels, data.test_images, data.clean_images)]
@@ -309,10 +309,10 @@ def test_those_of_one_hacker_are_done_in_turn():
     assert both.augment == ("crop-flip", "cutout")
     assert both.adversary is COUNTERMEASURES["ueraser-max"].adversary
     assert countermeasure_of("grey") is COUNTERMEASURES["grey"]
-    inverted = dataclasses.replace(COUNTERMEASURES["purifier"], prepare=lambda data: data.everywhere(np.invert))
+    inverted = dataclasses.replace(COUNTERMEASURES["purifier"], prepare=lambda data: data.with_all_images(np.invert))
     np.testing.assert_array_equal(
         countermeasure_of("purifier+grey", purifier=inverted).prepared(data).images,
-        COUNTERMEASURES["grey"].prepared(data.everywhere(np.invert)).images,
+        COUNTERMEASURES["grey"].prepared(data.with_all_images(np.invert)).images,
     )
 
 

@@ -6,6 +6,7 @@ from evaluation_examples import make_evaluation
 from hacker_examples import CLASSES, data_of, labels_of, natural
 from sklearn.linear_model import Ridge
 
+from ugejax.app.cache import FolderCache
 from ugejax.countermeasures import COUNTERMEASURES, parse_countermeasures
 from ugejax.countermeasures import ridge as ridge_module
 from ugejax.countermeasures.exact_word import stripes_of
@@ -15,7 +16,7 @@ from ugejax.countermeasures.ridge import random_filters, ridge
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate
 from ugejax.evaluation.trial import Trial
-from ugejax.perturbation.start import class_stripes
+from ugejax.perturbations.start import class_stripes
 from ugejax.training import decode
 
 SHAPE = (16, 16, 3)
@@ -129,7 +130,7 @@ def test_ridge_has_one_row_trains_no_network_and_is_done_once(smaller, monkeypat
     evaluation = make_evaluation(
         countermeasures=("ridge", "grey+ridge"), hackers=("mlp", "cnn"), key=None, network=None
     )
-    rows, curves = evaluate(evaluation, tmp_path, lambda *of: told.append(of[2]))
+    rows, curves = evaluate(evaluation, FolderCache(tmp_path), lambda *of: told.append(of[2]))
     assert [(row["role"], row["countermeasure"], row["epochs"]) for row in rows] == [
         ("hacker", "ridge", 1), ("hacker", "grey+ridge", 1),
     ]  # fmt: skip
@@ -137,7 +138,7 @@ def test_ridge_has_one_row_trains_no_network_and_is_done_once(smaller, monkeypat
     assert rows[0]["clean_accuracy"] == 1 and rows[0]["protected_accuracy"] == 0
     assert len(curves[0]["clean"]) == 1 and told
     monkeypatch.setattr("ugejax.evaluation.fitted.keep_score", lambda *_: pytest.fail("is in the cache"))
-    assert evaluate(evaluation, tmp_path)[0] == rows
+    assert evaluate(evaluation, FolderCache(tmp_path))[0] == rows
 
 
 @pytest.mark.parametrize("other", ["crop-flip", "adversarial-training", "dp-sgd", "dfr-5", "random-projections-5"])

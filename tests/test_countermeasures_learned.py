@@ -9,16 +9,18 @@ from evaluation_examples import make_evaluation, toy
 from hacker_examples import CLASSES, data_of, labels_of, natural
 
 from ugejax import Protector
-from ugejax.arena.plan import Job
+from ugejax.app.arena.plan import Job
+from ugejax.app.cache import FolderCache
+from ugejax.app.imitation import imitation_of
 from ugejax.baselines import BASELINES
 from ugejax.countermeasures import COUNTERMEASURES, countermeasure_of, learned_purifier
 from ugejax.countermeasures.hacker_data import Pairs, to_uint8
 from ugejax.countermeasures.learned_purifier import restored, train_restorer
 from ugejax.data import Dataset
 from ugejax.errors import UserError
-from ugejax.evaluation import evaluate, imitation_of, summarise
+from ugejax.evaluation import evaluate, summarise
 from ugejax.evaluation.own_release import KEYS, STRANGER, own_pairs
-from ugejax.perturbation.method import Method
+from ugejax.perturbations.method import Method
 from ugejax.training import decode
 
 
@@ -73,7 +75,7 @@ def test_leaked_pairs_train_it_too_and_equal_ones_leave_every_image_alone(short)
 def test_pairs_are_changed_as_images_are_by_who_comes_before():
     originals = natural(12)
     data = data_of(originals, own_pairs=lambda: Pairs(originals, 255 - originals))
-    darker = data.everywhere(lambda images: images // 2)
+    darker = data.with_all_images(lambda images: images // 2)
     assert darker.own_pairs is not None
     np.testing.assert_array_equal(darker.own_pairs().originals, originals // 2)
     np.testing.assert_array_equal(darker.own_pairs().released, (255 - originals) // 2)
@@ -136,7 +138,7 @@ def test_an_evaluation_makes_the_pairs_once_for_release_and_control(tmp_path, mo
         countermeasures=("none", "learned-purifier"), key=None, network=None, imitation=imitation,
         hackers=("mlp", "mlp-other-init"), test=toy(24, 1),
     )  # fmt: skip
-    rows, _ = evaluate(evaluation, tmp_path)
+    rows, _ = evaluate(evaluation, FolderCache(tmp_path))
     assert [row["countermeasure"] for row in rows] == ["none", "none", "learned-purifier", "learned-purifier"]
     assert asked == list(range(KEYS))
     # Of images that he collected he protects those, whatever their classes.
@@ -145,7 +147,7 @@ def test_an_evaluation_makes_the_pairs_once_for_release_and_control(tmp_path, mo
         evaluation, countermeasures=("learned-purifier",), own=own,
         imitation=lambda images, labels, number: (seen.append((images, labels)), images)[1],
     )  # fmt: skip
-    evaluate(collected, tmp_path)
+    evaluate(collected, FolderCache(tmp_path))
     images, labels = (np.concatenate(parts) for parts in zip(*seen, strict=True))
     np.testing.assert_array_equal(images, own.images[labels])
     with pytest.raises(UserError, match="`countermeasures`: .*learned-purifier: the release's card tells of no method"):
@@ -169,7 +171,7 @@ def test_a_strangers_network_is_trained_on_originals_and_asked_of_released_test_
     evaluation = make_evaluation(
         countermeasures=("none", "stranger-inference"), key=None, network=None, imitation=imitation, epochs=6
     )
-    (plain, stranger), _ = evaluate(evaluation, tmp_path)
+    (plain, stranger), _ = evaluate(evaluation, FolderCache(tmp_path))
     assert asked == [STRANGER]
     assert stranger["clean_accuracy"] == plain["clean_accuracy"] > 0.9
     assert stranger["protected_accuracy"] < 0.1

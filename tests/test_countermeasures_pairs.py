@@ -7,6 +7,7 @@ import pytest
 from evaluation_examples import make_evaluation
 from hacker_examples import CLASSES, data_of, labels_of, natural
 
+from ugejax.app.cache import FolderCache
 from ugejax.countermeasures import COUNTERMEASURES, HackerData, countermeasure_of, parse_countermeasures
 from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.countermeasures.leaked_pairs import SIDE, restoring_filter
@@ -95,6 +96,6 @@ def test_originals_are_counted_in_shares_or_in_numbers():
 
 def test_an_evaluation_gives_him_pairs_and_his_control_too(tmp_path):
     evaluation = make_evaluation(countermeasures=("none", "leaked-pairs-50"), key=None, network=None, epochs=6)
-    (plain, with_pairs), _ = evaluate(evaluation, tmp_path)
+    (plain, with_pairs), _ = evaluate(evaluation, FolderCache(tmp_path))
     assert with_pairs["clean_accuracy"] == plain["clean_accuracy"] > 0.9
     assert plain["protected_accuracy"] < 0.1 < 0.9 < with_pairs["protected_accuracy"]

@@ -12,7 +12,7 @@ from ugejax.countermeasures.channels import COMBINATIONS, class_energy, mixed
 from ugejax.countermeasures.coin import FARTHEST, moved
 from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.countermeasures.preprocessing import DEVIATION, equalised, normalised
-from ugejax.perturbation.start import class_stripes
+from ugejax.perturbations.start import class_stripes
 from ugejax.training import decode
 
 

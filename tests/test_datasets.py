@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import datasets, main_job, main_table
+from ugejax.app.protection import Protection
 from ugejax.authorized import AuthorizedNetwork, seen
 from ugejax.batches import at_a_time
 from ugejax.data import Dataset
 from ugejax.networks import build, variable_shapes
-from ugejax.perturbation.start import class_stripes, nearest_wrong_class
-from ugejax.protection import Protection
+from ugejax.perturbations.start import class_stripes, nearest_wrong_class
 from ugejax.training import Batch, Recipe, initial_state, make_train_step
 from ugejax.uge import Method
 from ugejax.views import dither_view

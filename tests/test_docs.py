@@ -9,14 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-from ugejax.authorized import build_authorized, read_key
+from ugejax.app.cli import main
+from ugejax.app.cli.arguments import build_parser
+from ugejax.app.keys import build_authorized, read_key
+from ugejax.app.release.secrets import forms_of_secret
 from ugejax.baselines import BASELINES
-from ugejax.cli import main
-from ugejax.cli.arguments import build_parser
 from ugejax.countermeasures.registry import COUNTERMEASURES
 from ugejax.networks import NETWORKS
 from ugejax.networks.registry import variable_shapes
-from ugejax.release.secrets import forms_of_secret
 from ugejax.training import default_recipe
 
 ROOT = Path(__file__).parent.parent

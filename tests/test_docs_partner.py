@@ -9,12 +9,13 @@ import pytest
 from exchange_examples import NAMES, SIDES, make_noise, make_splits, protected
 from pytorch_examples import in_place_of_pytorch, load_file, seen_by_module
 
-from ugejax.authorized import Made, build_authorized, draw_master, new_key, record_release, seen, write_key
+from ugejax.app.cli import main
+from ugejax.app.exchange import EXCHANGE_FORMS, Exported
+from ugejax.app.keys import Made, build_authorized, record_release, write_key
+from ugejax.app.release import write_release
+from ugejax.authorized import draw_master, new_key, seen
 from ugejax.authorized.key import VERSION
-from ugejax.cli import main
 from ugejax.data import Source, load
-from ugejax.exchange import EXCHANGE_FORMS, Exported
-from ugejax.release import write_release
 from ugejax.training import default_recipe
 from ugejax.views import FORMS, default_step
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import ugejax
-from ugejax.cli import in_flags
-from ugejax.cli.arguments import build_parser, flags
+from ugejax.app.cli import in_flags
+from ugejax.app.cli.arguments import build_parser, flags
 from ugejax.errors import UserError
 
 ROOT = Path(ugejax.__file__).parent
@@ -20,7 +20,7 @@ def library() -> Iterator[tuple[str, ast.Module]]:
     """The modules outside of the command line, by their path."""
     for file in sorted(ROOT.rglob("*.py")):
         path = file.relative_to(ROOT).as_posix()
-        if not path.startswith("cli/"):
+        if not path.startswith("app/cli/"):
             yield path, ast.parse(file.read_text())
 
 

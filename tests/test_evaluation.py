@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from evaluation_examples import make_evaluation
 
-from ugejax.authorized import build_authorized, new_key, seen
+from ugejax.app.cache import FolderCache
+from ugejax.app.keys import build_authorized
+from ugejax.app.results import write_results
+from ugejax.authorized import new_key, seen
 from ugejax.countermeasures import COUNTERMEASURES, Countermeasure, HackerData
 from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.countermeasures.preprocessing import filtered
 from ugejax.errors import UserError
-from ugejax.evaluation import Evaluation, ensemble, evaluate, parse_hackers, summarise, write_results
+from ugejax.evaluation import Evaluation, ensemble, evaluate, parse_hackers, summarise
 from ugejax.evaluation.candidates import OTHER_INIT, hacker
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.networks import NETWORKS
@@ -135,7 +138,7 @@ def test_every_candidate_and_seed_is_a_trial_of_its_own_on_both_image_sets(untra
     evaluation = make_evaluation(
         hackers=("mlp", "mlp-other-init", "wrong-key"), countermeasures=("none", "blur"), seeds=(0, 1)
     )
-    rows, curves = evaluate(evaluation, tmp_path)
+    rows, curves = evaluate(evaluation, FolderCache(tmp_path))
     expected = [
         ("authorized", "mlp", "none"), ("hacker", "mlp", "none"), ("hacker", "mlp-other-init", "none"),
         ("wrong_key", "mlp", "none"), ("hacker", "mlp", "blur"), ("hacker", "mlp-other-init", "blur"),
@@ -169,11 +172,11 @@ def test_a_counter_measure_prepares_training_and_test_images_of_both_sides(trial
 
     def darken(data):
         calls.append(data)
-        return data.everywhere(lambda images: images // 2)
+        return data.with_all_images(lambda images: images // 2)
 
     monkeypatch.setitem(COUNTERMEASURES, "darken", Countermeasure("half as bright", darken, augment=("cutout",)))
     evaluation = only("darken", hackers=("mlp", "mlp-other-init"))
-    evaluate(evaluation, tmp_path)
+    evaluate(evaluation, FolderCache(tmp_path))
     assert len(trials) == 4
     for trial, images in zip(trials, 2 * (evaluation.originals.images, evaluation.released), strict=True):
         np.testing.assert_array_equal(trial.images, images // 2)
@@ -191,7 +194,7 @@ def test_a_wrong_key_sees_what_was_prepared_through_its_own_view(trials, tmp_pat
     key = new_key(b"seed 0", **architecture)
     network = build_authorized(key).of_release(bytes(range(16)))
     evaluation = dataclasses.replace(evaluation, key=key, network=network)
-    evaluate(evaluation, tmp_path)
+    evaluate(evaluation, FolderCache(tmp_path))
     test = evaluation.test.images
     data = HackerData(evaluation.released, evaluation.originals.labels, test, test, test[:0], np.zeros(0, int))
     prepared = COUNTERMEASURES["spectrum-notch"].prepared(data)
@@ -208,7 +211,7 @@ def test_a_wrong_key_sees_what_was_prepared_through_its_own_view(trials, tmp_pat
 def test_the_share_of_originals_is_that_of_the_release_and_drawn_anew_for_every_seed(trials, tmp_path):
     names = ("clean-20", "only-clean-20", "fine-tune-20", "dfr-20")
     evaluation = only(*names, seeds=(0, 1))
-    evaluate(evaluation, tmp_path)
+    evaluate(evaluation, FolderCache(tmp_path))
     originals, released = evaluation.originals.images, evaluation.released
     by_name = dict(zip(names, zip(trials[0:8:2], trials[1:8:2], strict=True), strict=False))
     np.testing.assert_array_equal(by_name["clean-20"][0].images, originals)
@@ -232,7 +235,7 @@ def test_the_share_of_originals_is_that_of_the_release_and_drawn_anew_for_every_
 
 def test_what_changes_the_training_step_goes_to_the_hackers_alone(trials, tmp_path):
     names = ("none", "adversarial-training", "ueraser-max", "dp-sgd")
-    rows, _ = evaluate(make_evaluation(countermeasures=names), tmp_path)
+    rows, _ = evaluate(make_evaluation(countermeasures=names), FolderCache(tmp_path))
     assert [r["role"] for r in rows] == ["authorized"] + 4 * ["hacker"]
     assert [trial.adversary is not None for trial in trials] == [False] * 5 + [True] * 4 + [False] * 2
     assert [trial.aggregate is not None for trial in trials] == [False] * 9 + [True] * 2
@@ -240,7 +243,7 @@ def test_what_changes_the_training_step_goes_to_the_hackers_alone(trials, tmp_pa
 
 def test_a_purifier_makes_the_images_and_has_to_be_there(trials, tmp_path):
     evaluation = only("purifier", purifier=lambda images: 255 - images)
-    evaluate(evaluation, tmp_path)
+    evaluate(evaluation, FolderCache(tmp_path))
     for trial, images in zip(trials, (evaluation.originals.images, evaluation.released), strict=True):
         np.testing.assert_array_equal(trial.images, 255 - images)
         np.testing.assert_array_equal(trial.test_images, 255 - evaluation.test.images)
@@ -250,7 +253,7 @@ def test_a_purifier_makes_the_images_and_has_to_be_there(trials, tmp_path):
 
 def test_a_hacker_with_several_counter_measures_is_one_row(trials, tmp_path):
     evaluation = only("purifier+grey+crop-flip", hackers=("mlp",), purifier=lambda images: 255 - images)
-    rows, _ = evaluate(evaluation, tmp_path)
+    rows, _ = evaluate(evaluation, FolderCache(tmp_path))
     assert [row["countermeasure"] for row in rows] == ["purifier+grey+crop-flip"]
     for trial, images in zip(trials, (evaluation.originals.images, evaluation.released), strict=True):
         np.testing.assert_array_equal(trial.images, filtered(255 - images, transform=grey))
@@ -280,7 +283,7 @@ def test_all_members_of_an_ensemble_hold_the_same_originals(tmp_path, monkeypatc
 
     monkeypatch.setattr(ensemble, "answers_of", answers_of)
     evaluation = only("random-projections-5+fine-tune-20", hackers=("mlp",), seeds=(0, 1))
-    rows, _ = evaluate(evaluation, tmp_path)
+    rows, _ = evaluate(evaluation, FolderCache(tmp_path))
     held = [trial.then[0].labels.tobytes() for trial in asked]
     assert len(asked) == 20
     assert all(len(set(held[first : first + 5])) == 1 for first in range(0, 20, 5))
@@ -303,7 +306,9 @@ def test_an_ensemble_answers_by_the_mean_of_its_members_probabilities(tmp_path, 
     evaluation = only("random-projections-5", seeds=(0, 1))
     test = dataclasses.replace(evaluation.test, labels=np.array([1] * 9 + [0] * 3, np.int32))
     told = []
-    rows, curves = evaluate(dataclasses.replace(evaluation, test=test), tmp_path, lambda *what: told.append(what))
+    rows, curves = evaluate(
+        dataclasses.replace(evaluation, test=test), FolderCache(tmp_path), lambda *what: told.append(what)
+    )
     assert [(row["protected_accuracy"], row["epochs"], row["seed"]) for row in rows] == [(0.75, 2, 0), (0.75, 2, 1)]
     assert curves == [{"clean": [0.75], "protected": [0.75]}] * 2
     assert [(epoch, epochs) for *_, epoch, epochs, _ in told[:10]] == [(epoch, 10) for epoch in range(1, 11)]
@@ -312,15 +317,15 @@ def test_an_ensemble_answers_by_the_mean_of_its_members_probabilities(tmp_path, 
 
 def test_a_trained_ensemble_is_not_trained_again(tmp_path, monkeypatch):
     evaluation = only("random-projections-5", epochs=1)
-    first, _ = evaluate(evaluation, tmp_path)
+    first, _ = evaluate(evaluation, FolderCache(tmp_path))
     monkeypatch.setattr(Trial, "run", None)
-    again, _ = evaluate(evaluation, tmp_path)
+    again, _ = evaluate(evaluation, FolderCache(tmp_path))
     assert [row["protected_accuracy"] for row in again] == [row["protected_accuracy"] for row in first]
 
 
 def test_rows_tell_who_learned_from_what(tmp_path):
     evaluation = make_evaluation(hackers=(), epochs=4)
-    (r,), (curve,) = evaluate(evaluation, tmp_path / "a")
+    (r,), (curve,) = evaluate(evaluation, FolderCache(tmp_path / "a"))
     assert len(curve["clean"]) == len(curve["protected"]) == r["epochs"] == 4
     assert (r["clean_accuracy"], r["protected_accuracy"]) == (curve["clean"][-1], curve["protected"][-1])
     assert r["clean_peak_accuracy"] == max(curve["clean"])
@@ -328,17 +333,19 @@ def test_rows_tell_who_learned_from_what(tmp_path):
     assert r["retention"] == pytest.approx(r["protected_accuracy"] / r["clean_accuracy"])
     assert r["clean_accuracy"] == 1.0
     assert r["protected_accuracy"] == 0.0  # the release's labels are all wrong
-    assert evaluate(evaluation, tmp_path / "b")[1] == [curve]  # trained anew, to the same figures
+    assert evaluate(evaluation, FolderCache(tmp_path / "b"))[1] == [curve]  # trained anew, to the same figures
 
 
 def test_without_the_key_there_are_hackers_only(untrained, tmp_path):
-    rows, _ = evaluate(make_evaluation(key=None, network=None, hackers=("mlp", "wrong-key"), epochs=1), tmp_path)
+    rows, _ = evaluate(
+        make_evaluation(key=None, network=None, hackers=("mlp", "wrong-key"), epochs=1), FolderCache(tmp_path)
+    )
     assert [r["role"] for r in rows] == ["hacker"]
 
 
 def test_what_was_scored_is_not_trained_again(tmp_path, monkeypatch):
     evaluation = make_evaluation(epochs=1)
-    first = evaluate(evaluation, tmp_path)
+    first = evaluate(evaluation, FolderCache(tmp_path))
     files = sorted(tmp_path.iterdir())
     assert len(files) == 4  # two image sets, the authorized network and one hacker
 
@@ -347,10 +354,10 @@ def test_what_was_scored_is_not_trained_again(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Trial, "run", fail)
-        assert evaluate(evaluation, tmp_path) == first
+        assert evaluate(evaluation, FolderCache(tmp_path)) == first
         with pytest.raises(AssertionError, match="trained again"):
-            evaluate(dataclasses.replace(evaluation, epochs=2), tmp_path)
+            evaluate(dataclasses.replace(evaluation, epochs=2), FolderCache(tmp_path))
     files[0].write_text('{"by_epoch": [0.')  # cut off
-    again, _ = evaluate(evaluation, tmp_path)
+    again, _ = evaluate(evaluation, FolderCache(tmp_path))
     assert [r["protected_accuracy"] for r in again] == [r["protected_accuracy"] for r in first[0]]
     assert sorted(tmp_path.iterdir()) == files

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from evaluation_examples import make_evaluation, make_trial, toy
 
+from ugejax.app.cache import FolderCache
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate, parse_distillations
 from ugejax.evaluation.answers import answers_of
@@ -28,7 +29,7 @@ def test_students_learn_from_the_teacher_of_their_own_image_set(tmp_path, monkey
         return Score([0.5] * trial.epochs, 1.0), trial.variables
 
     monkeypatch.setattr(Trial, "run", run_teacher)
-    rows, _ = evaluate(evaluation, tmp_path)
+    rows, _ = evaluate(evaluation, FolderCache(tmp_path))
     assert [(r["role"], r["network"], r["countermeasure"]) for r in rows] == [
         ("distilled", "cnn-nonorm", "released-hard"),
         ("distilled", "cnn-nonorm", "own-soft"),
@@ -51,9 +52,9 @@ def test_students_learn_from_the_teacher_of_their_own_image_set(tmp_path, monkey
 
 def test_distillation_needs_a_teacher_and_a_student_of_another_architecture(tmp_path):
     with pytest.raises(UserError, match="`distillations`: the authorized network is the teacher"):
-        evaluate(make_evaluation(key=None, network=None, distillations=("own-soft",)), tmp_path)
+        evaluate(make_evaluation(key=None, network=None, distillations=("own-soft",)), FolderCache(tmp_path))
     with pytest.raises(UserError, match="`distillations`: name a student of another architecture than mlp"):
-        evaluate(make_evaluation(hackers=("mlp", "mlp-other-init"), distillations=("own-soft",)), tmp_path)
+        evaluate(make_evaluation(hackers=("mlp", "mlp-other-init"), distillations=("own-soft",)), FolderCache(tmp_path))
 
 
 def test_student_labels_are_hard_or_softened():
@@ -71,7 +72,7 @@ def test_student_labels_are_hard_or_softened():
 def test_a_teacher_is_trained_once_and_its_score_kept(tmp_path, monkeypatch):
     data = toy(7, 3)
     trial = make_trial(recipe=Recipe(epochs=1, batch_size=6))
-    first = answers_of(trial, (data.images, data.images[:2]), tmp_path, lambda *_: None)
+    first = answers_of(trial, (data.images, data.images[:2]), FolderCache(tmp_path), lambda *_: None)
     assert [answer.shape for answer in first] == [(7, 3), (2, 3)]
     np.testing.assert_allclose(first[0][:2], first[1], atol=1e-5)
     _, variables = trial.run()
@@ -82,13 +83,13 @@ def test_a_teacher_is_trained_once_and_its_score_kept(tmp_path, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(Trial, "run", fail)
-    again = answers_of(trial, (data.images, data.images[:2]), tmp_path, fail)
+    again = answers_of(trial, (data.images, data.images[:2]), FolderCache(tmp_path), fail)
     np.testing.assert_array_equal(first[0], again[0])
-    assert len(trial.run_cached(tmp_path, fail).by_epoch) == 1
+    assert len(trial.run_cached(FolderCache(tmp_path), fail).by_epoch) == 1
     with pytest.raises(AssertionError, match="trained again"):
-        answers_of(trial, (data.images, data.images[:3]), tmp_path, fail)
+        answers_of(trial, (data.images, data.images[:3]), FolderCache(tmp_path), fail)
     with pytest.raises(AssertionError, match="trained again"):
-        answers_of(trial, (data.images, data.images[:2]), tmp_path, fail, method="features")
+        answers_of(trial, (data.images, data.images[:2]), FolderCache(tmp_path), fail, method="features")
 
 
 def test_distillations_are_checked():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from evaluation_examples import make_evaluation
 
+from ugejax.app.cache import FolderCache
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate
 from ugejax.evaluation import features as module
@@ -21,7 +22,7 @@ def test_who_is_asked_is_trained_by_the_evaluation_as_well(tmp_path, monkeypatch
 
     monkeypatch.setattr(Trial, "run", run)
     evaluation = make_evaluation(hackers=("wrong-key", "mlp", "cnn"), countermeasures=("grey", "none"), seeds=(3, 4))
-    evaluate(evaluation, tmp_path)
+    evaluate(evaluation, FolderCache(tmp_path))
     asked = {title: trial.digest for title, _, trial in plain_trials(evaluation)}
     assert list(asked) == [
         "authorized mlp, trained on the release", "hacker mlp, trained on the release",
@@ -38,7 +39,7 @@ def test_features_are_the_principal_components_of_the_test_images(tmp_path, monk
     evaluation = make_evaluation(key=None, network=None)
     raw = np.random.default_rng(0).normal(size=(12, 80)).astype(np.float32)
     monkeypatch.setattr(module, "answers_of", lambda trial, queries, *_, method: [raw[: len(queries[0])]])
-    labels, learned = learned_features(evaluation, tmp_path, lambda *_: None)
+    labels, learned = learned_features(evaluation, FolderCache(tmp_path), lambda *_: None)
     np.testing.assert_array_equal(labels, evaluation.test.labels)
     for features in learned.values():
         assert features.shape == (12, 12)
@@ -54,4 +55,4 @@ def test_who_could_not_be_trained_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trial, "run", run)
     with pytest.raises(UserError, match="^authorized mlp, trained on the release: the training loss was nan"):
-        learned_features(make_evaluation(), tmp_path, lambda *_: None)
+        learned_features(make_evaluation(), FolderCache(tmp_path), lambda *_: None)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from evaluation_examples import make_evaluation, make_trial
 
+from ugejax.app.cache import FolderCache
 from ugejax.evaluation import evaluate
 from ugejax.evaluation.relabel import relabelled_accuracy
 from ugejax.evaluation.together import run_together
@@ -30,12 +31,12 @@ def test_networks_that_take_each_class_for_the_next_are_right_under_other_names(
     evaluation = make_evaluation(
         countermeasures=("none", "ridge", "random-projections-5"), key=None, network=None, epochs=6
     )
-    rows, _ = evaluate(evaluation, tmp_path)
+    rows, _ = evaluate(evaluation, FolderCache(tmp_path))
     assert [row["countermeasure"] for row in rows] == ["none", "ridge", "random-projections-5"]
     for row in rows:
         assert row["protected_accuracy"] < 0.1 < 0.9 < row["protected_relabelled_accuracy"], row["countermeasure"]
         assert row["clean_relabelled_accuracy"] >= row["clean_accuracy"]
-    assert evaluate(evaluation, tmp_path)[0][:2] == rows[:2]  # the cache has it
+    assert evaluate(evaluation, FolderCache(tmp_path))[0][:2] == rows[:2]  # the cache has it
 
 
 def test_networks_that_train_together_have_it_too():

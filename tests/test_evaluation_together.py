@@ -14,6 +14,7 @@ import pytest
 from evaluation_examples import make_evaluation, make_trial, toy
 from flax import linen as nn
 
+from ugejax.app.cache import FolderCache
 from ugejax.countermeasures.adversarial import pgd
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate, together
@@ -152,7 +153,7 @@ def test_a_loss_that_is_not_finite_names_its_network(tmp_path):
     trials[1] = dataclasses.replace(trials[1], images=np.full((12, 8, 8, 1), np.nan, np.float32))
     trials[0] = dataclasses.replace(trials[0], images=np.zeros((12, 8, 8, 1), np.float32))
     with pytest.raises(UserError, match="^a, b together: the training loss of network 2 was nan in step 1 of epoch 1"):
-        list(train_ahead(zip("ab", trials, strict=True), tmp_path, lambda *_: None))
+        list(train_ahead(zip("ab", trials, strict=True), FolderCache(tmp_path), lambda *_: None))
     assert not list(tmp_path.iterdir())
 
 
@@ -167,9 +168,9 @@ def test_an_evaluation_finds_the_same_together(tmp_path, accelerator, monkeypatc
         hackers=("mlp", "mlp-other-init", "wrong-key"), countermeasures=("none", "blur"), seeds=(0, 1)
     )
     told, alone = [], []
-    rows, curves = evaluate(evaluation, tmp_path / "together", lambda *what: told.append(what))
+    rows, curves = evaluate(evaluation, FolderCache(tmp_path / "together"), lambda *what: told.append(what))
     monkeypatch.setattr(EVALUATE, "worthwhile", lambda: False)
-    others, other_curves = evaluate(evaluation, tmp_path / "alone", lambda *what: alone.append(what))
+    others, other_curves = evaluate(evaluation, FolderCache(tmp_path / "alone"), lambda *what: alone.append(what))
     seconds = {"seconds": None}
     assert [row | seconds for row in rows] == [row | seconds for row in others]
     assert curves == other_curves
@@ -188,16 +189,16 @@ def test_an_evaluation_finds_the_same_together(tmp_path, accelerator, monkeypatc
 
 def test_what_is_in_the_cache_is_not_trained_together_again(tmp_path, accelerator, monkeypatch):
     evaluation = make_evaluation(hackers=("mlp", "mlp-other-init"), epochs=1)
-    first = evaluate(evaluation, tmp_path)
+    first = evaluate(evaluation, FolderCache(tmp_path))
     monkeypatch.setattr(together, "run_together", None)
-    assert evaluate(evaluation, tmp_path) == first
+    assert evaluate(evaluation, FolderCache(tmp_path)) == first
 
 
 def test_members_of_an_ensemble_are_left_to_it(tmp_path, accelerator, monkeypatch):
     offered = []
     monkeypatch.setattr(EVALUATE, "train_ahead", lambda named, *_: offered.extend(named) or ())
     monkeypatch.setattr(Ensemble, "run_cached", lambda *_: Score([0.5], 1.0))
-    evaluate(make_evaluation(key=None, network=None, countermeasures=("random-projections-5",)), tmp_path)
+    evaluate(make_evaluation(key=None, network=None, countermeasures=("random-projections-5",)), FolderCache(tmp_path))
     assert offered == []
 
 

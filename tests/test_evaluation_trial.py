@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from evaluation_examples import make_trial, toy
 
-from ugejax.checkpoint import StepCheckpoints
+from ugejax.app.cache import default_cache
+from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.countermeasures.adversarial import pgd
 from ugejax.countermeasures.dp_sgd import clip_and_noise
 from ugejax.countermeasures.last_layer import fit_last_layer
-from ugejax.evaluation.trial import Phase, Score, default_cache
+from ugejax.evaluation.trial import Phase, Score
 from ugejax.networks import build
 from ugejax.training import Recipe, outputs
 

@@ -14,9 +14,7 @@ import pytest
 from exchange_examples import NAMES, SIDES, make_noise, make_splits, protected, torch_file
 from PIL import Image
 
-from ugejax.data import Dataset, Source, Splits, load
-from ugejax.errors import UserError
-from ugejax.exchange import (
+from ugejax.app.exchange import (
     EXCHANGE_FORMS,
     Exported,
     Form,
@@ -25,6 +23,8 @@ from ugejax.exchange import (
     check_protected,
     read_labels,
 )
+from ugejax.data import Dataset, Source, Splits, load
+from ugejax.errors import UserError
 
 LEVELS = make_noise(12)
 

@@ -28,9 +28,9 @@ from exchange_examples import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ugejax.app.exchange.numpy_pickle import read_int8, write_int8
+from ugejax.app.exchange.torch_file import read_tensor, write_tensor
 from ugejax.errors import UserError
-from ugejax.exchange.numpy_pickle import read_int8, write_int8
-from ugejax.exchange.torch_file import read_tensor, write_tensor
 
 NOISE = (make_noise(4) / np.float32(255)).astype(np.float32)
 

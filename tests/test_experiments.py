@@ -26,7 +26,7 @@ def test_experiment_explains_itself(name, monkeypatch, capsys):
 
 
 # Those that test the commands themselves.
-COMMANDS = {f"experiments.{name}" for name in ("bench.whole", "growth", "kills", "paths", "photographs")}
+COMMANDS = {f"experiments.{name}" for name in ("bench.commands", "growth", "kills", "paths", "photographs")}
 
 
 def takes_commands(tree: ast.Module) -> bool:
@@ -34,7 +34,7 @@ def takes_commands(tree: ast.Module) -> bool:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             module = getattr(node, "module", None) or ""
-            if any(f"{module}.{alias.name}".strip(".").startswith("ugejax.cli") for alias in node.names):
+            if any(f"{module}.{alias.name}".strip(".").startswith("ugejax.app.cli") for alias in node.names):
                 return True
         if isinstance(node, ast.List) and any(getattr(item, "value", None) == "ugejax" for item in node.elts):
             return True
@@ -44,8 +44,8 @@ def takes_commands(tree: ast.Module) -> bool:
 @pytest.mark.parametrize(
     "text",
     [
-        "import ugejax.cli", "from ugejax import cli", "from ugejax.cli import main as ugejax",
-        "def f():\n    from ugejax.cli.originals import load_test", 'run([executable, "-m", "ugejax", "list"])',
+        "import ugejax.app.cli", "from ugejax.app import cli", "from ugejax.app.cli import main as ugejax",
+        "def f():\n    from ugejax.app.cli.originals import load_test", 'run([executable, "-m", "ugejax", "list"])',
     ],
 )  # fmt: skip
 def test_commands_are_noticed(text):

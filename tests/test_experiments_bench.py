@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.bench import __main__ as bench
-from experiments.bench import lowerings, together, whole
+from experiments.bench import commands, lowerings, together
 from experiments.bench.cases import SCALES, Case, disagreement
 from experiments.measured import measured
 
@@ -153,10 +153,10 @@ def test_whole_commands_are_compared_in_turn(monkeypatch, tmp_path, capsys):
         ran.append((command[1], cwd, UGEJAX_CACHE))
         return {"seconds": 9.0, "cpu_seconds": float(len(ran)), "peak_rss_mib": 100.0}
 
-    monkeypatch.setattr(whole, "measured", measure)
+    monkeypatch.setattr(commands, "measured", measure)
     options = ["--data-dir", "data", "--before", str(tmp_path), "--repeats", "2", "--out", str(tmp_path)]
-    monkeypatch.setattr("sys.argv", ["whole", "--commands", "protect,evaluate", *options])
-    assert whole.main() == 0
+    monkeypatch.setattr("sys.argv", ["commands", "--commands", "protect,evaluate", *options])
+    assert commands.main() == 0
     assert [(command, cwd) for command, cwd, _ in ran] == [
         (command, cwd) for command in ("protect", "evaluate") for cwd in (bench.HERE, tmp_path)
     ] * 2

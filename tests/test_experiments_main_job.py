@@ -9,7 +9,7 @@ from cli_examples import write_toy
 from experiments import main_job as module
 from experiments.main_job import MainJob, job_parser, main_job, protect, protect_and_evaluate
 from experiments.scales import SCALES
-from ugejax.cli import main
+from ugejax.app.cli import main
 from ugejax.data import Source
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.networks import initial_variables

@@ -11,9 +11,9 @@ from evaluation_examples import make_evaluation, toy
 
 from experiments import distillation, generator, several_keys
 from experiments.composed import Job, load_job
-from ugejax.authorized import build_authorized
+from ugejax.app.keys import build_authorized
 from ugejax.evaluation.trial import Score, Trial
-from ugejax.perturbation.start import class_stripes
+from ugejax.perturbations.start import class_stripes
 
 
 @pytest.fixture

@@ -14,14 +14,15 @@ import pytest
 from evaluation_examples import make_evaluation, make_trial
 from release_examples import make_originals
 
-from ugejax.checkpoint import StepCheckpoints, restore_tree, save_tree
-from ugejax.cli import main
+from ugejax.app.cache import FolderCache
+from ugejax.app.checkpoint import StepCheckpoints, restore_tree, save_tree
+from ugejax.app.cli import main
+from ugejax.app.files import replace_text, replaced
+from ugejax.app.seal import Seal
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate
 from ugejax.evaluation.trial import Trial
-from ugejax.seal import Seal
 from ugejax.training.loop import check_finite
-from ugejax.whole import replace_text, replaced
 
 TREE = {"a": np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)}  # random, so that it stays this large
 
@@ -145,7 +146,7 @@ def test_a_training_whose_loss_is_no_number_stops_and_says_whose(tmp_path):
     assert reports == []
     # The score of one that stopped is in no cache.
     with pytest.raises(UserError):
-        make_trial(images=images).run_cached(tmp_path, lambda *_: None)
+        make_trial(images=images).run_cached(FolderCache(tmp_path), lambda *_: None)
     assert files(tmp_path) == []
 
 
@@ -155,12 +156,12 @@ def test_an_evaluation_says_who_could_not_be_trained(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trial, "run", run)
     with pytest.raises(UserError, match="^authorized mlp none on originals: the training loss was nan"):
-        evaluate(make_evaluation(), tmp_path)
+        evaluate(make_evaluation(), FolderCache(tmp_path))
 
 
 def test_a_baseline_whose_figures_are_no_numbers_writes_nothing(tmp_path, monkeypatch, capsys):
+    from ugejax.app.cli import baseline
     from ugejax.baselines import BASELINES, NoSettings
-    from ugejax.cli import baseline
 
     class Broken:
         settings, norm = None, "linf"
@@ -179,8 +180,8 @@ def test_a_baseline_whose_figures_are_no_numbers_writes_nothing(tmp_path, monkey
 
 
 def test_a_release_in_which_nothing_changed_is_said_to_be_one(tmp_path, capsys):
-    from ugejax.cli.releasing import describe_psnr
-    from ugejax.release import read_release, write_release
+    from ugejax.app.cli.releasing import describe_psnr
+    from ugejax.app.release import read_release, write_release
 
     originals = make_originals()
     card = {"method": "uge", "seed": 0, "eps": 8 / 255, "norm": "linf", "key_fingerprint": "abc123"}

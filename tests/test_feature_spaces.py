@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ugejax.app.cli import main
+from ugejax.app.protection import Protection
 from ugejax.authorized import AuthorizedNetwork
-from ugejax.cli import main
 from ugejax.errors import UserError
 from ugejax.feature_spaces import FeatureSpace, load_feature_space, read_prototypes
 from ugejax.feature_spaces.clip_resnet import ClipResNet
 from ugejax.feature_spaces.load import FAMILIES
 from ugejax.feature_spaces.preprocessing import Preprocessing
-from ugejax.feature_spaces.safetensors import read_safetensors
 from ugejax.feature_spaces.vision_transformer import ClipVisionTransformer, Dinov2, bicubic
 from ugejax.networks import count_parameters
-from ugejax.protection import Protection
+from ugejax.networks.safetensors import read_safetensors
 from ugejax.training import Recipe
 from ugejax.uge import Method
 from ugejax.views import IdentityView

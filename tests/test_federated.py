@@ -9,7 +9,9 @@ from evaluation_examples import toy
 
 from experiments import federated as experiment
 from experiments.composed import Job
-from ugejax.authorized import AuthorizedNetwork, build_authorized, new_key, seen
+from ugejax.app.keys import build_authorized
+from ugejax.app.protection import Protection
+from ugejax.authorized import AuthorizedNetwork, new_key, seen
 from ugejax.federated import (
     Shards,
     average,
@@ -21,7 +23,6 @@ from ugejax.federated import (
     shard_salts,
 )
 from ugejax.networks import build
-from ugejax.protection import Protection
 from ugejax.training import Batch, Recipe, fit, initial_state, make_train_step
 from ugejax.uge import Method
 from ugejax.views import dither_view

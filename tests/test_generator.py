@@ -9,9 +9,9 @@ import pytest
 from test_protect import TINY, protection, toy
 
 from ugejax.authorized import seen
-from ugejax.perturbation.generator import GAIN, Generator
-from ugejax.perturbation.parametrisation import Generated, GeneratorState
-from ugejax.perturbation.start import class_stripes
+from ugejax.perturbations.generator import GAIN, Generator
+from ugejax.perturbations.parametrisation import Generated, GeneratorState
+from ugejax.perturbations.start import class_stripes
 from ugejax.training import Batch
 
 GENERATOR = dataclasses.replace(TINY, parametrisation="generator", epochs=2)

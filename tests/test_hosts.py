@@ -12,12 +12,12 @@ import jax
 import numpy as np
 import pytest
 
-from ugejax import hosts
-from ugejax import protection as job_module
-from ugejax.cli import main
-from ugejax.cli import protect as protect_module
-from ugejax.data import ImageShards, shards
-from ugejax.perturbation.noise_files import NoiseFiles
+from ugejax.app import hosts, shards
+from ugejax.app import protection as job_module
+from ugejax.app.cli import main
+from ugejax.app.cli import protect as protect_module
+from ugejax.app.noise_files import NoiseFiles
+from ugejax.app.shards import ImageShards
 
 FILES = ("data.npz", "card.json", "manifest.csv")
 OPTIMISED = [

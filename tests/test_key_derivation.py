@@ -11,9 +11,10 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from scipy import stats
 
-from ugejax.authorized import build_authorized, new_key, read_key, seen, set_passphrase, write_key
+from ugejax.app.keys import build_authorized, read_key, set_passphrase, write_key
+from ugejax.app.protection import Protection
+from ugejax.authorized import new_key, seen
 from ugejax.errors import UserError
-from ugejax.protection import Protection
 from ugejax.training import Recipe
 from ugejax.views import dither_view
 from ugejax.views.derive import Keystream, derive
@@ -109,7 +110,7 @@ def test_nothing_secret_of_a_view_is_drawn_by_jax(monkeypatch):
 
     for name in ("normal", "bits", "permutation", "randint", "uniform", "split", "fold_in"):
         monkeypatch.setattr(jax.random, name, refused)
-    from ugejax.perturbation.start import class_stripes
+    from ugejax.perturbations.start import class_stripes
     from ugejax.views import FORMS
 
     for form in ("keyed-dither", "keyed-linear", "keyed-content"):

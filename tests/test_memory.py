@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from cli_examples import TINY, tree, write_toy
 
+from ugejax.app.cli import main
+from ugejax.app.release import read_release
 from ugejax.authorized import seen
 from ugejax.batches import in_pieces
-from ugejax.cli import main
-from ugejax.memory import OutOfMemory, fitting, ran_out, whole_batches
+from ugejax.memory import OutOfMemory, fitting, ran_out, undivided_batches
 from ugejax.parallel import in_bulk
-from ugejax.release import read_release
 from ugejax.training import TrainState, loop
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
@@ -58,7 +58,7 @@ def test_an_image_that_does_not_fit_and_another_error_are_raised():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         list(in_pieces(lambda *_: raise_(jax.errors.JaxRuntimeError("INTERNAL: no")), 5, 2))
     for size, error in ((None, FULL), (8, jax.errors.JaxRuntimeError("INTERNAL: no"))):
-        with pytest.raises(jax.errors.JaxRuntimeError), whole_batches(size, lambda: None):
+        with pytest.raises(jax.errors.JaxRuntimeError), undivided_batches(size, lambda: None):
             raise error
 
 
@@ -95,7 +95,7 @@ def test_a_step_that_cannot_be_compiled_again_is_halved(monkeypatch):
     def full():
         raise FULL
 
-    with pytest.raises(OutOfMemory) as caught, whole_batches(10, full):
+    with pytest.raises(OutOfMemory) as caught, undivided_batches(10, full):
         raise FULL
     assert (caught.value.batch_size, caught.value.fitting) == (10, 5)
     assert "10 images" in str(caught.value)
@@ -110,7 +110,7 @@ def test_of_every_step_it_can_be_asked_what_it_takes(streams, monkeypatch):
         yield
         asked.append((batch_size, program))
 
-    monkeypatch.setattr(loop, "whole_batches", whole)
+    monkeypatch.setattr(loop, "undivided_batches", whole)
 
     def step(state, batch, key):
         x = batch.x[:, 0, 0] + jax.random.normal(key, (4, 3))
@@ -167,7 +167,7 @@ def test_a_training_that_does_not_fit_is_one_line_or_goes_on_with_smaller_batche
     # It is the training with that batch size, and found again as such.
     assert len([*Path("T").glob("checkpoints-*/1")]) == 1
     with monkeypatch.context() as patch:
-        patch.setattr("ugejax.cli.train.fit", lambda step, state, *_, **__: state)
+        patch.setattr("ugejax.app.cli.train.fit", lambda step, state, *_, **__: state)
         assert main([*train, "--batch-size", "8"]) == 0
     assert json.loads(Path("T/results.json").read_text()) == results
 
@@ -192,7 +192,7 @@ def test_a_release_that_does_not_fit_is_made_in_smaller_pieces_and_the_same(plac
         return in_bulk(function, shared, batch_size=batch_size)
 
     assert main(PROTECT) == 0
-    monkeypatch.setattr("ugejax.protection.in_bulk", small)
+    monkeypatch.setattr("ugejax.app.protection.in_bulk", small)
     assert main([*PROTECT, "--out", "R2"]) == 0
     assert asked == [48, 24, 12]
     assert tree(Path("R2")) == tree(Path("R"))
@@ -227,7 +227,7 @@ def test_memory_that_is_full_of_something_else_is_one_line(monkeypatch, capsys):
     def run(_):
         raise FULL
 
-    monkeypatch.setattr("ugejax.cli.report.run", run)
+    monkeypatch.setattr("ugejax.app.cli.report.run", run)
     assert main(["report", "R"]) == 2
     assert capsys.readouterr().err == (
         "ugejax report: the device's memory is full; choose a smaller network or smaller images\n"
@@ -236,6 +236,6 @@ def test_memory_that_is_full_of_something_else_is_one_line(monkeypatch, capsys):
     def broken(_):
         raise jax.errors.JaxRuntimeError("INTERNAL: no")
 
-    monkeypatch.setattr("ugejax.cli.report.run", broken)
+    monkeypatch.setattr("ugejax.app.cli.report.run", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         main(["report", "R"])

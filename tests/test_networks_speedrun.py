@@ -10,21 +10,21 @@ from cli_examples import write_toy
 from evaluation_examples import make_trial, toy
 from flax import linen as nn
 
-import ugejax.perturbation.parametrisation as protecting
+import ugejax.perturbations.parametrisation as protecting
 import ugejax.uge as recording
-from ugejax.authorized import AuthorizedNetwork, build_authorized, seen
-from ugejax.authorized.key import read_key
+from ugejax.app.cli import main
+from ugejax.app.cli import train as training
+from ugejax.app.keys import build_authorized, read_key
+from ugejax.app.protection import Partner, Protection
+from ugejax.app.release import read_release
+from ugejax.authorized import AuthorizedNetwork, seen
 from ugejax.baselines import surrogate
-from ugejax.cli import main
-from ugejax.cli import train as training
 from ugejax.federated import averaging
 from ugejax.networks import build
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
 from ugejax.networks.registry import NETWORKS, Network
 from ugejax.networks.speedrun import WHITENING_EPSILON, SpeedrunBody, dirac, patches, whitening_filters
-from ugejax.protection import Partner, Protection
-from ugejax.release import read_release
 from ugejax.training import Recipe, prepared
 from ugejax.training import prepare as preparing
 from ugejax.uge import Method

@@ -6,6 +6,7 @@ import pytest
 from evaluation_examples import make_evaluation, make_trial
 from safetensors.numpy import save_file
 
+from ugejax.app.cache import FolderCache
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate
 from ugejax.evaluation.trial import Trial
@@ -62,7 +63,7 @@ def test_pretrained_hackers_and_their_controls_begin_with_them(tmp_path, monkeyp
         countermeasures=("pretrained",), key=None, network=None, hackers=("mlp", "mlp-other-init"),
         init={"mlp": read_weights(tmp_path / "w", "mlp", SHAPE)},
     )  # fmt: skip
-    rows, _ = evaluate(evaluation, tmp_path / "cache")
+    rows, _ = evaluate(evaluation, FolderCache(tmp_path / "cache"))
     assert [row["network"] for row in rows] == ["mlp", "mlp-other-init"] and len(starts) == 4
     for start in starts:
         jax.tree.map(np.testing.assert_array_equal, start["params"]["body"], trained["params"]["body"])

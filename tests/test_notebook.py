@@ -15,7 +15,7 @@ AFTERWARDS = """
 import json
 
 from ugejax.uge import Method
-from ugejax.protection import Protection
+from ugejax.app.protection import Protection
 
 protection = Protection.by(key, network, Method(eps=EPS, start="misaligned"))
 again = protection.run(originals.images, originals.labels, Path(folder.name, "checkpoints"))

@@ -54,7 +54,7 @@ def test_wheel_holds_the_whole_package_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         info = f"ugejax-{ugejax.__version__}.dist-info"
-        assert "ugejax = ugejax.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
+        assert "ugejax = ugejax.app.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
     kinds = ("*.py", "*.pyi", "*.html", "*.json", "*.py.txt")
     files = [path for kind in kinds for path in (ROOT / "ugejax").rglob(kind)]
     sources = {str(path.relative_to(ROOT)) for path in files}
@@ -86,7 +86,7 @@ def test_importing_every_module_starts_neither_tensorflow_nor_a_device(tmp_path)
 
 
 def test_the_package_and_its_command_line_import_nothing_heavy():
-    program = "import sys, ugejax, ugejax.cli; print(*{'jax', 'numpy', 'sklearn', 'matplotlib'} & set(sys.modules))"
+    program = "import sys, ugejax, ugejax.app.cli; print(*{'jax', 'numpy', 'sklearn', 'matplotlib'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == []
 

@@ -14,10 +14,10 @@ import numpy as np
 import optax
 from flax import linen as nn
 
+from ugejax.app.protection import Protection
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.parallel import in_bulk
-from ugejax.perturbation.parametrisation import initial_noise
-from ugejax.protection import Protection
+from ugejax.perturbations.parametrisation import initial_noise
 from ugejax.training import Batch, Recipe, fit, initial_state, make_train_step
 from ugejax.training.loop import accuracy, on_resident, run_steps
 from ugejax.uge import Method, NoiseState, make_update

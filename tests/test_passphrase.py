@@ -19,17 +19,17 @@ from cli_examples import TINY, cut_off, tree, write_toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ugejax import seal as module
-from ugejax.authorized import build_authorized, has_passphrase, read_key
-from ugejax.checkpoint import StepCheckpoints, restore_tree, save_tree, seal_tree
-from ugejax.cli import main
-from ugejax.cli.opening import open_key
+from ugejax.app import seal as module
+from ugejax.app.checkpoint import StepCheckpoints, restore_tree, save_tree, seal_tree
+from ugejax.app.cli import main
+from ugejax.app.cli.opening import open_key
+from ugejax.app.keys import build_authorized, has_passphrase, read_key, seal_of
+from ugejax.app.lock import alone_in
+from ugejax.app.noise_files import NoiseFiles, seal_rows
+from ugejax.app.release.secrets import forms_of_secret
+from ugejax.app.seal import Seal, lock, unlock
+from ugejax.app.stored_generator import read_generator
 from ugejax.errors import UserError
-from ugejax.lock import alone_in
-from ugejax.perturbation.noise_files import NoiseFiles, seal_rows
-from ugejax.perturbation.stored import read_generator
-from ugejax.release.secrets import forms_of_secret
-from ugejax.seal import Seal, lock, unlock
 from ugejax.uge import NoiseState
 
 PASSPHRASE = "correct horse bättery"
@@ -281,8 +281,8 @@ def state_of(folder: Path) -> tuple:
     """All that a key folder that can be read holds, whichever of it is encrypted."""
     key = read_key(folder)
     (generator,), (run,) = folder.glob("generators/*"), folder.glob("runs/*")
-    steps = StepCheckpoints(run / "noise", seal=key.seal / "runs" / run.name / "noise").steps()
-    stored = read_generator(generator, key.image_shape, key.seal / "generators" / generator.name)
+    steps = StepCheckpoints(run / "noise", seal=seal_of(key) / "runs" / run.name / "noise").steps()
+    stored = read_generator(generator, key.image_shape, seal_of(key) / "generators" / generator.name)
     arrays = jax.tree.leaves((build_authorized(key, folder).arrays, stored.state))
     return key, steps, [np.asarray(array).tobytes() for array in arrays]
 
@@ -309,15 +309,15 @@ def test_a_kill_between_two_files_loses_nothing(after, before, place, monkeypatc
 
     assert state[1] == [1]
     with monkeypatch.context() as patch:
-        patch.setattr("ugejax.whole.os.replace", or_killed(os.replace))
-        patch.setattr("ugejax.checkpoint.shutil.rmtree", or_killed(shutil.rmtree))
+        patch.setattr("ugejax.app.files.os.replace", or_killed(os.replace))
+        patch.setattr("ugejax.app.checkpoint.shutil.rmtree", or_killed(shutil.rmtree))
         with pytest.raises(Killed):
             main(["passphrase", "key-plain", "--new-passphrase-file", "passphrase"])
     assert left == [0] and not has_passphrase(folder)
     assert state_of(folder) == state
     if after == 3:  # half of it is encrypted: a protection goes on from its checkpoint, with the same bytes
         shutil.rmtree("R-plain")
-        monkeypatch.setattr("ugejax.protection.epoch_order", lambda *_: pytest.fail("began again"))
+        monkeypatch.setattr("ugejax.app.protection.epoch_order", lambda *_: pytest.fail("began again"))
         again = protect(place, "plain", "--parametrisation", "generator", "--perturbation-epochs", "1")
         assert main(again) == 0
         assert tree(Path("R-plain")) == tree(Path("R-locked"))
@@ -325,7 +325,7 @@ def test_a_kill_between_two_files_loses_nothing(after, before, place, monkeypatc
     assert readable(folder, secrets) == set()
     assert not (folder / "network").exists() and not [*folder.rglob("*.partial")]
     with monkeypatch.context() as patch:
-        patch.setattr("ugejax.whole.os.replace", or_killed(os.replace))  # of which none is left
+        patch.setattr("ugejax.app.files.os.replace", or_killed(os.replace))  # of which none is left
         with pytest.raises(Killed):
             main(["passphrase", "key-plain", "--passphrase-file", "passphrase", "--new-passphrase-file", "wrong"])
     assert open_key(folder, Path("passphrase")) == state[0]

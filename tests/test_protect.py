@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ugejax.authorized import build_authorized, draw_master, new_key, seen
-from ugejax.checkpoint import StepCheckpoints
-from ugejax.cli import main
+from ugejax.app.checkpoint import StepCheckpoints
+from ugejax.app.cli import main
+from ugejax.app.keys import build_authorized
+from ugejax.app.protection import Protection, method_of
+from ugejax.authorized import draw_master, new_key, seen
 from ugejax.errors import UserError
-from ugejax.perturbation.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
-from ugejax.protection import Protection, method_of
+from ugejax.perturbations.start import class_means, class_stripes, misaligned_means, nearest_wrong_class
 from ugejax.training import Batch, Recipe
 from ugejax.uge import Method, parametrise
 from ugejax.views import FORMS, default_step
@@ -109,7 +110,7 @@ def test_rounding_follows_from_the_secret_and_from_nothing_that_the_card_tells(f
     noise = 0.02 * jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
     released = job.release(images, labels, noise)
     np.testing.assert_array_equal(
-        dataclasses.replace(job, key=jax.random.key(5)).release(images, labels, noise), released
+        dataclasses.replace(job, prng_key=jax.random.key(5)).release(images, labels, noise), released
     )
     other = dataclasses.replace(job, rounding_key=jax.random.key(5)).release(images, labels, noise)
     assert (other != released).mean() > 0.1

@@ -8,12 +8,13 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from ugejax.authorized import build_authorized, read_key, seen, write_key
-from ugejax.cli import main
-from ugejax.cli.arguments import build_parser
+from ugejax.app.cli import main
+from ugejax.app.cli.arguments import build_parser
+from ugejax.app.keys import build_authorized, read_key, write_key
+from ugejax.app.protector import Protector
+from ugejax.authorized import seen
 from ugejax.errors import UserError
-from ugejax.perturbation.method import CHOICES
-from ugejax.protector import Protector
+from ugejax.perturbations.method import CHOICES
 
 PARAMETERS = {"eps": 32 / 255, "network": "mlp", "settings": {"period": 4}, "seed": 3}
 X = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1)).astype(np.uint8)

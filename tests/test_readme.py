@@ -19,7 +19,7 @@ def test_the_tour_runs():
 
 
 def test_every_command_of_the_readme_parses():
-    from ugejax.cli.arguments import build_parser
+    from ugejax.app.cli.arguments import build_parser
 
     commands = re.findall(r"^\$ ugejax (.*?)(?:\s+#.*)?$", README.read_text(), re.MULTILINE)
     assert len(commands) >= 5

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ugejax.authorized import build_authorized, new_key, seen
-from ugejax.protection import Protection, method_of
+from ugejax.app.keys import build_authorized
+from ugejax.app.protection import Protection, method_of
+from ugejax.authorized import new_key, seen
 from ugejax.training import Recipe
 from ugejax.uge import Method
 from ugejax.views import default_step

@@ -4,11 +4,11 @@ import pickle
 
 import pytest
 
+from ugejax.app.exchange import EXCHANGE_FORMS
 from ugejax.baselines import BASELINES
 from ugejax.countermeasures import COUNTERMEASURES, Countermeasure, countermeasure_of, parse_countermeasures
 from ugejax.errors import UserError
 from ugejax.evaluation import DISTILLATIONS
-from ugejax.exchange import EXCHANGE_FORMS
 from ugejax.networks import NETWORKS
 from ugejax.registry import Registry, split_names
 from ugejax.transforms import TRANSFORMS

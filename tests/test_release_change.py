@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from release_examples import make_release
 
-from ugejax.release import describe_change, verify_release
+from ugejax.app.release import describe_change, verify_release
 
 N = 40
 

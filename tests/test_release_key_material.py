@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from release_examples import SECRET, failed, make_arguments, make_release
 
-from ugejax.release import secrets, verify_release
-from ugejax.release.secrets import find_secret, forms_of_numbers
+from ugejax.app.release import secrets, verify_release
+from ugejax.app.release.secrets import find_secret, forms_of_numbers
 
 
 @pytest.fixture

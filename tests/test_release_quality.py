@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ugejax.release import measure_quality
+from ugejax.app.release import measure_quality
 
 
 def pair(*shape: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,13 +10,14 @@ from cli_examples import TINY, tree, write_toy
 
 from experiments import given_away
 from experiments.composed import Job
-from ugejax.authorized import build_authorized, new_key, read_key, releases_of, seen, write_key
-from ugejax.cli import main
+from ugejax.app.cli import main
+from ugejax.app.keys import build_authorized, read_key, releases_of, write_key
+from ugejax.app.protection import Protection
+from ugejax.app.release import read_release, salt_of, write_release
+from ugejax.app.release.card import make_card
+from ugejax.app.release.read import read_card
+from ugejax.authorized import new_key, seen
 from ugejax.data import Dataset, Source, load, load_stream
-from ugejax.protection import Protection
-from ugejax.release import read_release, salt_of, write_release
-from ugejax.release.card import make_card
-from ugejax.release.read import read_card
 from ugejax.training import Recipe
 from ugejax.uge import Method
 from ugejax.views import dither_view, equal_anchors
@@ -143,7 +144,7 @@ def test_a_kill_before_the_release_is_there_leaves_the_key_to_the_same_run_alone
 
     command = ["protect", str(place / "toy.npz"), "--out", str(place / "T"), "--key", str(place / "L"), *TINY]
     with monkeypatch.context() as patch:
-        patch.setattr("ugejax.cli.protect.publish", killed)
+        patch.setattr("ugejax.app.cli.protect.publish", killed)
         with pytest.raises(Killed):
             main(command)
     assert not (place / "T").exists()
@@ -155,7 +156,7 @@ def test_a_kill_before_the_release_is_there_leaves_the_key_to_the_same_run_alone
     command = [word.replace(str(place / "L"), str(place / "M")) for word in command]
     command = [word.replace(str(place / "T"), str(place / "U")) for word in command]
     with monkeypatch.context() as patch:
-        patch.setattr("ugejax.cli.protect.record_release", killed)
+        patch.setattr("ugejax.app.cli.protect.record_release", killed)
         with pytest.raises(Killed):
             main(command)
     assert main([*command, "--period", "4"]) == 0

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from release_examples import SECRET, failed, make_arguments, make_originals, make_release
 
+from ugejax.app.release import verify_release
 from ugejax.data import Dataset
 from ugejax.errors import UserError
-from ugejax.release import verify_release
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from release_examples import make_arguments, make_release
 
+from ugejax.app.release import read_release, verify_release, write_release
+from ugejax.app.release import write as write_module
 from ugejax.errors import UserError
-from ugejax.release import read_release, verify_release, write_release
-from ugejax.release import write as write_module
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -17,15 +17,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 from report_examples import CARD, make_evidence, make_results, make_row, make_run
 
+from ugejax.app.report import draw_curves, draw_images, pictures, write_report
+from ugejax.app.report.charts import curve_charts, laid_out, radial_mean
+from ugejax.app.report.content import group_rows, interval, make_content
+from ugejax.app.report.evidence import read_evidence, write_evidence
+from ugejax.app.report.markdown import to_markdown
+from ugejax.app.report.page import to_html
+from ugejax.app.report.pictures import amplified, epochs_of
+from ugejax.app.report.table import verdict
 from ugejax.errors import UserError
-from ugejax.report import draw_curves, draw_images, pictures, write_report
-from ugejax.report.charts import curve_charts, laid_out, radial_mean
-from ugejax.report.content import group_rows, interval, make_content
-from ugejax.report.evidence import read_evidence, write_evidence
-from ugejax.report.markdown import to_markdown
-from ugejax.report.page import to_html
-from ugejax.report.pictures import amplified, epochs_of
-from ugejax.report.table import verdict
 
 VOID = {"img", "meta"}  # of the elements that the page has
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ugejax.perturbation.rounding import round_to_8bit, stochastic_round_to_8bit
+from ugejax.constraints.rounding import round_to_8bit, stochastic_round_to_8bit
 
 SHAPE = (2, 6, 6, 3)
 stochastic = jax.jit(stochastic_round_to_8bit)

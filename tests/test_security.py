@@ -20,14 +20,14 @@ import pytest
 from cli_examples import protect, tree, write_toy
 from exchange_examples import live_pickles, make_splits, watched
 
-from ugejax.authorized import build_authorized, read_key
-from ugejax.cli import main
+from ugejax.app.cli import main
+from ugejax.app.exchange import EXCHANGE_FORMS, read_labels
+from ugejax.app.keys import build_authorized, read_key
+from ugejax.app.noise_files import NoiseFiles
+from ugejax.app.release import read as reading
+from ugejax.app.release import read_release
 from ugejax.data import Source, load, tfds_source
 from ugejax.errors import UserError
-from ugejax.exchange import EXCHANGE_FORMS, read_labels
-from ugejax.perturbation.noise_files import NoiseFiles
-from ugejax.release import read as reading
-from ugejax.release import read_release
 
 SOURCES = sorted((Path(__file__).parent.parent / "ugejax").rglob("*.py"))
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch"}
@@ -362,7 +362,7 @@ def watched_modes(private: Callable[[Path], bool]) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("passphrase", [None, "correct horse"])
 def test_what_is_private_is_never_open_to_others(passphrase, tmp_path, monkeypatch):
-    monkeypatch.setattr("ugejax.seal._SCRYPT", (16, 8, 1))
+    monkeypatch.setattr("ugejax.app.seal._SCRYPT", (16, 8, 1))
     monkeypatch.chdir(tmp_path)
     Path("passphrase").write_text("correct horse")
     write_toy(Path("toy.npz"))

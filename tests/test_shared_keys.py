@@ -12,13 +12,14 @@ from cli_examples import TINY as TINY_COMMAND
 from cli_examples import tree, write_toy
 from flax import linen as nn
 
-from ugejax.authorized import build_authorized, read_key, seen
+from ugejax.app.cli import main
+from ugejax.app.cli.originals import load_originals
+from ugejax.app.keys import build_authorized, read_key
+from ugejax.app.release import read_release, salt_of
+from ugejax.authorized import seen
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.cli import main
-from ugejax.cli.originals import load_originals
+from ugejax.constraints.feasible import feasible
 from ugejax.errors import UserError
-from ugejax.perturbation.feasible import feasible
-from ugejax.release import read_release, salt_of
 from ugejax.training import Batch, initial_state
 from ugejax.uge import Method, NoiseState, make_update
 from ugejax.views import IdentityView, content_view, dither_view, linear_view, share_of_budget, shared_blind_set

@@ -12,18 +12,20 @@ import pytest
 from PIL import Image
 from release_examples import make_arguments
 
-from ugejax import protection as job_module
+from ugejax.app import protection as job_module
+from ugejax.app import shards
+from ugejax.app.cli import main
+from ugejax.app.cli import protect as protect_module
+from ugejax.app.noise_files import NoiseFiles
+from ugejax.app.protection import Protection
+from ugejax.app.release import quality, write_release
+from ugejax.app.release import write as write_module
+from ugejax.app.shards import ImageShards
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.cli import main
-from ugejax.cli import protect as protect_module
-from ugejax.data import ImageShards, Source, folder, load, load_stream, shards, stream
+from ugejax.data import Source, folder, load, load_stream, stream
 from ugejax.errors import UserError
 from ugejax.networks import build
-from ugejax.perturbation import start
-from ugejax.perturbation.noise_files import NoiseFiles
-from ugejax.protection import Protection
-from ugejax.release import quality, write_release
-from ugejax.release import write as write_module
+from ugejax.perturbations import start
 from ugejax.training import Recipe, fit, initial_state, make_train_step
 from ugejax.uge import Method
 from ugejax.views import dither_view

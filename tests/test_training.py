@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from ugejax.checkpoint import StepCheckpoints
+from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.errors import UserError
 from ugejax.networks import NETWORKS, build
 from ugejax.training import (

@@ -11,7 +11,8 @@ import pytest
 from evaluation_examples import make_trial, toy
 from flax import linen as nn
 
-from ugejax.authorized.key import new_key, read_key, write_key
+from ugejax.app.keys import read_key, write_key
+from ugejax.authorized.key import new_key
 from ugejax.evaluation import trial
 from ugejax.federated import Shards, federate
 from ugejax.training import Batch, Recipe, accuracy, default_recipe, fit, initial_state, make_train_step

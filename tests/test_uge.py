@@ -12,14 +12,14 @@ from flax import linen as nn
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 import ugejax.terms as terms_module
+from ugejax.app.checkpoint import StepCheckpoints
+from ugejax.app.protection import Protection, _surrogate_optimizer
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.checkpoint import StepCheckpoints
 from ugejax.compiler import compiled
+from ugejax.constraints.budget import amplitude
 from ugejax.networks import build
-from ugejax.perturbation.budget import amplitude
-from ugejax.perturbation.parametrisation import PARAMETRISATIONS, NoiseState, Parametrisation, initial_noise
-from ugejax.perturbation.start import class_stripes
-from ugejax.protection import Protection, _surrogate_optimizer
+from ugejax.perturbations.parametrisation import PARAMETRISATIONS, NoiseState, Parametrisation, initial_noise
+from ugejax.perturbations.start import class_stripes
 from ugejax.terms import Term, gradient_matching, terms_of, undistil
 from ugejax.training import Batch, Recipe, initial_state
 from ugejax.training.loop import _programs, on_resident

@@ -7,10 +7,10 @@ import optax
 import pytest
 from flax import linen as nn
 
+from ugejax.app.cli import main
+from ugejax.app.cli.arguments import build_parser
+from ugejax.app.cli.protect import method_from
 from ugejax.authorized.network import AuthorizedNetwork
-from ugejax.cli import main
-from ugejax.cli.arguments import build_parser
-from ugejax.cli.protect import method_from
 from ugejax.training import Batch, initial_state
 from ugejax.uge import Method, NoiseState, make_update
 from ugejax.views import IdentityView, dither_view

@@ -16,19 +16,20 @@ from cli_examples import TINY, write_toy
 from pytorch_examples import in_place_of_pytorch, seen_by_module
 
 import ugejax.views
-from ugejax.authorized import build_authorized, new_key, read_key, seen
-from ugejax.cli import main
-from ugejax.cli.arguments import build_parser
+from ugejax.app.cli import main
+from ugejax.app.cli.arguments import build_parser
+from ugejax.app.keys import build_authorized, read_key
+from ugejax.app.protection import method_of
+from ugejax.app.release import read_release
+from ugejax.authorized import new_key, seen
 from ugejax.errors import UserError
-from ugejax.protection import method_of
-from ugejax.release import read_release
 from ugejax.training import Recipe
 from ugejax.uge import Method
 from ugejax.views import DEFAULT_FORM, FORMS, Form, IdentityView, View, content_view, default_step, register_form
 
 ROOT = Path(__file__).parent.parent
 # The parser of the command line waits for no import, so that it says by itself what the registry says.
-EXCEPTIONS = {("ugejax/cli/arguments.py", DEFAULT_FORM)}
+EXCEPTIONS = {("ugejax/app/cli/arguments.py", DEFAULT_FORM)}
 
 
 def view_classes() -> set[str]:

@@ -2,6 +2,6 @@
 
 import sys
 
-from ugejax.cli import main
+from ugejax.app.cli import main
 
 sys.exit(main())

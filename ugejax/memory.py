@@ -30,7 +30,7 @@ def ran_out(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def whole_batches(batch_size: int | None, program: Callable[[], Any]) -> Iterator[None]:
+def undivided_batches(batch_size: int | None, program: Callable[[], Any]) -> Iterator[None]:
     """Work on batches that cannot be divided.
 
     Args:

@@ -76,7 +76,7 @@ def over_devices() -> contextlib.AbstractContextManager[Any]:
     return jax.set_mesh(_mesh()) if jax.device_count() > 1 else contextlib.nullcontext()
 
 
-def everywhere(tree: Any) -> Any:
+def on_all_devices(tree: Any) -> Any:
     """Arrays of which every device has a copy; with one device they are left alone.
 
     Of several processes each must give the same values.
@@ -100,11 +100,11 @@ def everywhere(tree: Any) -> Any:
 
 
 def here(tree: Any) -> Any:
-    """Arrays that `everywhere` or a training has left on all devices, as this process's own."""
+    """Arrays that `on_all_devices` or a training has left on all devices, as this process's own."""
     return jax.tree.map(np.asarray, tree) if jax.process_count() > 1 else tree
 
 
-def whole(tree: Any) -> Any:
+def replicated(tree: Any) -> Any:
     """For use as `spread`: arrays of which every device has the whole when the traced function ends."""
     if _AXIS not in jax.sharding.get_abstract_mesh().axis_names:
         return tree

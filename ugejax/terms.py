@@ -29,7 +29,7 @@ from ugejax.losses import (
     targeted_error_maximising,
     undistillation,
 )
-from ugejax.perturbation.method import Method
+from ugejax.perturbations.method import Method
 from ugejax.views import BlindSet
 
 

@@ -35,12 +35,12 @@ from jax.tree_util import Partial
 from ugejax.authorized.network import AuthorizedNetwork, seen, split_weights
 from ugejax.batches import at_a_time
 from ugejax.compiler import compiled, kept
+from ugejax.constraints.feasible import feasible
+from ugejax.constraints.rounding import round_within
 from ugejax.parallel import averaged, of_shard
-from ugejax.perturbation.feasible import feasible
-from ugejax.perturbation.method import Method
-from ugejax.perturbation.parametrisation import NoiseState, initial_noise, parametrise
-from ugejax.perturbation.rounding import round_within
-from ugejax.perturbation.start import class_means, nearest_wrong_class
+from ugejax.perturbations.method import Method
+from ugejax.perturbations.parametrisation import NoiseState, initial_noise, parametrise
+from ugejax.perturbations.start import class_means, nearest_wrong_class
 from ugejax.terms import FEATURE_LOSSES, CommonSpace, Context, Network, Term, matched, terms_of
 from ugejax.training.loop import epoch_order, on_resident, run_steps
 from ugejax.training.prepare import prepared

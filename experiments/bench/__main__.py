@@ -15,7 +15,7 @@ as the last release. They start from the same weights and images, have to agree 
 in turn, one step each, beside a product of two large matrices and a wide convolution. Utilisation is the compiled
 program's arithmetic over the rate of that product; results.json has it over that of the convolution too. Without
 PyTorch (the extra `bench`) its columns stay empty. The device is that of either library's default. Whole commands are
-timed by `experiments.bench.whole`.
+timed by `experiments.bench.commands`.
 """
 
 import argparse

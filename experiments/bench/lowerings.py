@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from experiments.tables import table_head, table_row
-from ugejax.allocator import keep_freed_memory
+from ugejax.app.allocator import keep_freed_memory
 from ugejax.compiler import compiler_options
 from ugejax.networks.convolution import convolve_by_matmul, convolve_by_shifts, convolve_by_xla
 

@@ -13,7 +13,7 @@ import optax
 
 from experiments.bench.cases import NUM_CLASSES, Case, start
 from experiments.bench.worker import Answers, clocked, serve
-from ugejax.allocator import keep_freed_memory
+from ugejax.app.allocator import keep_freed_memory
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.compiler import compiler_options
 from ugejax.networks import build

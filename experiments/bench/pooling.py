@@ -20,7 +20,7 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.tables import table_head, table_row
-from ugejax.allocator import keep_freed_memory
+from ugejax.app.allocator import keep_freed_memory
 from ugejax.compiler import compiler_options
 from ugejax.networks.pooling import max_pool
 

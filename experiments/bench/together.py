@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.bench.worker import clocked
 from experiments.tables import table_head, table_row
-from ugejax.allocator import keep_freed_memory
+from ugejax.app.allocator import keep_freed_memory
 from ugejax.evaluation.together import run_together
 from ugejax.evaluation.trial import Trial
 from ugejax.networks import build

@@ -1,14 +1,13 @@
 """An authorized network ready to use: view, backbone, theta_0 and which weights train."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.authorized.key import PURPOSES, Key, read_arrays
+from ugejax.authorized.key import PURPOSES, Key
 from ugejax.batches import at_a_time, in_pieces
 from ugejax.errors import UserError
 from ugejax.networks import build, initial_variables
@@ -37,6 +36,11 @@ class AuthorizedNetwork:
         """What the key folder's checkpoint holds: nothing that is of one release."""
         return {"theta_0": self.variables, "view": jax.tree.leaves(self.view.of_release(None))}
 
+    def with_arrays(self, arrays: dict[str, Any]) -> "AuthorizedNetwork":
+        """The same network with `arrays` that were kept, of a view that is of no release."""
+        view = jax.tree.unflatten(jax.tree.structure(self.view), arrays["view"])
+        return replace(self, view=view, variables=arrays["theta_0"])
+
     @property
     def salt(self) -> bytes | None:
         """Of the release whose images it sees, 16 bytes; None without a release, and where the view uses none."""
@@ -46,7 +50,7 @@ class AuthorizedNetwork:
         """The same network for the images of one release, and for all that are compared with them.
 
         Args:
-            salt: of the release, 16 bytes, see `ugejax.release.salt_of`; only a view that is `salted` uses one.
+            salt: of the release, 16 bytes, see `ugejax.salt_of`; only a view that is `salted` uses one.
 
         Raises:
             UserError: the view needs one.
@@ -65,16 +69,11 @@ def split_weights(params: Any, trains: str) -> tuple[Any, Any]:
     return {"head": params["head"]}, {name: value for name, value in params.items() if name != "head"}
 
 
-def build_authorized(key: Key, folder: Path | None = None) -> AuthorizedNetwork:
-    """The authorized network of a key, for no release yet: see `AuthorizedNetwork.of_release`.
-
-    Args:
-        key: the key.
-        folder: the key folder, whose checkpoint then gives theta_0 and the view's arrays exactly as they were made;
-            without it they are drawn afresh, which may differ in the last bit between machines.
+def draw_authorized(key: Key) -> AuthorizedNetwork:
+    """The authorized network of a key, drawn afresh, for no release yet: see `AuthorizedNetwork.of_release`.
 
     Raises:
-        UserError: the form is unknown, the images do not suit it, or the checkpoint does not fit.
+        UserError: the form is unknown, or the images do not suit it.
     """
     form, module = find_form(key.form), build(key.network, key.num_classes)
     if key.version == 1:
@@ -82,12 +81,7 @@ def build_authorized(key: Key, folder: Path | None = None) -> AuthorizedNetwork:
     else:
         view = form.view(key.derive("view", 32), key.image_shape, key.step)
     variables = initial_variables(module, key.prng("init"), key.image_shape)
-    network = AuthorizedNetwork(view, module, variables, form.trains)
-    if folder is not None:
-        arrays = read_arrays(folder, key, network.arrays)
-        view = jax.tree.unflatten(jax.tree.structure(view), arrays["view"])
-        network = AuthorizedNetwork(view, module, arrays["theta_0"], form.trains)
-    return network
+    return AuthorizedNetwork(view, module, variables, form.trains)
 
 
 _apply = jax.jit(lambda view, x: view.apply(x.astype(jnp.float32) / 255))
@@ -123,4 +117,4 @@ def secret_words(key: Key, network: AuthorizedNetwork) -> tuple[list[bytes], lis
     derived = [key.derive(label, 32) for label in ("view", "textures")]
     frozen = split_weights(network.variables["params"], network.trains)[1]
     numbers = [np.asarray(leaf) for leaf in jax.tree.leaves((network.arrays["view"], frozen))]
-    return [key.secret, key.seal.secret, *keys, *derived], numbers
+    return [key.secret, key.seal_secret, *keys, *derived], numbers

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.compiler import compiled
-from ugejax.perturbation.budget import box, project_l2, project_linf
+from ugejax.constraints.budget import box, project_l2, project_linf
 from ugejax.reporting import Report
 from ugejax.training import decode
 

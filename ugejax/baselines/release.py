@@ -5,8 +5,8 @@ from typing import Literal
 import jax
 import numpy as np
 
+from ugejax.constraints.rounding import round_to_8bit
 from ugejax.errors import UserError
-from ugejax.perturbation.rounding import round_to_8bit
 
 _round = jax.jit(round_to_8bit)
 

@@ -22,7 +22,7 @@ from ugejax.baselines.method import BaselineMethod
 from ugejax.baselines.pgd import descend, descent_step, make_gradient, perturb, uniform_noise
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import joint_surrogate, shuffled_batches
-from ugejax.perturbation.budget import box
+from ugejax.constraints.budget import box
 from ugejax.reporting import Report
 from ugejax.training import decode
 from ugejax.transforms import compose

@@ -50,7 +50,7 @@ def least_code(data: HackerData) -> HackerData:
         return data
     energies = {name: class_energy(data, weights) for name, weights in COMBINATIONS.items()}
     chosen = COMBINATIONS[min(energies, key=lambda name: energies[name])]
-    return data.everywhere(lambda images: mixed(images, weights=chosen))
+    return data.with_all_images(lambda images: mixed(images, weights=chosen))
 
 
 def class_energy(data: HackerData, weights: tuple[float, float, float]) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from ugejax.countermeasures.hacker_data import HackerData
 from ugejax.countermeasures.natural import Natural, half_waves, natural_statistics
 from ugejax.errors import UserError
-from ugejax.perturbation.start import stripe_codes
+from ugejax.perturbations.start import stripe_codes
 from ugejax.training import decode
 
 PERIODS = (

@@ -53,7 +53,7 @@ class HackerData:
         """Labels int32 [S] of the originals that he holds."""
         return self.labels[self.clean_indices]
 
-    def everywhere(self, change: Callable[[np.ndarray], np.ndarray]) -> "HackerData":
+    def with_all_images(self, change: Callable[[np.ndarray], np.ndarray]) -> "HackerData":
         """The same change of all images: for training, for tests, natural ones, clean originals and pairs."""
         test_images, make = change(self.test_images), self.own_pairs
 

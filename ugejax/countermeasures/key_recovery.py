@@ -39,7 +39,7 @@ def recover_key(data: HackerData) -> HackerData:
         found = (natural.spectrum(images) / scale).reshape(len(images), -1) @ directions @ directions.T
         return images - natural.deviation(found.reshape(-1, *shape) * scale).astype(np.float32)
 
-    data, reference = data.everywhere(without_image_directions), without_image_directions(reference)
+    data, reference = data.with_all_images(without_image_directions), without_image_directions(reference)
     side = math.gcd(4, *shape[:2])  # the keyed forms' patches
     mean = reference.mean(axis=0)
     projections = _patch_projections(_cut(data.images - mean, side), _cut(reference - mean, side))
@@ -48,7 +48,7 @@ def recover_key(data: HackerData) -> HackerData:
         found = np.einsum("npi,pij->npj", _cut(images - mean, side), projections, optimize=True)
         return images - np.asarray(unpatchify(jnp.asarray(found), side, shape), np.float32)
 
-    return data.everywhere(without_patch_directions)
+    return data.with_all_images(without_patch_directions)
 
 
 def _image_directions(

@@ -69,7 +69,7 @@ def purify_by_leaked_pairs(data: HackerData) -> HackerData:
 
 def _purified(data: HackerData, pairs: Pairs) -> HackerData:
     params = train_restorer(pairs, data.seed)
-    return data.everywhere(lambda images: restored(params, images))
+    return data.with_all_images(lambda images: restored(params, images))
 
 
 @functools.lru_cache(maxsize=1)  # the clean control has the same pairs of the hacker's own

@@ -39,7 +39,7 @@ def orthogonal_projection(data: HackerData) -> HackerData:
         centred = images.reshape(len(images), -1) - mean
         return images - (centred @ directions @ directions.T).reshape(images.shape)
 
-    return data.everywhere(project)
+    return data.with_all_images(project)
 
 
 def random_projection(data: HackerData) -> HackerData:
@@ -58,4 +58,4 @@ def random_projection(data: HackerData) -> HackerData:
         cut = np.asarray(patchify(jnp.asarray(decode(images) - mean), side))
         return np.asarray(unpatchify(jnp.asarray(cut @ basis @ basis.T), side, (h, w, c))) + mean
 
-    return data.everywhere(project)
+    return data.with_all_images(project)

@@ -11,7 +11,7 @@ from ugejax.errors import UserError, one_line
 
 def purified(data: HackerData, *, purifier: Callable[[np.ndarray], Any]) -> HackerData:
     """All images as `purify` makes them."""
-    return data.everywhere(lambda images: purify(to_uint8(images), purifier=purifier))
+    return data.with_all_images(lambda images: purify(to_uint8(images), purifier=purifier))
 
 
 def purify(images: np.ndarray, *, purifier: Callable[[np.ndarray], Any]) -> np.ndarray:

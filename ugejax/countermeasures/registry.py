@@ -94,12 +94,12 @@ class Countermeasure:
         return data if self.prepare is None else self.prepare(data)
 
 
-def _everywhere(change: Callable[..., np.ndarray], **options: Any) -> Prepare:
-    return lambda data: data.everywhere(functools.partial(change, **options))
+def _on_all_images(change: Callable[..., np.ndarray], **options: Any) -> Prepare:
+    return lambda data: data.with_all_images(functools.partial(change, **options))
 
 
 def _filter(transform: Callable) -> Prepare:
-    return _everywhere(functools.partial(filtered, transform=transform))
+    return _on_all_images(functools.partial(filtered, transform=transform))
 
 
 def _share(percent: int) -> dict[str, Countermeasure]:
@@ -139,7 +139,9 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
         ),
         "grey": Countermeasure("colour removed", _filter(grey)),
         **{
-            f"channel-{name}": Countermeasure(f"{name.replace('-', ' ')}, alone", _everywhere(mixed, weights=weights))
+            f"channel-{name}": Countermeasure(
+                f"{name.replace('-', ' ')}, alone", _on_all_images(mixed, weights=weights)
+            )
             for name, weights in COMBINATIONS.items()
             if name != "luma"  # which is `grey`
         },
@@ -147,24 +149,27 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             "the one of these, or luma, whose class means are the most like natural ones", least_code
         ),
         "channel-normalise": Countermeasure(
-            "each channel of each image to one mean and deviation", _everywhere(normalised)
+            "each channel of each image to one mean and deviation", _on_all_images(normalised)
         ),
-        "histogram-equalise": Countermeasure("each channel's histogram flattened", _everywhere(equalised)),
+        "histogram-equalise": Countermeasure("each channel's histogram flattened", _on_all_images(equalised)),
         "coin": Countermeasure("each pixel moved by up to 2 at random (COIN, Li et al. 2025)", move_pixels),
         # The Gaussian filter of APBench, and of image shortcut squeezing, has a standard deviation of 0.1 pixels: its
         # neighbours weigh exp(-50), and no image of 8 bits changes. The binomial one is a Gaussian of 0.7 pixels.
         "blur": Countermeasure("binomial blur of 3x3 pixels", _filter(blur)),
         "bdr": Countermeasure("bit depth reduced to 2 bits", _filter(functools.partial(bit_depth, bits=2))),
-        **{f"jpeg-{q}": Countermeasure(f"JPEG at quality {q}", _everywhere(jpeg, quality=q)) for q in (10, 30, 50, 75)},
+        **{
+            f"jpeg-{q}": Countermeasure(f"JPEG at quality {q}", _on_all_images(jpeg, quality=q))
+            for q in (10, 30, 50, 75)
+        },
         "low-pass": Countermeasure(
-            "lowest quarter of the frequencies along each axis", _everywhere(low_pass, keep=1 / 4)
+            "lowest quarter of the frequencies along each axis", _on_all_images(low_pass, keep=1 / 4)
         ),
         "total-variation": Countermeasure(
-            "total-variation denoising (Chambolle 2004)", _everywhere(total_variation, weight=0.1, steps=30)
+            "total-variation denoising (Chambolle 2004)", _on_all_images(total_variation, weight=0.1, steps=30)
         ),
         # Noise as strong as a perturbation that takes the usual budget everywhere.
         "non-local-means": Countermeasure(
-            "non-local means denoising (Buades et al. 2005)", _everywhere(non_local_means, noise=8 / 255)
+            "non-local means denoising (Buades et al. 2005)", _on_all_images(non_local_means, noise=8 / 255)
         ),
         "random-projections": Countermeasure("a random half of every patch's dimensions", random_projection),
         "random-projections-5": Countermeasure(

@@ -36,4 +36,4 @@ def notch(data: HackerData) -> HackerData:
         passed = np.fft.irfft2(spectrum(images) * kept, s=images.shape[1:3], axes=(1, 2), norm="ortho")
         return (passed @ natural.colours.T + natural.mean).astype(np.float32)
 
-    return data.everywhere(without_lines)
+    return data.with_all_images(without_lines)

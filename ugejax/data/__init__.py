@@ -2,7 +2,6 @@
 
 from ugejax.data.account import Account
 from ugejax.data.dataset import Dataset, Splits, Streamed, check_dataset, stratified_subset
-from ugejax.data.shards import ImageShards
 from ugejax.data.sources import Source, load, load_all, load_stream
 from ugejax.data.stream import Images
 from ugejax.data.survey import Survey, survey
@@ -10,7 +9,6 @@ from ugejax.data.survey import Survey, survey
 __all__ = [
     "Account",
     "Dataset",
-    "ImageShards",
     "Images",
     "Source",
     "Splits",

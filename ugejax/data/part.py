@@ -9,7 +9,7 @@ import numpy as np
 
 from ugejax.data.account import Account
 from ugejax.data.dataset import Dataset, check_dataset, check_labels, stratified_subset
-from ugejax.data.stream import ImageStream, open_stream
+from ugejax.data.stream import ImageStream, OfEach, open_stream
 from ugejax.errors import UserError
 
 Encoded = Sequence[tuple[str, Path | bytes]]
@@ -64,9 +64,9 @@ class Part:
         check_dataset(dataset, self.where)
         return dataset
 
-    def stream(self, indices: np.ndarray) -> ImageStream:
-        """The images at these ascending indices, checked, to be read piece by piece."""
-        return open_stream(self.where, self.read, indices)
+    def stream(self, indices: np.ndarray, of_each: OfEach = map) -> ImageStream:
+        """The images at these ascending indices, checked, to be read piece by piece; see `open_stream`."""
+        return open_stream(self.where, self.read, indices, of_each=of_each)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from ugejax.data.image_file import Unreadable, decode_image, on_all_cores
 from ugejax.data.kinds import is_text
 from ugejax.data.others import open_other
 from ugejax.data.part import Opened, Part
+from ugejax.data.stream import OfEach
 from ugejax.data.tfds_source import open_tfds
 from ugejax.errors import UserError
 
@@ -164,20 +165,24 @@ def load(source: Source) -> Splits:
     return Splits(*_same_channels(images, beside), indices, n_available, chosen.account)
 
 
-def load_stream(source: Source) -> Streamed:
+def load_stream(source: Source, *, of_each: OfEach = map) -> Streamed:
     """Opens the train images of a source to be read piece by piece; they are those that `load` gives.
 
     Every image, train or test, is decoded once here, so that nothing begins with a damaged set.
+
+    Args:
+      source: where they are, and which of them.
+      of_each: has several processes decode a share each, see `ugejax.data.stream.open_stream`.
 
     Raises:
       UserError: as for `load`.
     """
     chosen = open_parts(source)
     train, test, account = chosen.train, chosen.test, chosen.account
-    images, n_test = train.stream(chosen.train_indices), 0
+    images, n_test = train.stream(chosen.train_indices, of_each), 0
     labels, beside = train.labels[chosen.train_indices], None
     if test is not None:
-        beside = test.stream(chosen.test_indices)
+        beside = test.stream(chosen.test_indices, of_each)
         _check_sizes(images.image_shape, beside.image_shape)
         channels, n_test = max(images.image_shape[2], beside.image_shape[2]), len(beside)
         images = dataclasses.replace(images, image_shape=(*images.image_shape[:2], channels))

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,10 @@ from ugejax.errors import UserError
 
 # Bytes of the images that are decoded at a time.
 _MOST_BYTES = 2**28
+
+
+# function(thing) of each thing, in order, as `map` has it; things and results are such as JSON can say.
+OfEach = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 
 class Images(Protocol):
@@ -82,10 +86,12 @@ class ImageStream:
         return images if images.shape[3] == channels else np.repeat(images, channels, axis=3)
 
 
-def open_stream(where: str, read: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> ImageStream:
+def open_stream(
+    where: str, read: Callable[[np.ndarray], np.ndarray], indices: np.ndarray, *, of_each: OfEach = map
+) -> ImageStream:
     """A stream over images, each of which is decoded once here, so that a damaged one is found before any work.
 
-    Several processes look at a share each. The stream is RGB as soon as one image has colour, as `decode_images` would
+    The stream is RGB as soon as one image has colour, as `decode_images` would
     have them. Its digest is of the size and of the digests of all images: a release's salt follows from it, and so it
     must not depend on how many images are read at a time.
 
@@ -93,12 +99,12 @@ def open_stream(where: str, read: Callable[[np.ndarray], np.ndarray], indices: n
       where: what a message calls them.
       read: the images at ascending indices, uint8 [n, H, W, 1 or 3], all of one size.
       indices: ascending int64 [N], at least one.
+      of_each: has several processes look at a share each: `ugejax.app.hosts.in_shares`.
 
     Raises:
       Unreadable: images cannot be read; all of them are named.
       UserError: sizes differ.
     """
-    from ugejax.hosts import in_shares  # here, since jax takes a second to import and a look at files needs none of it
 
     def look(part: slice) -> tuple[list[int], str, list[tuple[str, str]]]:
         try:
@@ -109,7 +115,7 @@ def open_stream(where: str, read: Callable[[np.ndarray], np.ndarray], indices: n
         return list(images.shape), "".join(map(_digest, images)), []
 
     first = _first_shape(read, indices)
-    shapes, digests, failed = zip(*in_shares(look, list(pieces(len(indices), of=first))), strict=True)
+    shapes, digests, failed = zip(*of_each(look, list(pieces(len(indices), of=first))), strict=True)
     if any(failed):
         # The first image of all is in every piece.
         raise Unreadable(list(dict.fromkeys((file, why) for piece in failed for file, why in piece)))

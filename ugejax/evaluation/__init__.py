@@ -1,20 +1,19 @@
 """Evaluation: train the authorized network and the hackers on originals and on the release, and compare."""
 
+from ugejax.evaluation.cache import Cache
 from ugejax.evaluation.candidates import DEFAULT_HACKERS, parse_hackers
 from ugejax.evaluation.distillation import DISTILLATIONS, parse_distillations
 from ugejax.evaluation.evaluate import evaluate
-from ugejax.evaluation.own_release import imitation_of
 from ugejax.evaluation.plan import Evaluation
-from ugejax.evaluation.results import summarise, write_results
+from ugejax.evaluation.results import summarise
 
 __all__ = [
     "DEFAULT_HACKERS",
+    "Cache",
     "DISTILLATIONS",
     "Evaluation",
     "evaluate",
-    "imitation_of",
     "parse_distillations",
     "parse_hackers",
     "summarise",
-    "write_results",
 ]

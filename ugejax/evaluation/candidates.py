@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ugejax.authorized import AuthorizedNetwork, Key, build_authorized, new_key, seen
+from ugejax.authorized import AuthorizedNetwork, Key, draw_authorized, new_key, seen
 from ugejax.countermeasures.hacker_data import to_uint8
 from ugejax.errors import UserError
 from ugejax.networks import NETWORKS, build, has_batch_norm, initial_variables
@@ -105,7 +105,7 @@ def hackers(
             yield hacker(name, num_classes, seed=seed, epochs=epochs, augment=augment, batch_size=batch_size)
         elif key is not None:
             wrong = _wrong_key(key, seed)
-            network = build_authorized(wrong).of_release(salt)
+            network = draw_authorized(wrong).of_release(salt)
             recipe = _recipe(wrong, epochs, augment).at_most(batch_size)
             yield Candidate(
                 "wrong_key", wrong.network, recipe, network.module, network.variables, network.trains,

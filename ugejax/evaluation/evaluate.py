@@ -1,10 +1,10 @@
 """Training of all that an evaluation consists of, and a row for each pair of scores."""
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from ugejax.errors import UserError
+from ugejax.evaluation.cache import Cache
 from ugejax.evaluation.ensemble import Ensemble
 from ugejax.evaluation.fitted import Fitted
 from ugejax.evaluation.plan import Evaluation, Row, plan
@@ -16,7 +16,7 @@ Report = Callable[[int, int, str, int, int, float], None]
 
 def evaluate(
     evaluation: Evaluation,
-    cache: Path,
+    cache: Cache,
     report: Report = lambda *_: None,
     found: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -27,7 +27,7 @@ def evaluate(
 
     Args:
         evaluation: what to evaluate.
-        cache: folder of the scores, so that a trial that was done is not done again.
+        cache: keeps the scores, so that a trial that was done is not done again: `ugejax.FolderCache`.
         report: called with trials done, trials in all, what is training now, its epoch, its epochs, its accuracy.
         found: called with each row when it is there.
 
@@ -74,7 +74,7 @@ def evaluate(
 class _Scores:
     """The scores of all trials of a plan, from the cache or by training, and how far that has come."""
 
-    def __init__(self, cache: Path, total: int, report: Report):
+    def __init__(self, cache: Cache, total: int, report: Report):
         self._cache, self._total, self._report = cache, total, report
         self._done = 0
         self._ahead = 0  # trained together, and not yet asked for

@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from ugejax.data.dataset import stratified_subset
 from ugejax.errors import UserError
 from ugejax.evaluation.answers import answers_of
+from ugejax.evaluation.cache import Cache
 from ugejax.evaluation.plan import Evaluation, plain_trials
 
 N_IMAGES = 500  # as many as a chart can hold
@@ -17,7 +17,7 @@ DIMENSIONS = 50  # what van der Maaten and Hinton keep before t-SNE
 
 
 def learned_features(
-    evaluation: Evaluation, cache: Path, report: Callable[[str, int, int, float], None]
+    evaluation: Evaluation, cache: Cache, report: Callable[[str, int, int, float], None]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Penultimate features of test images after training without counter-measure, their first principal components.
 
@@ -26,7 +26,7 @@ def learned_features(
 
     Args:
         evaluation: what is evaluated.
-        cache: folder of finished trials.
+        cache: of finished trials.
         report: called with who trains, epoch, epochs and accuracy.
 
     Returns:

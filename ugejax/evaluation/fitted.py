@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from ugejax.evaluation.cache import Cache
 from ugejax.evaluation.relabel import relabelled_accuracy
 from ugejax.evaluation.trial import Score, cached_score, digest_of, environment, keep_score
 
@@ -41,10 +41,10 @@ class Fitted:
         described = f"{environment()} {self.classifier.__qualname__} {self.seed} {self.num_classes}"
         return digest_of(described, [self.images, self.labels, self.test_images, self.test_labels])
 
-    def run_cached(self, folder: Path, report: Callable[[int, int, float], None]) -> Score:
-        """The score, from the cache folder if it is there; `report` is called with 1, 1 and the accuracy."""
+    def run_cached(self, cache: Cache, report: Callable[[int, int, float], None]) -> Score:
+        """The score, from the cache if it is there; `report` is called with 1, 1 and the accuracy."""
         digest = self.digest
-        if (score := cached_score(folder, digest)) is not None:
+        if (score := cached_score(cache, digest)) is not None:
             return score
         began = time.perf_counter()
         logits = self.classifier(
@@ -53,6 +53,6 @@ class Fitted:
         answers = logits.argmax(axis=1)
         best = relabelled_accuracy(answers, self.test_labels, self.num_classes)
         score = Score([float((answers == self.test_labels).mean())], time.perf_counter() - began, best)
-        keep_score(folder, digest, score)
+        keep_score(cache, digest, score)
         report(1, 1, score.last)
         return score

@@ -1,61 +1,17 @@
-"""Releases of a hacker's own images, made as the release before him was: by its card, under keys of his own."""
+"""Releases of a hacker's own images, made as the release before him was, under keys of his own."""
 
-import tempfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import jax
 import numpy as np
 
-from ugejax.authorized import build_authorized, new_key
-from ugejax.baselines import BASELINES
 from ugejax.countermeasures.hacker_data import Pairs
 from ugejax.data import Dataset
-from ugejax.data.stream import open_stream
-from ugejax.protection import Protection, method_of, run_digest
-from ugejax.training import default_recipe
 
 KEYS = 8  # of the hacker's own, with an equal part of his images each
 STRANGER = 2**31 - 1  # number of the key under which test images are released, which no hacker's own has
 
 # (images uint8 [N, H, W, C], labels int32 [N], number of the key) -> released images.
 Imitation = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
-
-
-def imitation_of(card: Mapping[str, Any], num_classes: int) -> Imitation | None:
-    """The protection that a release's card describes, under another key; None where it tells of no method known here.
-
-    What a card tells only the digest of is left out: a feature space, and terms of the loss beside the method's. Of
-    several keys' forms it takes the first's.
-    """
-    name, settings = str(card.get("method")), _with_tuples(card.get("settings", {}))
-    if name in BASELINES:
-        method = BASELINES[name]
-
-        def by_baseline(images: np.ndarray, labels: np.ndarray, number: int) -> np.ndarray:
-            return method.protect(
-                jax.random.fold_in(jax.random.key(1), number), images, labels, num_classes,
-                eps=None if method.eps is None else card["eps"], settings=type(method.settings)(**settings),
-            )  # fmt: skip
-
-        return by_baseline
-    if name != "uge" or "authorized" not in card:
-        return None
-    form = card["authorized"]
-
-    def by_key(images: np.ndarray, labels: np.ndarray, number: int) -> np.ndarray:
-        method = method_of([], **settings)
-        key = new_key(
-            f"own {number}".encode(), form=form["form"], network=form["network"], image_shape=images.shape[1:],
-            num_classes=num_classes, step=form["step"], recipe=default_recipe(form["network"]), from_seed=True,
-        )  # fmt: skip
-        stream = open_stream("own images", lambda indices: images[indices], np.arange(len(images)))
-        network = build_authorized(key).of_release(key.release_salt(run_digest(method, [key], stream, labels)))
-        with tempfile.TemporaryDirectory() as folder:
-            return Protection.by(key, network, method).run(images, labels, Path(folder))
-
-    return by_key
 
 
 def own_pairs(imitation: Imitation, natural: Dataset, seed: int) -> Pairs:
@@ -66,8 +22,3 @@ def own_pairs(imitation: Imitation, natural: Dataset, seed: int) -> Pairs:
         imitation(natural.images[part], natural.labels[part], seed * KEYS + number) for number, part in enumerate(parts)
     ]
     return Pairs(natural.images[np.concatenate(parts)], np.concatenate(released))
-
-
-def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they were before JSON made lists of their tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

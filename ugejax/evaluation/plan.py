@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from ugejax.data import Dataset
 from ugejax.data.dataset import stratified_subset
 from ugejax.errors import UserError
 from ugejax.evaluation.answers import answers_of
+from ugejax.evaluation.cache import Cache
 from ugejax.evaluation.candidates import (
     DEFAULT_HACKERS,
     OTHER_INIT,
@@ -56,7 +56,8 @@ class Evaluation:
         purifier: what the counter-measure of that name does, see `ugejax.countermeasures.purifier`.
         batch_size: images a step at most, where a recipe has more; None leaves the recipes alone.
         init: weights of networks, by name, that the counter-measure pretrained begins with, see `read_weights`.
-        imitation: protects a hacker's own images as the release was made, see `imitation_of`; None where nobody knows.
+        imitation: protects a hacker's own images as the release was made, see `ugejax.app.imitation`; None where nobody
+            knows.
         own: natural images of any classes that such a hacker protects; None takes the test images.
 
     Raises:
@@ -130,12 +131,12 @@ class Row:
         return [self.clean, self.protected, *([] if self.backbone is None else [self.backbone])]
 
 
-def plan(evaluation: Evaluation, cache: Path, report: Callable[[int, int, str, int, int, float], None]) -> list[Row]:
+def plan(evaluation: Evaluation, cache: Cache, report: Callable[[int, int, str, int, int, float], None]) -> list[Row]:
     """All rows of an evaluation; for distillation the teachers are trained at once.
 
     Args:
         evaluation: what to evaluate.
-        cache: folder of the teachers' answers and scores.
+        cache: of the teachers' answers and scores.
         report: as for `evaluate`.
 
     Raises:
@@ -274,7 +275,7 @@ def _hacker_trial(
 
 
 def _distilled_rows(
-    evaluation: Evaluation, cache: Path, report: Callable[[int, int, str, int, int, float], None]
+    evaluation: Evaluation, cache: Cache, report: Callable[[int, int, str, int, int, float], None]
 ) -> list[Row]:
     """Students of the authorized network; their clean control is taught by the one trained on the originals."""
     if not evaluation.distillations:

@@ -1,13 +1,10 @@
-"""The results of an evaluation: rows, their summary, and the file."""
+"""The results of an evaluation: rows, and their summary."""
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from ugejax.countermeasures import countermeasure_of
-from ugejax.whole import replace_text
 
 SCHEMA = 1
 HACKERS = ("hacker", "wrong_key")
@@ -83,8 +80,3 @@ def _group(named: Iterable[tuple[Any, float]]) -> dict[Any, float]:
 def _mean(values: Iterable[float | None]) -> float | None:
     values = [value for value in values if value is not None]
     return mean(values) if values else None
-
-
-def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Write `results.json` whole or not at all."""
-    replace_text(path, json.dumps(results, indent=2) + "\n")

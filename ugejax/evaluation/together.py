@@ -3,13 +3,13 @@
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ugejax.errors import UserError
+from ugejax.evaluation.cache import Cache
 from ugejax.evaluation.relabel import relabelled
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.memory import OutOfMemory, ran_out
@@ -100,13 +100,13 @@ def worthwhile() -> bool:
 
 
 def train_ahead(
-    named: Iterable[tuple[str, Trial]], folder: Path, report: Callable[[str, int, int, float], None]
+    named: Iterable[tuple[str, Trial]], cache: Cache, report: Callable[[str, int, int, float], None]
 ) -> Iterator[int]:
     """Train together those of the trials that can be and whose scores the cache does not have; leave the scores there.
 
     Args:
         named: network and trial; those that are in no group are left to `Trial.run_cached`.
-        folder: the cache.
+        cache: where they are kept.
         report: called with what trains, epoch, epochs and mean accuracy.
 
     Yields:
@@ -115,7 +115,7 @@ def train_ahead(
     Raises:
         UserError: a loss was not finite; it tells in which training.
     """
-    named = [(name, trial) for name, trial in named if trial.cached(folder) is None]
+    named = [(name, trial) for name, trial in named if trial.cached(cache) is None]
     names = {id(trial): name for name, trial in named}
     for group in groups(trial for _, trial in named):
         title = f"{', '.join(names[id(trial)] for trial in group)} together"
@@ -124,5 +124,5 @@ def train_ahead(
         except UserError as error:
             raise UserError(f"{title}: {error}") from error
         for trial, score in zip(group, scores, strict=True):
-            trial.keep(folder, score)
+            trial.keep(cache, score)
         yield len(group)

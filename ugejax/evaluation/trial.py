@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -18,15 +17,12 @@ import optax
 
 from ugejax.countermeasures.last_layer import fit_last_layer
 from ugejax.countermeasures.recovery import near
+from ugejax.evaluation.cache import Cache
 from ugejax.evaluation.relabel import relabelled
 from ugejax.networks import initial_variables
 from ugejax.training import Recipe, accuracy, fit, initial_state, make_train_step, outputs, prepared
 from ugejax.training.step import TrainState, freeze
 from ugejax.training.trajectory import Snapshots
-from ugejax.whole import replaced
-
-# What to do where the cache cannot be written.
-OTHER_CACHE = "choose another folder with `cache`"
 
 
 @dataclass(frozen=True)
@@ -225,36 +221,34 @@ class Trial:
         correct[: len(by_epoch)] = np.rint(np.array(by_epoch) * len(self.test_labels))
         return _Snapshot(state, correct, np.float32(seconds))
 
-    def cached(self, folder: Path) -> Score | None:
-        """The score, if this very trial is in the cache folder."""
-        return cached_score(folder, self.digest)
+    def cached(self, cache: Cache) -> Score | None:
+        """The score, if this very trial is in the cache."""
+        return cached_score(cache, self.digest)
 
-    def run_cached(self, folder: Path, report: Callable[[int, int, float], None]) -> Score:
-        """The score, from the cache folder if this very trial is in it."""
-        if (score := self.cached(folder)) is not None:
+    def run_cached(self, cache: Cache, report: Callable[[int, int, float], None]) -> Score:
+        """The score, from the cache if this very trial is in it."""
+        if (score := self.cached(cache)) is not None:
             return score
         score, _ = self.run(report)
-        self.keep(folder, score)
+        self.keep(cache, score)
         return score
 
-    def keep(self, folder: Path, score: Score) -> None:
-        """Write the score into the cache folder, whole or not at all."""
-        keep_score(folder, self.digest, score)
+    def keep(self, cache: Cache, score: Score) -> None:
+        """Put the score into the cache."""
+        keep_score(cache, self.digest, score)
 
 
-def cached_score(folder: Path, digest: str) -> Score | None:
-    """The score of that digest, if it is in the cache folder."""
+def cached_score(cache: Cache, digest: str) -> Score | None:
+    """The score of that digest, if it is in the cache."""
     try:
-        return Score(**json.loads((folder / f"{digest}.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return None  # not there, or cut off while it was written
+        return Score(**json.loads(cache.read(f"{digest}.json") or b""))
+    except (ValueError, TypeError):
+        return None  # not there, or damaged
 
 
-def keep_score(folder: Path, digest: str, score: Score) -> None:
-    """Write a score into the cache folder, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with replaced(folder / f"{digest}.json", shared=True, otherwise=OTHER_CACHE) as file:
-        file.write(json.dumps(asdict(score)).encode())
+def keep_score(cache: Cache, digest: str, score: Score) -> None:
+    """Put a score into the cache."""
+    cache.write(f"{digest}.json", json.dumps(asdict(score)).encode())
 
 
 def digest_of(described: str, arrays: Iterable[Any]) -> str:
@@ -272,20 +266,13 @@ def epochs_of(recipe: Recipe, *then: str) -> int:
     return recipe.epochs + sum(1 if trains == "head" else recipe.epochs for trains in then)
 
 
-def default_cache() -> Path:
-    """Where scores are kept: $UGEJAX_CACHE, else the user's cache folder."""
-    if chosen := os.environ.get("UGEJAX_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ugejax" / "trials"
-
-
 @functools.cache
 def environment() -> str:
     """The code that a score depends on and what it runs on: a change to either is another trial."""
     root = Path(__file__).parent.parent
     code = hashlib.sha256()
     called = [f"countermeasures/{name}.py" for name in ("adversarial", "dp_sgd", "last_layer", "recovery", "ridge")]
-    called += [f"evaluation/{name}.py" for name in ("answers", "fitted", "relabel", "together", "trial")]
+    called += [f"evaluation/{name}.py" for name in ("answers", "cache", "fitted", "relabel", "together", "trial")]
     alone = [f"{name}.py" for name in ("batches", "compiler", "parallel", "patches")]
     for part in ("networks", "training", "transforms", *alone, *called):
         path = root / part

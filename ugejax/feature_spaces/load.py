@@ -20,11 +20,11 @@ from flax import linen as nn
 from ugejax.errors import UserError
 from ugejax.feature_spaces.clip_resnet import ClipResNet
 from ugejax.feature_spaces.preprocessing import Preprocessing
-from ugejax.feature_spaces.safetensors import read_safetensors
 from ugejax.feature_spaces.vision_transformer import ACTIVATIONS, ClipVisionTransformer, Dinov2
 from ugejax.networks import build, load_pretrained
 from ugejax.networks.pretrained import NUM_CLASSES, PRETRAINED, take
 from ugejax.networks.resnet import IMAGENET_MEAN, IMAGENET_STD
+from ugejax.networks.safetensors import read_safetensors
 
 # Of openai/CLIP's preprocessing.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

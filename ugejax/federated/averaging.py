@@ -87,7 +87,7 @@ def federate(
 
 def _side_by_side(module, optimizer, recipe: Recipe, shards: Shards) -> Callable[..., Any]:
     """All clients in one program; one that has come to the end of its epoch waits for the others."""
-    run, count = _runner(module, optimizer, recipe, together=True), len(shards.sizes)
+    run, count = _runner(module, optimizer, recipe, at_once=True), len(shards.sizes)
     sizes, indices = jnp.asarray(shards.sizes), jnp.asarray(shards.indices)
 
     def of_all(start, images, labels, keys):
@@ -105,7 +105,7 @@ def _side_by_side(module, optimizer, recipe: Recipe, shards: Shards) -> Callable
 
 def _one_by_one(module, optimizer, recipe: Recipe, shards: Shards) -> Callable[..., Any]:
     """One client after the other, each for as many steps as its own images take."""
-    run = _runner(module, optimizer, recipe, together=False)
+    run = _runner(module, optimizer, recipe, at_once=False)
 
     def of_one(client, state, images, labels, keys):
         size = int(shards.sizes[client])
@@ -126,7 +126,7 @@ def _one_by_one(module, optimizer, recipe: Recipe, shards: Shards) -> Callable[.
 
 @functools.cache
 def _runner(
-    module: Any, optimizer: optax.GradientTransformation, recipe: Recipe, *, together: bool
+    module: Any, optimizer: optax.GradientTransformation, recipe: Recipe, *, at_once: bool
 ) -> Callable[..., Any]:
     """`run_steps` over the steps of one client, or of all at once; state and number of the step are its state."""
     step, batch_size = make_train_step(module, optimizer, recipe), recipe.batch_size
@@ -139,7 +139,7 @@ def _runner(
         client = jax.tree.map(lambda new, old: jnp.where(active, new, old), moved, client)
         return (client, number + 1), jnp.where(active, loss, 0)
 
-    return run_steps(jax.vmap(turn, in_axes=(0, None, None, 0, 0)) if together else turn)
+    return run_steps(jax.vmap(turn, in_axes=(0, None, None, 0, 0)) if at_once else turn)
 
 
 @functools.partial(jax.jit, static_argnames="mirror")

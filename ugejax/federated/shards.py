@@ -2,15 +2,27 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ugejax.authorized import AuthorizedNetwork, Key, seen
-from ugejax.protection import Protection
+
+
+class Protects(Protocol):
+    """What protects images of one release: `ugejax.Protection`."""
+
+    def of_release(self, salt: bytes) -> Self:
+        """The same for another release, by its public salt."""
+        ...
+
+    def run(self, images: np.ndarray, labels: np.ndarray, folder: Path) -> np.ndarray:
+        """The released images, uint8 [N, H, W, C]; checkpoints go to the folder."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +109,13 @@ def seen_shards(network: AuthorizedNetwork, images: np.ndarray, shards: Shards, 
 
 
 def protect_shards(
-    protection: Protection, images: np.ndarray, labels: np.ndarray, shards: Shards, folder: Path,
+    protection: Protects, images: np.ndarray, labels: np.ndarray, shards: Shards, folder: Path,
     salts: Sequence[bytes],
 ) -> np.ndarray:  # fmt: skip
     """Every client protects its own images by itself; all of them have the same key, so their stripes agree.
 
     Args:
-        protection: with the shared key; of what needs images to be made, each client has its own.
+        protection: `ugejax.Protection` with the shared key; of what needs images to be made, each client has its own.
         images: originals, uint8 [N, H, W, C].
         labels: int32 [N].
         shards: whose they are.
@@ -116,6 +128,5 @@ def protect_shards(
     released = np.empty_like(images)
     for client in np.flatnonzero(shards.sizes).tolist():
         own = shards.of(client)
-        job = replace(protection, network=protection.network.of_release(salts[client]))
-        released[own] = job.run(images[own], labels[own], folder / f"client-{client}")
+        released[own] = protection.of_release(salts[client]).run(images[own], labels[own], folder / f"client-{client}")
     return released

@@ -6,21 +6,19 @@ from typing import Any
 
 import jax
 import numpy as np
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 
 from ugejax.errors import UserError
-from ugejax.feature_spaces.safetensors import read_safetensors
 from ugejax.networks.registry import variable_shapes
-from ugejax.whole import replaced
+from ugejax.networks.safetensors import read_safetensors
 
 Weights = Mapping[str, np.ndarray]
 
 
 def write_weights(path: Path, variables: Any) -> None:
-    """Write a network's variables, whole or not at all, under names such as "params/body/Conv_0/kernel"."""
+    """Write a network's variables to a file, under names such as "params/body/Conv_0/kernel"."""
     arrays = {_name(keys): np.asarray(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(variables)}
-    with replaced(path, shared=True) as file:
-        file.write(save(arrays))
+    save_file(arrays, path)
 
 
 def read_weights(path: Path, network: str, image_shape: tuple[int, ...]) -> Weights:

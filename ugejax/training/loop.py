@@ -13,8 +13,8 @@ from ugejax.batches import at_a_time, in_pieces
 from ugejax.compiler import compiled, compiler_options, kept
 from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
-from ugejax.memory import whole_batches
-from ugejax.parallel import everywhere, over_devices, spread, whole
+from ugejax.memory import undivided_batches
+from ugejax.parallel import on_all_devices, over_devices, replicated, spread
 from ugejax.training.mirror import alternate
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import Batch, TrainState, decode
@@ -79,8 +79,8 @@ def run_steps(step: Callable[..., Any], batch_size: int | None = None) -> Callab
 
     def run(state, images, labels, order, key, count):
         with over_devices():
-            arguments = everywhere((step, state, images, labels, order, key))
-            with whole_batches(batch_size, lambda: scan.lower(*_shapes(arguments), count=count).compile()):
+            arguments = on_all_devices((step, state, images, labels, order, key))
+            with undivided_batches(batch_size, lambda: scan.lower(*_shapes(arguments), count=count).compile()):
                 return jax.block_until_ready(chosen(*arguments, count))
 
     return run
@@ -92,11 +92,11 @@ def _programs(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callabl
 
     @functools.partial(jax.jit, donate_argnums=1, compiler_options=compiler_options())
     def one_step(step, *arguments):
-        return whole(step(*arguments))
+        return replicated(step(*arguments))
 
     @functools.partial(jax.jit, static_argnames="count", donate_argnums=1)
     def scan(step, state, images, labels, order, key, count):
-        return whole(jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count))
+        return replicated(jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count))
 
     return one_step, scan
 
@@ -131,7 +131,7 @@ def stream_steps(
     def run(state, images, labels, order, key, count):
         order, labels, losses, arguments = np.asarray(order), np.asarray(labels), [], ()
         # All at once: waiting for each step would leave the devices idle while the next batch is read.
-        with over_devices(), whole_batches(batch_size, lambda: one_step.lower(*_shapes(arguments)).compile()):
+        with over_devices(), undivided_batches(batch_size, lambda: one_step.lower(*_shapes(arguments)).compile()):
             for entries in order[: count * batch_size].reshape(count, -1):
                 index = np.maximum(entries, ~entries)
                 ascending = np.sort(index)
@@ -139,7 +139,7 @@ def stream_steps(
                 x = np.where((entries < 0)[:, None, None, None], x[:, :, ::-1], x)
                 places = np.arange(len(index), dtype=np.int32) if in_batch else index.astype(np.int32)
                 batch = Batch(x, labels[index], places)
-                arguments = everywhere((step, before(state, index), batch, key))
+                arguments = on_all_devices((step, before(state, index), batch, key))
                 state, loss = one_step(*arguments)
                 after(state, index)
                 losses.append(loss)
@@ -219,7 +219,7 @@ def fit(
         run = stream_steps(step, recipe.batch_size)
     else:
         size = min(recipe.batch_size, len(images))
-        run, (images, labels) = run_steps(on_resident(step, size), size), everywhere((images, labels))
+        run, (images, labels) = run_steps(on_resident(step, size), size), on_all_devices((images, labels))
     for epoch in range(int(state.step) // count, recipe.epochs):
         order = training_order(order_key, epoch, len(images), recipe)
         state, losses = run(state, images, labels, order, step_key, count)
@@ -256,14 +256,14 @@ def accuracy(
     Returns:
         float in [0, 1].
     """
-    predict, variables = _predictor(module, mirrored), everywhere(variables)
+    predict, variables = _predictor(module, mirrored), on_all_devices(variables)
 
     def correct(part: slice, size: int) -> int:
         x, y = images[part], np.asarray(labels[part])
         if len(x) < size and part.start:  # one compiled shape: fill the last batch up, count its own images only
             x = jnp.concatenate([x, jnp.zeros((size - len(x), *x.shape[1:]), x.dtype)])
         with over_devices():
-            return int((np.asarray(predict(variables, everywhere(x)))[: len(y)] == y).sum())
+            return int((np.asarray(predict(variables, on_all_devices(x)))[: len(y)] == y).sum())
 
     pieces = in_pieces(correct, len(images), at_a_time(images.shape[1:], most=batch_size))
     return sum(piece for _, piece in pieces) / len(images)

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from ugejax.compiler import kept
-from ugejax.parallel import averaged, of_shard, whole
+from ugejax.parallel import averaged, of_shard, replicated
 from ugejax.training.recipe import Recipe
 from ugejax.transforms import compose
 from ugejax.transforms.geometry import random_crop
@@ -139,7 +139,7 @@ def make_train_step(
 
     def step(state, batch, key):
         if aggregate is not None:  # what takes its examples one after the other has no use for several devices
-            batch = whole(batch)
+            batch = replicated(batch)
         chex.assert_rank([batch.x, batch.y], [4, {1, 2}])
         chex.assert_equal_shape_prefix([batch.x, batch.y], 1)
         x, y = decode(batch.x), batch.y

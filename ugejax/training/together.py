@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.parallel import everywhere
+from ugejax.parallel import on_all_devices
 from ugejax.training.loop import check_finite, on_resident, run_steps, training_order
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState
@@ -49,7 +49,7 @@ def fit_together(
     n = len(images[0])
     pairs = [(id(x), id(y)) for x, y in zip(images, labels, strict=True)]
     firsts = [pairs.index(pair) for pair in dict.fromkeys(pairs)]
-    held = everywhere(tuple(_end_to_end([arrays[first] for first in firsts]) for arrays in (images, labels)))
+    held = on_all_devices(tuple(_end_to_end([arrays[first] for first in firsts]) for arrays in (images, labels)))
     begins = n * jnp.array([firsts.index(pairs.index(pair)) for pair in pairs])
     order_keys, step_keys = jnp.stack([jax.random.split(key) for key in keys]).T
     state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

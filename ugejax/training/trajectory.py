@@ -14,7 +14,7 @@ from ugejax.training.step import TrainState
 
 
 class Snapshots(Protocol):
-    """Where snapshots of a training are kept, by the number of epochs done: `ugejax.checkpoint.StepCheckpoints`."""
+    """Where snapshots of a training are kept, by the number of epochs done: `ugejax.app.checkpoint.StepCheckpoints`."""
 
     def steps(self) -> list[int]:
         """The numbers that are kept, ascending."""

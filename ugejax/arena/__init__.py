@@ -1,7 +1,0 @@
-"""The arena: methods x counter-measures x networks x seeds on one source, and the leaderboard that comes of it.
-
-Pure but for what its name says: `grid` (what is asked for) -> `plan` (the jobs that are missing) -> `rows` (what they
-found) -> `leaderboard` (means and shares) -> `markdown` and `page` (text; their words are in `wording`). `estimate`
-says how long the rest takes, `folder` knows the files of an arena. `ugejax/cli/arena.py` ties them together, and
-`ugejax/cli/arena_job.py` does a job.
-"""

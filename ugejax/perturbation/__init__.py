@@ -1,1 +1,0 @@
-"""Perturbations: what delta may be, how it is updated and how it becomes 8-bit pixels."""
