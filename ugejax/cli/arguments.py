@@ -106,7 +106,9 @@ def build_parser() -> Parser:
         "and written piece by piece, so it need not fit into memory. If the perturbation is optimised "
         "(--perturbation-epochs), up to 1 GiB of images lies on the device. A baseline holds all images.",
     )  # fmt: skip
-    protect.add_argument("source", metavar="SOURCE", help="digits, digits-photos, a TFDS name, an image folder, .npz, or .npy pair")
+    protect.add_argument(
+        "source", metavar="SOURCE", help="digits, digits-photos, a TFDS name, an image folder, .npz, or .npy pair"
+    )
     protect.add_argument("--out", type=Path, required=True, help="release folder to make")
     protect.add_argument(
         "--key",

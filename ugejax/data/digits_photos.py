@@ -27,10 +27,9 @@ PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.pn
 TRAIN, TEST = 400, 100
 # Of the digits of each class and of the tiles of each photograph, one in so many is for test images.
 _HELD_OUT = 5
-# Side of an image, and of the tiles that a photograph is divided into; a crop lies within a tile.
-_SIDE, _TILE = 32, 64
-# Side of an enlarged digit, in pixels: from and up to.
-_LEAST, _MOST = 26, 28
+# Side of an image, of the enlarged digit in it, and of the tiles that a photograph is divided into; a crop lies within
+# a tile.
+_SIDE, _DIGIT, _TILE = 32, 28, 64
 # Of scikit-learn's 16 levels those up to the first are ground, those from the second on are stroke.
 _GROUND, _STROKE = 4, 12
 
@@ -43,14 +42,12 @@ class Blends:
       digits: which of scikit-learn's digits, int64 [N].
       photographs: which of `PHOTOGRAPHS`, int64 [N].
       crops: row and column of the crop's upper left pixel in the photograph, int64 [N, 2].
-      sides: of the enlarged digits in pixels, int64 [N].
       places: row and column of the digit's upper left pixel in the image, int64 [N, 2].
     """
 
     digits: np.ndarray
     photographs: np.ndarray
     crops: np.ndarray
-    sides: np.ndarray
     places: np.ndarray
 
 
@@ -133,9 +130,8 @@ def _choose_part(draws: "_Draws", of_classes: list[np.ndarray], tiles: np.ndarra
     n = len(digits)
     photographs, rows, columns = tiles[draws.below(np.full(n, len(tiles)))].T
     crops = np.stack([rows, columns], axis=1) + draws.below(np.full((n, 2), _TILE - _SIDE + 1))
-    sides = _LEAST + draws.below(np.full(n, _MOST - _LEAST + 1))
-    places = draws.below(np.stack([_SIDE - sides + 1] * 2, axis=1))
-    return Blends(digits, photographs, crops, sides, places)
+    places = draws.below(np.full((n, 2), _SIDE - _DIGIT + 1))
+    return Blends(digits, photographs, crops, places)
 
 
 class _Draws:
@@ -163,13 +159,13 @@ def blend(digits: np.ndarray, photographs: Sequence[np.ndarray], blends: Blends)
       blends: what each image is made of.
     """
     images = np.empty((len(blends.digits), _SIDE, _SIDE, 3), np.uint8)
-    enlarged = {side: enlarge(digits, side) for side in range(_LEAST, _MOST + 1)}
-    for image, digit, photograph, (row, column), side, (down, right) in zip(
-        images, blends.digits, blends.photographs, blends.crops, blends.sides, blends.places, strict=True
+    enlarged = enlarge(digits, _DIGIT)
+    for image, digit, photograph, (row, column), (down, right) in zip(
+        images, blends.digits, blends.photographs, blends.crops, blends.places, strict=True
     ):
         image[:] = photographs[photograph][row : row + _SIDE, column : column + _SIDE]
-        under = image[down : down + side, right : right + side]
-        under[:] = np.abs(under - enlarged[side][digit][..., None])
+        under = image[down : down + _DIGIT, right : right + _DIGIT]
+        under[:] = np.abs(under - enlarged[digit][..., None])
     return images
 
 
