@@ -34,12 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     command = ["protect", *PROTECTION.split(), "--out", str(out / "release"), "--key", str(out / "key")]
     command += ["--seed", str(arguments.seed)]
-    console.print(f"ugejax {shlex.join(command)}", highlight=False)
+    console.print(f"ugejax {shlex.join(command)}", highlight=False, soft_wrap=True)
     protect.run(build_parser().parse_args(command), console)
     command = ["evaluate", str(out / "release"), "--key", str(out / "key"), "--out", str(out)]
     command += ["--hackers", HACKERS, "--epochs", str(EPOCHS)]
     hackers = parse_hackers(HACKERS)
-    console.print(f"ugejax {shlex.join(command)}, and {hackers[0]} once more with {AUGMENTATION}", highlight=False)
+    also = f", and {hackers[0]} once more with {AUGMENTATION}"
+    console.print(f"ugejax {shlex.join(command)}{also}", highlight=False, soft_wrap=True)
     release, key = read_release(out / "release"), open_key(out / "key")
     network = open_network(key, out / "key", release.card, out / "release")
     evaluation = Evaluation(
