@@ -21,7 +21,7 @@ TOOLS := $(VENV)-tools/.ugejax-installed
 
 .PHONY: help demo check test sample lint types docs bench lock
 help:
-	@echo "make demo   protect the handwritten digits, train both sides and report (results in runs/demo)"
+	@echo "make demo   protect digits in photographs, train both sides and report (results in runs/demo)"
 	@echo "make check  rules, types of what changed, the pure core and one small run: a minute and a half, while you work"
 	@echo "make test   run the whole test suite"
 	@echo "make sample run a part of it: the core, the commands and what else depends on the releases of Python and jax"
@@ -33,7 +33,7 @@ help:
 	@echo "Each installs what it needs into $(VENV) first; VENV=... and PYTHON=... choose another place and interpreter."
 
 demo: $(INSTALLED)
-	@echo "[demo] Protecting the handwritten digits and training the authorized network and the hackers on the release"
+	@echo "[demo] Protecting digits in photographs and training the authorized network and the hackers on the release"
 	@$(BIN)/ugejax demo
 
 test: $(INSTALLED)

@@ -143,8 +143,9 @@ def test_in_a_browser_nothing_overflows_and_pictures_are_there(html, tmp_path):
     assert overflow_pictures_broken_charts_mode == [[0, 15, 0, 7, "CSS1Compat"]] * 2
 
 
-def test_pictures_hold_the_pixels(page):
+def test_pictures_hold_the_pixels(page, html):
     evidence = make_evidence()
+    assert f"--side: {evidence.originals.shape[2]}px" in html  # by multiples of which they are enlarged
     shown = [Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1]))) for image in page.all("img")]
     np.testing.assert_array_equal(np.asarray(shown[3]), evidence.originals[1])
     np.testing.assert_array_equal(np.asarray(shown[4]), evidence.released[1])
@@ -171,6 +172,21 @@ def test_the_last_row_of_the_images_goes_as_far_as_the_largest_change(levels, fi
     assert last[0].get_ylabel() == f"difference\n(±{max(1, levels)}/255)"
     shown = [int(axis.images[0].get_array()[0, 0]) for axis in last]
     assert shown == ([0, 128, 255] if levels else [128, 128, 128])
+
+
+@pytest.mark.parametrize(
+    ("shape", "panel"),
+    [((8, 8, 1), (160, 160)), ((32, 24, 3), (160, 120)), ((90, 64, 3), (90, 64)), ((320, 160, 3), (160, 80))],
+)
+def test_a_pixel_of_an_image_is_a_square_of_whole_pixels_of_the_picture(shape, panel, figures, tmp_path):
+    originals = np.zeros((2, *shape), np.uint8)
+    draw_images(tmp_path / "images.png", originals, originals, np.arange(2), ("a", "b"), 1)
+    assert len(figures[0].axes) == 6
+    for axis in figures[0].axes:
+        box = axis.get_window_extent()
+        assert (box.height, box.width) == pytest.approx(panel)
+        assert (box.x0, box.y0) == pytest.approx((round(box.x0), round(box.y0)))
+        assert (axis.images[0].get_interpolation() == "nearest") == (max(shape) <= 160)
 
 
 def test_what_students_were_taught_with_is_no_counter_measure(figures, tmp_path):

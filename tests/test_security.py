@@ -180,7 +180,7 @@ def test_no_link_hides_the_description_of_a_tfds_folder(linked, tmp_path, monkey
 def test_no_configuration_of_a_tfds_folder_leads_out_of_it(tmp_path):
     (tmp_path / "toy").mkdir()
     for name in ("toy/..:1.0.0", "toy/.", "toy/.hidden"):
-        with pytest.raises(UserError, match="neither 'digits' nor the name of a TFDS dataset"):
+        with pytest.raises(UserError, match="neither 'digits' nor 'digits-photos' nor the name of a TFDS dataset"):
             load(Source(name, data_dir=str(tmp_path)))
 
 

@@ -4,7 +4,7 @@ Command:
     python -m experiments.bench.commands [--commands demo,protect,evaluate] [--data-dir TFDS_FOLDER]
         [--before CHECKOUT] [--repeats 1] [--out runs/bench-commands]
 
-Time: two minutes of one CPU core for `demo`; `protect` and `evaluate` are those of CIFAR-10 at the small scale (5,000
+Time: five minutes of one CPU core for `demo`; `protect` and `evaluate` are those of CIFAR-10 at the small scale (5,000
 training and 2,000 test images, all default hackers), half a minute and twenty of one core that others share. --before
 doubles it.
 

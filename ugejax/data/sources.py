@@ -12,6 +12,7 @@ import numpy as np
 from ugejax.data.account import Account, shown
 from ugejax.data.arrays import open_npy_pair, open_npz, part_of_arrays
 from ugejax.data.dataset import Dataset, Splits, Streamed
+from ugejax.data.digits_photos import open_digits_photos
 from ugejax.data.duplicates import duplicates
 from ugejax.data.folder import open_folder
 from ugejax.data.image_file import Unreadable, decode_image, on_all_cores
@@ -34,6 +35,7 @@ class Source:
     Attributes:
       name: one of
         `digits`: scikit-learn's 1,797 handwritten digits, 8 x 8, grey;
+        `digits-photos`: the same digits in crops of photographs, 32 x 32, in colour, see `open_digits_photos`;
         a TFDS name, such as `cifar10`;
         an image folder, see `open_folder`;
         an `.npz` file, see `open_npz`;
@@ -79,7 +81,7 @@ class Source:
     def absolute(self) -> Self:
         """The source as it holds from any folder: paths become absolute, names of data sets stay as they are."""
         name = self.name
-        if name != "digits" and not _is_prepared(name, self.data_dir) and _exists(_path(_split(name)[0])):
+        if name not in _EMBEDDED and not _is_prepared(name, self.data_dir) and _exists(_path(_split(name)[0])):
             name = ",".join(os.path.abspath(_path(path)) for path in _split(name))
         return dataclasses.replace(self, name=name, data_dir=self.data_dir and os.path.abspath(_path(self.data_dir)))
 
@@ -298,8 +300,8 @@ def load_all(source: Source) -> Dataset:
 
 def _open(source: Source) -> Opened:
     name, size = source.name, source.image_size
-    if name == "digits":
-        return _open_digits(size)
+    if name in _EMBEDDED:
+        return _EMBEDDED[name](size)
     if len(paths := _split(name)) == 2:
         images, labels = map(_path, paths)
         return open_npy_pair(images, labels, image_size=size)
@@ -307,7 +309,9 @@ def _open(source: Source) -> Opened:
     if _is_prepared(name, source.data_dir) or (_TFDS_NAME.fullmatch(name) and not _exists(path)):
         return open_tfds(name, source.data_dir, image_size=size)
     if not _exists(path):
-        raise UserError(f"{name}: no such file or folder, and neither 'digits' nor the name of a TFDS dataset")
+        raise UserError(
+            f"{name}: no such file or folder, and neither 'digits' nor 'digits-photos' nor the name of a TFDS dataset"
+        )
     if path.is_dir() and (path / "images.npy").is_file():
         return open_npy_pair(path / "images.npy", path / "labels.npy", image_size=size)
     if (other := open_other(path, image_size=size)) is not None:
@@ -328,6 +332,10 @@ def _open_digits(image_size: int | None) -> Opened:
     values, labels = load_digits(return_X_y=True)
     part, _ = part_of_arrays("digits", values.reshape(-1, 8, 8) / 16, labels, None, image_size)
     return Opened(part, None, Account("scikit-learn's digits"))
+
+
+# The sources that come with the dependencies, by name.
+_EMBEDDED = {"digits": _open_digits, "digits-photos": open_digits_photos}
 
 
 def _held_out(source: Source, part: Part) -> int | None:

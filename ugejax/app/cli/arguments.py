@@ -87,7 +87,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="ugejax", description="Make a labelled image set learnable for the holder of a key only.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="protect scikit-learn's digits, train both sides, show what happened")
+    demo = commands.add_parser("demo", help="protect digits in photographs, train both sides, show what happened")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for everything (default %(default)s)")
     demo.add_argument("--seed", type=natural, default=0, help="seed of the key and of everything else (default 0)")
     _cache(demo)
@@ -106,7 +106,9 @@ def build_parser() -> Parser:
         "and written piece by piece, so it need not fit into memory. If the perturbation is optimised "
         "(--perturbation-epochs), up to 1 GiB of images lies on the device. A baseline holds all images.",
     )  # fmt: skip
-    protect.add_argument("source", metavar="SOURCE", help="digits, a TFDS name, an image folder, .npz, or .npy pair")
+    protect.add_argument(
+        "source", metavar="SOURCE", help="digits, digits-photos, a TFDS name, an image folder, .npz, or .npy pair"
+    )
     protect.add_argument("--out", type=Path, required=True, help="release folder to make")
     protect.add_argument(
         "--key",

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +100,33 @@ def _purifier(name: str | None, images: np.ndarray) -> Callable[[np.ndarray], An
     return function
 
 
-def evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: FolderCache) -> dict:
-    """Evaluate and write results.json, evidence.npz, images.png and accuracy.png into a folder; returns the results."""
+def evaluate_into(
+    out: Path,
+    evaluation: Evaluation,
+    card: dict,
+    release: str,
+    cache: FolderCache,
+    *,
+    further: Sequence[Evaluation] = (),
+) -> dict:
+    """Evaluate and write results.json, evidence.npz, images.png and accuracy.png into a folder; returns the results.
+
+    Args:
+        out: the folder.
+        evaluation: what to evaluate.
+        card: of the release.
+        release: its folder, as the user named it.
+        cache: folder of finished trials.
+        further: evaluations of the same release whose rows come after those.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with alone_in(out):
-        return _evaluate_into(out, evaluation, card, release, cache)
+        return _evaluate_into(out, evaluation, card, release, cache, further)
 
 
-def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, cache: FolderCache) -> dict:
+def _evaluate_into(
+    out: Path, evaluation: Evaluation, card: dict, release: str, cache: FolderCache, further: Sequence[Evaluation]
+) -> dict:
     originals = evaluation.originals
     levels = int(np.abs(evaluation.released.astype(int) - originals.images).max())
     draw_images(
@@ -124,21 +143,10 @@ def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, 
             reporter.update(epoch / epochs, text, stage=title, done=epoch, of=epochs, figures=figures)
 
         features = learned_features(evaluation, cache, learn)
-    with Reporter(console) as reporter:
-
-        def report(done: int, of: int, title: str, epoch: int, epochs: int, accuracy: float) -> None:
-            figures = {"accuracy": accuracy} | {f"{who}_so_far": max(some) for who, some in so_far.items() if some}
-            shown = "".join(f"; {who} at most {max(some):.3f} so far" for who, some in so_far.items() if some)
-            reporter.update(
-                (done + epoch / epochs) / of, f"{done}/{of} {title}, epoch {epoch}/{epochs}: {accuracy:.3f}{shown}",
-                stage=title, done=epoch, of=epochs, figures=figures,
-            )  # fmt: skip
-
-        def found(row: dict[str, Any]) -> None:
-            who = "authorized" if row["role"] == "authorized" else "hackers"
-            so_far[who].append(row["protected_accuracy"])
-
-        rows, curves = evaluate(evaluation, cache, report, found)
+    rows, curves = [], []
+    for one in (evaluation, *further):
+        more, their_curves = _evaluate(one, cache, console, so_far)
+        rows, curves = rows + more, curves + their_curves
     results = {
         "schema": SCHEMA,
         "dataset": Source.from_json(card["source"]).found_from(Path(release)).title,
@@ -156,3 +164,24 @@ def _evaluate_into(out: Path, evaluation: Evaluation, card: dict, release: str, 
     write_evidence(out / "evidence.npz", gather(originals.images, evaluation.released, originals.labels, *features))
     write_results(out / "results.json", results)
     return results
+
+
+def _evaluate(
+    evaluation: Evaluation, cache: Path, console: Console, so_far: dict[str, list[float]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows and curves of an evaluation, see `evaluate`; their accuracies on the release are added to `so_far`."""
+    with Reporter(console) as reporter:
+
+        def report(done: int, of: int, title: str, epoch: int, epochs: int, accuracy: float) -> None:
+            figures = {"accuracy": accuracy} | {f"{who}_so_far": max(some) for who, some in so_far.items() if some}
+            shown = "".join(f"; {who} at most {max(some):.3f} so far" for who, some in so_far.items() if some)
+            reporter.update(
+                (done + epoch / epochs) / of, f"{done}/{of} {title}, epoch {epoch}/{epochs}: {accuracy:.3f}{shown}",
+                stage=title, done=epoch, of=epochs, figures=figures,
+            )  # fmt: skip
+
+        def found(row: dict[str, Any]) -> None:
+            who = "authorized" if row["role"] == "authorized" else "hackers"
+            so_far[who].append(row["protected_accuracy"])
+
+        return evaluate(evaluation, cache, report, found)

@@ -34,6 +34,7 @@ def to_html(content: Content) -> str:
         else {
             "images_note": images_note(content),
             "images": _images(content, evidence),
+            "side": evidence.originals.shape[2],
             "spectra": map(Markup, spectrum_charts(evidence)),
             "features": [Markup(chart) for chart in feature_charts(content, evidence)]
             if len(evidence.features)

@@ -17,6 +17,9 @@ from ugejax.evaluation import DISTILLATIONS  # noqa: E402
 # Safe for colour-blind readers.
 COLOURS = {"authorized": "#0072B2", "hacker": "#D55E00", "wrong_key": "#CC79A7", "distilled": "#009E73"}
 COLUMNS = 5  # panels beside each other
+_DPI = 150
+_PANEL = 160  # pixels up to which an image is enlarged, by a whole factor
+_GAP, _LEFT, _TOP = 8, 64, 36  # pixels between the images, and for the titles beside and above them
 
 
 def draw_images(
@@ -29,6 +32,8 @@ def draw_images(
 ) -> None:
     """A picture of one image of each of up to ten classes: original, released, and the perturbation.
 
+    Every pixel of an image of at most 160 x 160 is a square of whole pixels; larger images are reduced to that.
+
     Args:
         path: PNG file.
         originals: uint8 [N, H, W, C].
@@ -38,9 +43,7 @@ def draw_images(
         levels: largest change in grey levels; that many less are black and as many more white in the last row.
     """
     shown = [int(np.flatnonzero(labels == label)[0]) for label in range(min(10, len(class_names)))]
-    figure, axes = plt.subplots(
-        3, len(shown), figsize=(1.15 * len(shown) + 0.9, 4.0), squeeze=False, layout="constrained"
-    )
+    figure, axes = _panels(3, len(shown), originals.shape[1:3])
     rows = {
         "original": originals[shown],
         "released": released[shown],
@@ -49,7 +52,11 @@ def draw_images(
     for row, (title, images) in zip(axes, rows.items(), strict=True):
         for column, (axis, image) in enumerate(zip(row, images, strict=True)):
             grey = image.shape[-1] == 1
-            axis.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
+            nearest = "nearest" if max(image.shape) <= _PANEL else None
+            axis.imshow(
+                image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255,
+                interpolation=nearest, aspect="auto",
+            )  # fmt: skip
             axis.set_xticks([])
             axis.set_yticks([])
             if column == 0:
@@ -57,6 +64,22 @@ def draw_images(
     for axis, index in zip(axes[0], shown, strict=True):
         axis.set_title(class_names[labels[index]], fontsize=9, parse_math=False)
     _save(figure, path)
+
+
+def _panels(lines: int, columns: int, size: tuple[int, int]) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes [lines, columns] for images of that height and width, which lie on whole pixels of it."""
+    largest = max(size)
+    height, width = (
+        side * (_PANEL // largest) if largest <= _PANEL else round(side * _PANEL / largest) for side in size
+    )
+    total = _LEFT + columns * (width + _GAP), _TOP + lines * (height + _GAP)
+    figure = plt.figure(figsize=(total[0] / _DPI, total[1] / _DPI), dpi=_DPI)
+    axes = np.empty((lines, columns), object)
+    for line, column in np.ndindex(lines, columns):
+        left, bottom = _LEFT + column * (width + _GAP), _GAP + (lines - 1 - line) * (height + _GAP)
+        place = (left / total[0], bottom / total[1], width / total[0], height / total[1])
+        axes[line, column] = figure.add_axes(place)
+    return figure, axes
 
 
 def amplified(original: np.ndarray, released: np.ndarray, levels: int) -> np.ndarray:
@@ -112,5 +135,5 @@ def epochs_of(curve: list[float], epochs: int) -> np.ndarray:
 
 def _save(figure: Figure, path: Path) -> None:
     with replaced(path) as file:
-        figure.savefig(file, format="png", dpi=150)
+        figure.savefig(file, format="png", dpi=_DPI)
     plt.close(figure)
