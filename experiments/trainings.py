@@ -70,9 +70,13 @@ class Training:
 
     @property
     def control(self) -> "Training":
-        """The same on originals; what the method is does not matter there but to who knows it."""
+        """The same on originals; what the method is does not matter there but to who knows it.
+
+        Who subtracts what a release has beyond the originals leaves these as they are.
+        """
         knows = self.known if countermeasure_of(self.countermeasure).knows_method else None
-        return replace(self, method="originals", settings={}, role="hacker", knows=knows)
+        same = "none" if self.countermeasure == "class-means-oracle" else self.countermeasure
+        return replace(self, method="originals", settings={}, countermeasure=same, role="hacker", knows=knows)
 
     @property
     def recipe(self) -> Recipe:
