@@ -95,7 +95,14 @@ def test_of_an_encrypted_key_nothing_secret_can_be_read_and_the_release_is_the_s
     assert readable(made / "key-locked", secrets) == set()
     assert tree(made / "R-locked") == tree(made / "R-plain")
     names = {Path(name).name for name, content in tree(made / "key-locked").items() if content}
-    assert names == {"key.json", "releases.json", "network.sealed", "generator.json", "weights.sealed", "1.sealed"}
+    assert names == {
+        "key.json",
+        "releases.json",
+        "network.sealed",
+        "generator.json.sealed",
+        "weights.sealed",
+        "1.sealed",
+    }
     for file in (made / "key-locked").rglob("*"):
         assert stat.S_IMODE(os.stat(file).st_mode) & 0o077 == 0 or not file.name.endswith((".sealed", "key.json"))
     plain, locked = (json.loads((made / f"key-{name}" / "key.json").read_text()) for name in ("plain", "locked"))
@@ -146,7 +153,7 @@ def test_a_passphrase_is_given_changed_and_taken_away(place, capsys, monkeypatch
         "key.json",
         "releases.json",
         "network.sealed",
-        "generator.json",
+        "generator.json.sealed",
         "weights.sealed",
         "1.sealed",
         "1.f32.sealed",
@@ -378,9 +385,14 @@ def plain_rows() -> Path:
     return locked / "noise-files" / "1.f32"
 
 
+def plain_settings() -> Path:
+    (plain,), (locked,) = Path("key-plain/generators").iterdir(), Path("key-locked/generators").iterdir()
+    return Path(shutil.copy(plain / "generator.json", locked / "generator.json"))
+
+
 @pytest.mark.parametrize(
     "plant",
-    [plain_network, plain_network_in_its_place, plain_weights, plain_step, plain_rows],
+    [plain_network, plain_network_in_its_place, plain_weights, plain_settings, plain_step, plain_rows],
     ids=lambda f: f.__name__,
 )
 def test_of_a_key_with_a_passphrase_nothing_is_taken_that_is_not_encrypted(plant, place, capsys):
@@ -391,7 +403,7 @@ def test_of_a_key_with_a_passphrase_nothing_is_taken_that_is_not_encrypted(plant
     if planted.name == "network":
         commands.append(["train", "R-locked", "--key", "key-locked", *given, "--out", "T"])
         commands.append(["verify", "R-locked", "--key", "key-locked", *given])
-    elif planted.name == "weights":
+    elif planted.parent.parent.name == "generators":
         commands.append(["apply", str(generator), "toy.npz", "--out", "A", *given])
     for arguments in commands:
         assert main(arguments) == 2
@@ -404,7 +416,18 @@ def test_of_a_key_with_a_passphrase_nothing_is_taken_that_is_not_encrypted(plant
     shutil.rmtree("R-locked")
     if planted.parent.name != "noise-files":  # which a generator has none of
         again = protect(place, "locked", "--parametrisation", "generator", "--perturbation-epochs", "1", *given)
-        assert main(again) == (0 if planted.name == "weights" else 2)
+        assert main(again) == (0 if planted.parent.parent.name == "generators" else 2)
+
+
+def test_images_that_another_put_among_those_of_a_cut_off_run_are_not_released(place):
+    same = ["--parametrisation", "generator", "--perturbation-epochs", "1", "--passphrase-file", "passphrase"]
+    before = tree(place / "R-locked")
+    shutil.rmtree("R-locked")
+    (work,) = (run for run in Path("key-locked/runs").iterdir() if (run / "noise").is_dir())
+    (work / "released").mkdir()
+    (work / "released" / f"{0:012d}.u8").write_bytes(bytes(64))
+    assert main(protect(place, "locked", *same)) == 0
+    assert tree(place / "R-locked") == before
 
 
 def test_what_a_key_with_a_passphrase_gets_later_is_encrypted(place):

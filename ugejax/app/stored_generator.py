@@ -1,6 +1,7 @@
 """A trained generator in a folder of its own below its key, which it is as private as: KEY/generators/NAME."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ugejax.app.checkpoint import restore_tree, save_tree
+from ugejax.app.checkpoint import restore_tree, save_tree, sealed
 from ugejax.app.files import private, published, sync_tree
 from ugejax.app.seal import Seal
 from ugejax.errors import UserError
@@ -16,6 +17,7 @@ from ugejax.perturbations.method import Method
 from ugejax.perturbations.parametrisation import GeneratorState, parametrise
 
 SCHEMA = 1
+_DESCRIBED = "generator.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ class StoredGenerator:
 
 
 def write_generator(path: Path, generator: StoredGenerator, seal: Seal | None = None) -> None:
-    """Write the folder for its owner alone, its weights encrypted where a seal requires it, whole or not at all.
+    """Write the folder for its owner alone, encrypted where a seal requires it, whole or not at all.
 
     One that exists is left alone, being the same.
 
@@ -51,9 +53,13 @@ def write_generator(path: Path, generator: StoredGenerator, seal: Seal | None = 
         "class_names": generator.class_names,
         "key_fingerprint": generator.key_fingerprint,
     }
+    content = json.dumps(described, indent=2, sort_keys=True) + "\n"
     with private(), published(path) as partial:
         partial.mkdir()
-        (partial / "generator.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
+        if seal is not None and seal.required:
+            (seal / _DESCRIBED).write(sealed(partial / _DESCRIBED), io.BytesIO(content.encode()))
+        else:
+            (partial / _DESCRIBED).write_text(content)
         save_tree(partial / "weights", _arrays(generator.state), seal)
         sync_tree(partial)
 
@@ -64,14 +70,17 @@ def read_generator(path: Path, image_shape: tuple[int, int, int], seal: Seal | N
     Args:
         path: the folder.
         image_shape: (H, W, C) of its key's images.
-        seal: of its weights, where they may be encrypted.
+        seal: of the folder, where it may be encrypted.
 
     Raises:
-        UserError: it holds no generator, or is damaged.
+        UserError: it holds no generator, is damaged, or is not encrypted and has to be.
     """
-    file = path / "generator.json"
+    file = path / _DESCRIBED
+    if seal is not None:
+        seal.check_plain(file)
+    encrypted = None if seal is None or not sealed(file).exists() else (seal / _DESCRIBED).read(sealed(file))
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_bytes() if encrypted is None else encrypted)
         settings: dict[str, Any] = {
             name: tuple(v) if isinstance(v, list) else v for name, v in content["method"].items()
         }
@@ -87,6 +96,20 @@ def read_generator(path: Path, image_shape: tuple[int, int, int], seal: Seal | N
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(arrays)):
         raise UserError(f"{path}: its weights are non-finite; it is damaged")
     return StoredGenerator(method, class_names, fingerprint, GeneratorState(**arrays, opt_state=None))
+
+
+def is_generator(path: Path) -> bool:
+    """Whether the folder looks like that of a generator."""
+    return (path / _DESCRIBED).is_file() or sealed(path / _DESCRIBED).is_file()
+
+
+def seal_description(path: Path, seal: Seal) -> None:
+    """Put encrypted settings in the place of those of a generator's folder that are not; nothing where none are."""
+    file = path / _DESCRIBED
+    if file.is_file():
+        with open(file, "rb") as content:
+            (seal / _DESCRIBED).write(sealed(file), content)
+        file.unlink()
 
 
 def _arrays(state: GeneratorState) -> dict:

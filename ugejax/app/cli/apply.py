@@ -13,7 +13,7 @@ from ugejax.app.cli.sources import source_from
 from ugejax.app.keys import build_authorized, seal_of
 from ugejax.app.protection import Protection, check_makes_releases, run_digest
 from ugejax.app.release.card import describe_anchors, make_card
-from ugejax.app.stored_generator import read_generator
+from ugejax.app.stored_generator import is_generator, read_generator
 from ugejax.data import Streamed, load_stream
 from ugejax.errors import UserError
 
@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(file=sys.stdout, soft_wrap=True)
     folder = arguments.generator.absolute()
     key_folder = folder.parent.parent
-    if not (folder / "generator.json").is_file():
+    if not is_generator(folder):
         raise UserError(
             f"{arguments.generator}: no generator; give KEY/generators/NAME, which `ugejax protect --parametrisation "
             "generator` names"

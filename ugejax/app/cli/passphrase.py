@@ -12,6 +12,7 @@ from ugejax.app.keys import build_authorized, has_passphrase, seal_of, set_passp
 from ugejax.app.lock import alone_in
 from ugejax.app.noise_files import seal_rows
 from ugejax.app.seal import Seal, check_passphrase
+from ugejax.app.stored_generator import seal_description
 from ugejax.authorized import Key
 from ugejax.errors import UserError
 
@@ -59,6 +60,8 @@ def _seal(folder: Path, key: Key) -> None:
         shutil.rmtree(generator)  # what a killed run left of one
     for path, seal in _trees(folder, key):
         seal_tree(path, seal)
+    for generator in folder.glob("generators/*"):
+        seal_description(generator, seal_of(key) / "generators" / generator.name)
     for rows in folder.glob("runs/*/noise-files"):
         seal_rows(rows, key.image_shape, seal_of(key) / "runs" / rows.parent.name / "noise-files")
 
@@ -67,8 +70,8 @@ def _check_all_sealed(folder: Path, key: Key) -> None:
     """Refuse what is not encrypted: the owner's is, and what another has put there must not become his."""
     for path, _ in _trees(folder, key):
         seal_of(key).check_plain(path)
-    for rows in folder.glob("runs/*/noise-files/*.f32"):
-        seal_of(key).check_plain(rows)
+    for file in (*folder.glob("runs/*/noise-files/*.f32"), *folder.glob("generators/*/generator.json")):
+        seal_of(key).check_plain(file)
 
 
 def _trees(folder: Path, key: Key) -> Iterator[tuple[Path, Seal]]:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import shutil
 import sys
 import time
 from typing import Any
@@ -176,6 +177,9 @@ def protect(arguments: argparse.Namespace, method: Method, wanted: list[WantedKe
     with contextlib.ExitStack() as alone:
         for folder in folders if leads() else ():
             alone.enter_context(alone_in(folder))
+        if seal.required and leads():
+            # Images that another put there must not come into the release, and these are not encrypted.
+            shutil.rmtree(work / "released", ignore_errors=True)
         exchange()
         with Reporter(console) as reporter:
             noise = job.learn(
