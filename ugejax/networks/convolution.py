@@ -10,6 +10,8 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from ugejax.compiler import on_cpu
+
 
 class Conv(nn.Module):
     """Square convolution of NHWC images with symmetric zero padding of kernel_size // 2 (PyTorch's `padding=k // 2`).
@@ -50,7 +52,7 @@ class Conv(nn.Module):
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Convolves with the lowering that measured fastest for the default backend and the kernel's shape.
+    """Convolves with the lowering that measured fastest for the backend and the kernel's shape.
 
     Args:
         x: images [B, H, W, C].
@@ -62,7 +64,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """
     side, _, channels, features = kernel.shape
     groups = x.shape[-1] // channels
-    if jax.default_backend() == "cpu":
+    if on_cpu():
         if groups == features > 1 and channels == 1:
             # Many times faster, forward and backward; the figures of every rule here: `experiments.bench.lowerings`.
             return convolve_by_shifts(x, kernel, stride)

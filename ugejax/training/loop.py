@@ -10,7 +10,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from ugejax.batches import at_a_time, in_pieces
-from ugejax.compiler import compiled, compiler_options, kept
+from ugejax.compiler import compiled, compiler_options, kept, on_cpu
 from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
 from ugejax.memory import whole_batches
@@ -75,13 +75,13 @@ def run_steps(step: Callable[..., Any], batch_size: int | None = None) -> Callab
             losses.append(loss)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
 
-    chosen: Callable[..., Any] = loop if jax.default_backend() == "cpu" else scan
+    chosen: Callable[..., Any] = loop if on_cpu() else scan
 
     def run(state, images, labels, order, key, count):
         with over_devices():
             arguments = everywhere((step, state, images, labels, order, key))
             with whole_batches(batch_size, lambda: scan.lower(*_shapes(arguments), count=count).compile()):
-                return jax.block_until_ready(chosen(*arguments, count))
+                return jax.block_until_ready(chosen(*arguments, count=count))
 
     return run
 
@@ -95,10 +95,17 @@ def _programs(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callabl
         return whole(step(*arguments))
 
     @functools.partial(jax.jit, static_argnames="count", donate_argnums=1)
-    def scan(step, state, images, labels, order, key, count):
-        return whole(jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count))
+    def scan(*arguments, count):
+        return whole(scanned(*arguments, count=count))
 
     return one_step, scan
+
+
+def scanned(
+    step: Callable[..., Any], state: Any, images: Any, labels: Any, order: Any, key: jax.Array, *, count: int
+) -> tuple[Any, Any]:
+    """`count` steps as one traced loop over batches that are drawn on the device: (state, losses stacked)."""
+    return jax.lax.scan(lambda state, _: step(state, images, labels, order, key), state, length=count)
 
 
 def _shapes(tree: Any) -> Any:
