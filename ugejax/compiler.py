@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer
 from jax.tree_util import Partial
 
@@ -31,6 +32,15 @@ def on_cpu() -> bool:
     It is the default backend's kind, but in `traced_for`.
     """
     return (_TRACED_FOR.get() or jax.default_backend()) == "cpu"
+
+
+def training_dtype() -> Any:
+    """In which dtype networks compute that are trained for their score alone: bfloat16 on an accelerator.
+
+    Returns:
+        jnp.bfloat16; None, which leaves it at that of the images, on a CPU, which has no fast products of such numbers.
+    """
+    return None if on_cpu() else jnp.bfloat16
 
 
 @contextlib.contextmanager

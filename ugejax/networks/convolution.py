@@ -7,7 +7,6 @@ import operator
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from ugejax.compiler import on_cpu
@@ -17,7 +16,8 @@ class Conv(nn.Module):
     """Square convolution of NHWC images with symmetric zero padding of kernel_size // 2 (PyTorch's `padding=k // 2`).
 
     An input [B, H, W, C] gives [B, ceil(H / stride), ceil(W / stride), features], less with `even`. The parameters are
-    `kernel` (HWIO, float32; I is C / groups) and, with `use_bias`, `bias` (zeros).
+    `kernel` (HWIO, float32; I is C / groups) and, with `use_bias`, `bias` (zeros); it computes in the dtype of its
+    input.
 
     Attributes:
         features: number of output channels.
@@ -43,11 +43,10 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, ceil(H / stride), ceil(W / stride), features] of x [B, H, W, C]."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        x, kernel = promote_dtype(x, kernel)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(x.dtype)
         y = convolve_by_xla(x, kernel, 1, even=True) if self.even else convolve(x, kernel, self.stride)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
         return y
 
 
