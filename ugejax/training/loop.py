@@ -13,7 +13,7 @@ from ugejax.batches import at_a_time, in_pieces
 from ugejax.compiler import compiled, compiler_options, kept, on_cpu
 from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
-from ugejax.memory import whole_batches
+from ugejax.memory import check_fits, whole_batches
 from ugejax.parallel import everywhere, over_devices, spread, whole
 from ugejax.training.mirror import alternate
 from ugejax.training.recipe import Recipe
@@ -76,11 +76,18 @@ def run_steps(step: Callable[..., Any], batch_size: int | None = None) -> Callab
         return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
 
     chosen: Callable[..., Any] = loop if on_cpu() else scan
+    unchecked = [batch_size]
 
     def run(state, images, labels, order, key, count):
         with over_devices():
             arguments = everywhere((step, state, images, labels, order, key))
-            with whole_batches(batch_size, lambda: scan.lower(*_shapes(arguments), count=count).compile()):
+
+            def program():
+                return scan.lower(*_shapes(arguments), count=count).compile()
+
+            if unchecked:
+                check_fits(unchecked.pop(), program)
+            with whole_batches(batch_size, program):
                 return jax.block_until_ready(chosen(*arguments, count=count))
 
     return run
@@ -134,11 +141,16 @@ def stream_steps(
     step = step if isinstance(step, Partial) else Partial(step)
     step = Partial(_on_batches(step.func), *step.args)
     one_step, _ = _programs(step.func)
+    unchecked = [batch_size]
 
     def run(state, images, labels, order, key, count):
         order, labels, losses, arguments = np.asarray(order), np.asarray(labels), [], ()
+
+        def program():
+            return one_step.lower(*_shapes(arguments)).compile()
+
         # All at once: waiting for each step would leave the devices idle while the next batch is read.
-        with over_devices(), whole_batches(batch_size, lambda: one_step.lower(*_shapes(arguments)).compile()):
+        with over_devices(), whole_batches(batch_size, program):
             for entries in order[: count * batch_size].reshape(count, -1):
                 index = np.maximum(entries, ~entries)
                 ascending = np.sort(index)
@@ -147,6 +159,8 @@ def stream_steps(
                 places = np.arange(len(index), dtype=np.int32) if in_batch else index.astype(np.int32)
                 batch = Batch(x, labels[index], places)
                 arguments = everywhere((step, before(state, index), batch, key))
+                if unchecked:
+                    check_fits(unchecked.pop(), program)
                 state, loss = one_step(*arguments)
                 after(state, index)
                 losses.append(loss)
