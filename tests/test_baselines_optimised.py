@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 from baselines_examples import BATCH, CLASSES, N, digits
 
-from ugejax.baselines import BASELINES, em, learnability_lock_conv, learnability_lock_linear, ntga, rem
+from ugejax.baselines import BASELINES, em, learnability_lock_conv, learnability_lock_linear, ntga, pgd, rem
 from ugejax.baselines.em import EmSettings
 from ugejax.baselines.hypo import HypoSettings
 from ugejax.baselines.learnability_lock import LockSettings
@@ -42,8 +42,9 @@ def loss_of(module, weights, images: np.ndarray) -> float:
     return float(error_minimising(module.apply(weights, unit(images)), jnp.asarray(images_and_labels()[1])).mean())
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_descent_finds_the_minimum_of_a_linear_loss_in_the_ball_of_valid_images(norm):
+@pytest.mark.parametrize(("norm", "on_cpu"), [("linf", True), ("l2", True), ("linf", False)])
+def test_descent_finds_the_minimum_of_a_linear_loss_in_the_ball_of_valid_images(norm, on_cpu, monkeypatch):
+    monkeypatch.setattr(pgd, "on_cpu", lambda: on_cpu)
     rng = np.random.default_rng(0)
     slope = rng.normal(size=(2, 3, 3, 1)).astype(np.float32)
     x = rng.uniform(0.3, 0.7, slope.shape).astype(np.float32)
@@ -73,6 +74,47 @@ def test_batches_cover_every_image_once_in_one_shape(n, size):
         np.arange(n, dtype=np.int32), 10 * np.arange(n, dtype=np.float32).reshape(n, 1, 1, 1), batch_size=size,
     )  # fmt: skip
     np.testing.assert_allclose(moved.ravel(), np.arange(n) * (1 / 255 + 11), rtol=1e-6)
+
+
+def test_what_came_of_a_batch_is_fetched_when_the_next_is_on_the_device():
+    happened = []
+
+    def of_batch(key, x, y, delta):
+        happened.append(("on the device", int(y[0]) // 2))
+        return delta, jnp.zeros(())
+
+    noise = np.zeros((6, 1, 1, 1), np.float32)
+    perturb(
+        of_batch, KEY, np.zeros(noise.shape, np.uint8), np.arange(6, dtype=np.int32), noise, batch_size=2,
+        report=lambda stage, done, total, figures: happened.append(("fetched", done // 2 - 1)),
+    )  # fmt: skip
+    assert [batch for what, batch in happened if what == "fetched"] == [0, 1, 2]
+    assert [what == "fetched" for what, _ in happened] == [False, False, True, False, True, True]
+
+
+def test_all_steps_on_a_batch_are_one_program_on_an_accelerator(monkeypatch):
+    """To which nothing is moved, and which gives what the loop over compiled steps gives."""
+    slope = np.random.default_rng(0).normal(size=(2, 3, 3, 1)).astype(np.float32)
+    gradient = make_gradient(
+        lambda context, key, x_u, y: (context * jnp.square(x_u + jax.random.uniform(key, x_u.shape))).sum((1, 2, 3))
+    )
+    arguments = (
+        [jnp.asarray(slope), jnp.asarray(2 - slope)],
+        KEY,
+        jnp.full(slope.shape, 0.5),
+        None,
+        jnp.zeros(slope.shape),
+    )
+    found = {}
+    for on_cpu in (True, False):
+        monkeypatch.setattr(pgd, "on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        found[on_cpu] = descend(gradient, *arguments, eps=0.1, step_size=0.03, steps=3)
+    for one, other in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert np.abs(found[True][0]).max() == pytest.approx(0.09, abs=1e-6)
+    sizes = jnp.asarray(0.1), jnp.asarray(0.03)
+    with jax.transfer_guard("disallow"):
+        pgd._descended(gradient, *arguments, *sizes, steps=3, norm="linf")
 
 
 def test_shuffled_batches_take_every_image_once_an_epoch_and_then_anew():

@@ -14,7 +14,7 @@ from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.compiler import kept
 from ugejax.networks import initial_variables
-from ugejax.training import Batch, Recipe, accuracy, fit, initial_state, make_train_step
+from ugejax.training import Batch, Recipe, accuracy, fit, initial_state, loop, make_train_step
 from ugejax.training.loop import epoch_order, on_resident, run_steps
 from ugejax.uge import Method, NoiseState, make_update
 from ugejax.views import IdentityView, dither_view
@@ -87,8 +87,12 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.parametrize("on_cpu", [True, False], ids=["step by step", "an epoch as one program"])
 @pytest.mark.parametrize("program", [perturbation, training])
-def test_nothing_is_compiled_or_moved_after_the_first_epoch_and_the_state_is_updated_in_place(program, compilations):
+def test_nothing_is_compiled_or_moved_after_the_first_epoch_and_the_state_is_updated_in_place(
+    program, on_cpu, compilations, monkeypatch
+):
+    monkeypatch.setattr(loop, "on_cpu", lambda: on_cpu)
     step, state = program()
     step = on_resident(step, 10)
     run, (images, labels), key = run_steps(step), data(), jax.random.key(2)
@@ -107,6 +111,10 @@ def test_nothing_is_compiled_or_moved_after_the_first_epoch_and_the_state_is_upd
             run(state, np.asarray(images), labels, orders[0], key, 2)
     assert compilations == []
     assert int(state.step) == 6
+    # The compiler gives results the place of the state, all of it.
+    compiled, count = loop._programs(step.func)[not on_cpu], {} if on_cpu else {"count": 2}
+    taken = compiled.lower(step, state, images, labels, orders[0], key, **count).compile().memory_analysis()
+    assert taken.alias_size_in_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
 
 def test_what_is_built_again_of_equal_settings_is_compiled_once(compilations):

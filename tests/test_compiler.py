@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ugejax import compiler
-from ugejax.compiler import compiled, compiler_options
+from ugejax.compiler import compiled, compiler_options, on_cpu, traced_for
 from ugejax.networks import build
-from ugejax.networks.convolution import convolve_by_xla
+from ugejax.networks.convolution import convolve, convolve_by_xla
 from ugejax.training import TrainState, loop
 
 
@@ -46,6 +46,22 @@ def test_an_xla_that_does_not_know_them_gets_none(monkeypatch):
 def test_an_accelerator_gets_none(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert compiler_options() == {}
+
+
+def test_what_is_traced_for_another_platform_is_written_as_there_and_forgotten():
+    if not on_cpu():
+        pytest.skip("where a pointwise convolution is one")
+    inner = jax.jit(lambda x, kernel: convolve(x, kernel, 1))
+
+    def written() -> list[str]:
+        traced = jax.make_jaxpr(lambda x, kernel: inner(x, kernel))(jnp.ones((1, 8, 8, 4)), jnp.ones((1, 1, 4, 2)))
+        return [name for name in ("dot_general", "conv_general_dilated") if name in str(traced)]
+
+    assert written() == ["dot_general"]
+    with traced_for("cuda"):
+        assert not on_cpu() and compiler_options() == compiler.ON_CPU  # it is the device that compiles
+        assert written() == ["conv_general_dilated"]
+    assert on_cpu() and written() == ["dot_general"]
 
 
 def test_training_and_prediction_are_compiled_with_them(monkeypatch):

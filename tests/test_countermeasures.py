@@ -140,6 +140,17 @@ def test_a_clean_share_is_mixed_in_or_taken_alone():
     assert all(COUNTERMEASURES[name].clean_share for name, c in COUNTERMEASURES.items() if c.fine_tunes)
 
 
+def test_pgd_is_the_same_unrolled_and_as_a_loop(monkeypatch):
+    x, found = jax.random.uniform(jax.random.key(1), (2, 4, 4, 1)), []
+    for on_cpu in (True, False):
+        monkeypatch.setattr(adversarial, "on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        attack = functools.partial(pgd, lambda x: jnp.sin(5 * x).sum((1, 2, 3)), eps=0.1, step_size=0.03, steps=3)
+        traced = str(jax.make_jaxpr(attack)(jax.random.key(0), x))
+        assert traced.count("cos") == (3 if on_cpu else 1)
+        found.append(jax.jit(attack)(jax.random.key(0), x))
+    np.testing.assert_allclose(*found, atol=1e-6)
+
+
 def test_pgd_of_a_linear_loss_ends_in_a_corner_of_the_ball():
     x = jnp.array([0.5, 0.01, 0.99, 0.5]).reshape(1, 2, 2, 1)
     weights = jnp.array([1.0, -1.0, 1.0, -1.0]).reshape(1, 2, 2, 1)

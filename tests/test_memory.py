@@ -14,11 +14,21 @@ import numpy as np
 import pytest
 from cli_examples import TINY, tree, write_toy
 
+from ugejax import memory
 from ugejax.app.cli import main
 from ugejax.app.release import read_release
 from ugejax.authorized import seen
 from ugejax.batches import in_pieces
-from ugejax.memory import OutOfMemory, fitting, ran_out, undivided_batches
+from ugejax.memory import (
+    Estimate,
+    OutOfMemory,
+    check_fits,
+    estimate,
+    estimated_beforehand,
+    fitting,
+    ran_out,
+    undivided_batches,
+)
 from ugejax.parallel import in_bulk
 from ugejax.training import TrainState, loop
 
@@ -101,6 +111,26 @@ def test_a_step_that_cannot_be_compiled_again_is_halved(monkeypatch):
     assert "10 images" in str(caught.value)
 
 
+def test_a_step_that_would_not_fit_is_refused_beforehand_where_that_is_asked_for(monkeypatch):
+    device = SimpleNamespace(memory_stats=lambda: {"bytes_limit": 1000})
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    taken = SimpleNamespace(
+        argument_size_in_bytes=300, output_size_in_bytes=250, alias_size_in_bytes=50, temp_size_in_bytes=600
+    )
+    program = SimpleNamespace(memory_analysis=lambda: taken)
+    assert estimate(program) == Estimate(500, 600) and estimate(program).total == 1100
+    check_fits(12, lambda: pytest.fail("compiled, and nobody asked"))
+    with estimated_beforehand():
+        with pytest.raises(OutOfMemory) as caught:
+            check_fits(12, lambda: program)
+        assert (caught.value.batch_size, caught.value.fitting) == (12, 6)
+        taken.temp_size_in_bytes = 500
+        check_fits(12, lambda: program)
+        check_fits(None, lambda: pytest.fail("compiled, and its batch size is not known"))
+        device.memory_stats = lambda: None
+        check_fits(12, lambda: pytest.fail("compiled, and the device does not tell its size"))
+
+
 @pytest.mark.parametrize("streams", [False, True])
 def test_of_every_step_it_can_be_asked_what_it_takes(streams, monkeypatch):
     asked = []
@@ -151,6 +181,15 @@ PROTECT = ["protect", "toy.npz", "--out", "R", "--key", "K", *TINY, "--seed", "0
 
 def test_a_training_that_does_not_fit_is_one_line_or_goes_on_with_smaller_batches(place, monkeypatch, capsys):
     assert main(PROTECT) == 0
+    # Of a device that tells its size no step is run that would not fit.
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "limit", lambda: 1000)
+        patch.setattr(memory, "estimate", lambda program: Estimate(0, 300 * room.pop()))
+        room = [1, 8, 8]  # of the second program, and twice of the first
+        assert main(["train", "R", "--key", "K", "--auto-batch", "--out", "T1", "--epochs", "2"]) == 0
+    assert capsys.readouterr().err.count("; again with --batch-size 8\n") == 1 and room == []
+    assert json.loads(Path("T1/results.json").read_text())["batch_size"] == 8
+
     hold(monkeypatch, 8)
     capsys.readouterr()
     train = ["train", "R", "--key", "K", "--out", "T", "--epochs", "1"]

@@ -18,7 +18,14 @@ from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.compiler import compiled
 from ugejax.constraints.budget import amplitude
 from ugejax.networks import build
-from ugejax.perturbations.parametrisation import PARAMETRISATIONS, NoiseState, Parametrisation, initial_noise
+from ugejax.perturbations import parametrisation
+from ugejax.perturbations.parametrisation import (
+    PARAMETRISATIONS,
+    NoiseState,
+    Parametrisation,
+    initial_noise,
+    of_classes,
+)
 from ugejax.perturbations.start import class_stripes
 from ugejax.terms import Term, gradient_matching, terms_of, undistil
 from ugejax.training import Batch, Recipe, initial_state
@@ -30,6 +37,15 @@ SHAPE, CLASSES = (8, 8, 1), 4
 WRONG = jnp.array([1, 2, 3, 0])
 KEY = jax.random.key(0)
 ALL = Method(batch_size=12, transforms=("crop-flip",), undistillation=1.0, snapshots=2, surrogates=())
+
+
+def test_the_sum_over_a_class_is_a_product_on_an_accelerator_and_the_same(monkeypatch):
+    grad, y = jax.random.normal(KEY, (7, *SHAPE)), jnp.array([0, 3, 0, 1, 3, 3, 0])
+    expected = np.stack([np.asarray(grad)[y == k].sum(axis=0) for k in range(CLASSES)])
+    for on_cpu, scatters in ((True, True), (False, False)):
+        monkeypatch.setattr(parametrisation, "on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        assert ("scatter" in str(jax.make_jaxpr(lambda g, y: of_classes(g, y, CLASSES))(grad, y))) == scatters
+        np.testing.assert_allclose(of_classes(grad, y, CLASSES), expected, atol=1e-6)
 
 
 class Plain(nn.Module):

@@ -1,10 +1,13 @@
-"""What programs are compiled with, where XLA's own choice is not the fastest."""
+"""What programs are compiled with, where XLA's own choice is not the fastest, and what they are traced for."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer
 from jax.tree_util import Partial
 
@@ -19,6 +22,44 @@ _KEPT = 64
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+_TRACED_FOR: ContextVar[str | None] = ContextVar("_TRACED_FOR", default=None)
+
+
+def on_cpu() -> bool:
+    """Whether programs that are traced now are for a CPU: what a function asks that is written in another way there.
+
+    It is the default backend's kind, but in `traced_for`.
+    """
+    return (_TRACED_FOR.get() or jax.default_backend()) == "cpu"
+
+
+def training_dtype() -> Any:
+    """In which dtype networks compute that are trained for their score alone: bfloat16 on an accelerator.
+
+    Returns:
+        jnp.bfloat16; None, which leaves it at that of the images, on a CPU, which has no fast products of such numbers.
+    """
+    return None if on_cpu() else jnp.bfloat16
+
+
+@contextlib.contextmanager
+def traced_for(platform: str) -> Iterator[None]:
+    """In this context programs are written as for that platform, whatever they run on.
+
+    For `jax.export` to another platform, which traces here, and to measure what a way of writing gains. JAX keeps what
+    it has traced by function and shapes, so all of that is forgotten at both ends, and compiled anew.
+
+    Args:
+        platform: "cpu", or any other name for an accelerator, such as "cuda" and "tpu".
+    """
+    token = _TRACED_FOR.set(platform)
+    jax.clear_caches()
+    try:
+        yield
+    finally:
+        _TRACED_FOR.reset(token)
+        jax.clear_caches()
 
 
 @functools.cache

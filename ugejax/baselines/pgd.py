@@ -1,7 +1,8 @@
 """Projected gradient descent on the perturbations of image batches: the loop that most baselines share.
 
-One gradient and one step are compiled for a batch; the loop over steps, batches and networks is Python's. On a CPU a
-scan over convolutions is several times slower; on an accelerator a step's dispatch hides behind the step before.
+On an accelerator all steps on a batch are one program. On a CPU, where a compiled loop over convolutions is several
+times slower, one gradient and one step are, and the loop over steps and networks is Python's. So is the loop over
+batches, which fetches what came of one while the next is worked on.
 """
 
 import functools
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.compiler import compiled
+from ugejax.compiler import compiled, on_cpu
 from ugejax.constraints.budget import box, project_l2, project_linf
 from ugejax.reporting import Report
 from ugejax.training import decode
@@ -107,13 +108,30 @@ def descend(
     Returns:
         (delta, mean loss before the last step).
     """
+    if not on_cpu():
+        return _descended(gradient, contexts, key, x, y, delta, eps, step_size, steps=steps, norm=norm)
     delta, loss = box(delta, x), jnp.zeros(())
     for step in range(steps):
-        step_key = jax.random.fold_in(key, step)
-        grads, losses = zip(*(gradient(context, step_key, x, y, delta) for context in contexts), strict=True)
-        delta = descent_step(delta, functools.reduce(jnp.add, grads), x, eps=eps, step_size=step_size, norm=norm)
-        loss = functools.reduce(jnp.add, losses) / len(losses)
+        delta, loss = _moved(gradient, contexts, key, x, y, delta, step, eps, step_size, norm)
     return delta, loss
+
+
+def _moved(gradient, contexts, key, x, y, delta, step, eps, step_size, norm) -> tuple[jax.Array, jax.Array]:
+    """One step along the gradient summed over the contexts, and the mean loss before it."""
+    step_key = jax.random.fold_in(key, step)
+    grads, losses = zip(*(gradient(context, step_key, x, y, delta) for context in contexts), strict=True)
+    delta = descent_step(delta, functools.reduce(jnp.add, grads), x, eps=eps, step_size=step_size, norm=norm)
+    return delta, functools.reduce(jnp.add, losses) / len(losses)
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("steps", "norm"))
+def _descended(gradient, contexts, key, x, y, delta, eps, step_size, *, steps, norm) -> tuple[jax.Array, jax.Array]:
+    """All steps of `descend` as one program."""
+
+    def step(number, carried):
+        return _moved(gradient, contexts, key, x, y, carried[0], number, eps, step_size, norm)
+
+    return jax.lax.fori_loop(0, steps, step, (box(delta, x), jnp.zeros(())))
 
 
 def batches(n: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -152,11 +170,20 @@ def perturb(
         float32 [N, H, W, C].
     """
     result = np.empty(images.shape, np.float32)
+
+    def fetch(index, count, delta, loss):
+        result[index[:count]] = np.asarray(delta)[:count]
+        report("perturbation", int(index[count - 1]) + 1, len(images), {"loss": float(loss)})
+
+    before = None
     for index, count in batches(len(images), batch_size):
         batch_key = jax.random.fold_in(key, index[0])
         delta, loss = of_batch(batch_key, decode(jnp.asarray(images[index])), jnp.asarray(labels[index]), noise[index])
-        result[index[:count]] = np.asarray(delta)[:count]
-        report("perturbation", int(index[count - 1]) + 1, len(images), {"loss": float(loss)})
+        if before is not None:  # fetched now, while the device works on this one
+            fetch(*before)
+        before = index, count, delta, loss
+    if before is not None:
+        fetch(*before)
     return result
 
 

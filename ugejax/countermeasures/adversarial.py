@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ugejax.compiler import on_cpu
 from ugejax.transforms.ueraser import ueraser
 
 
@@ -32,9 +33,15 @@ def pgd(
     """
     low, high = jnp.maximum(x - eps, 0), jnp.minimum(x + eps, 1)
     adversarial = jnp.clip(x + jax.random.uniform(key, x.shape, x.dtype, -eps, eps), low, high)
-    for _ in range(steps):  # unrolled: a compiled loop over convolutions is several times slower on a CPU
+
+    def step(_, adversarial):
         gradient = jax.grad(lambda x: losses_of_x(x).sum())(adversarial)
-        adversarial = jnp.clip(adversarial + step_size * jnp.sign(gradient), low, high)
+        return jnp.clip(adversarial + step_size * jnp.sign(gradient), low, high)
+
+    if not on_cpu():
+        return jax.lax.fori_loop(0, steps, step, adversarial)  # which compiles one step
+    for number in range(steps):  # unrolled: a compiled loop over convolutions is several times slower on a CPU
+        adversarial = step(number, adversarial)
     return adversarial
 
 

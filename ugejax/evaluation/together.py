@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ugejax.compiler import on_cpu
 from ugejax.errors import UserError
 from ugejax.evaluation.cache import Cache
 from ugejax.evaluation.relabel import relabelled
@@ -96,7 +97,7 @@ def _all_at_once(trials: list[Trial], report: Callable[[int, int, float], None])
 
 def worthwhile() -> bool:
     """Whether networks train faster together than one after the other: by backend, not on a CPU."""
-    return jax.default_backend() != "cpu"
+    return not on_cpu()
 
 
 def train_ahead(

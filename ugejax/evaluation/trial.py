@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ugejax.compiler import training_dtype
 from ugejax.countermeasures.last_layer import fit_last_layer
 from ugejax.countermeasures.recovery import near
 from ugejax.evaluation.cache import Cache
@@ -155,6 +156,7 @@ class Trial:
         step = make_train_step(
             self.module, optimizer, self.recipe, train_mode=phase.trains != "head",
             adversary=None if number else self.adversary, aggregate=None if number else self.aggregate,
+            dtype=training_dtype(),
         )  # fmt: skip
         return optimizer, step
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ugejax.compiler import on_cpu
 from ugejax.federated.shards import Shards
 from ugejax.parallel import spread
 from ugejax.training import Recipe, initial_state, make_train_step, prepared
@@ -70,7 +71,7 @@ def federate(
     """
     sizes, clients = jnp.asarray(shards.sizes), jnp.arange(len(shards.sizes))
     # With weights of their own the clients' convolutions are grouped ones under vmap, which XLA does slowly on a CPU.
-    train = _one_by_one if jax.default_backend() == "cpu" else _side_by_side
+    train = _one_by_one if on_cpu() else _side_by_side
     trained = train(module, optimizer, recipe, shards)
     # What a network takes from the images, second moments of patches, is a mean over the clients as the weights are.
     variables = prepared(module, variables, images)

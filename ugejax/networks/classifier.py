@@ -21,12 +21,15 @@ class Classifier(nn.Module):
         num_classes: number of logits.
         mean: per-channel mean that the network subtracts, for RGB; a grey image gets the average of the three.
         std: per-channel scale by which the network then divides, treated alike.
+        dtype: in which the body computes, such as jnp.bfloat16; None for that of the images. Parameters, statistics and
+            normalisation, the features that come out, and the head are float32 whatever it is.
     """
 
     body: nn.Module
     num_classes: int
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    dtype: Any = None
 
     def setup(self):
         """Defines the head."""
@@ -41,7 +44,8 @@ class Classifier(nn.Module):
         Raises:
             ValueError: x has another shape or is not floating point.
         """
-        return self.body(self._normalise(x), train)
+        normalised = self._normalise(x)
+        return self.body(normalised.astype(self.dtype or x.dtype), train).astype(x.dtype)
 
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Logits [B, num_classes] of images x; arguments and errors are those of `features`."""

@@ -7,15 +7,17 @@ import operator
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.dtypes import promote_dtype
 from jax import lax
+
+from ugejax.compiler import on_cpu
 
 
 class Conv(nn.Module):
     """Square convolution of NHWC images with symmetric zero padding of kernel_size // 2 (PyTorch's `padding=k // 2`).
 
     An input [B, H, W, C] gives [B, ceil(H / stride), ceil(W / stride), features], less with `even`. The parameters are
-    `kernel` (HWIO, float32; I is C / groups) and, with `use_bias`, `bias` (zeros).
+    `kernel` (HWIO, float32; I is C / groups) and, with `use_bias`, `bias` (zeros); it computes in the dtype of its
+    input.
 
     Attributes:
         features: number of output channels.
@@ -41,16 +43,15 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, ceil(H / stride), ceil(W / stride), features] of x [B, H, W, C]."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        x, kernel = promote_dtype(x, kernel)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(x.dtype)
         y = convolve_by_xla(x, kernel, 1, even=True) if self.even else convolve(x, kernel, self.stride)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
         return y
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Convolves with the lowering that measured fastest for the default backend and the kernel's shape.
+    """Convolves with the lowering that measured fastest for the backend and the kernel's shape.
 
     Args:
         x: images [B, H, W, C].
@@ -62,7 +63,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """
     side, _, channels, features = kernel.shape
     groups = x.shape[-1] // channels
-    if jax.default_backend() == "cpu":
+    if on_cpu():
         if groups == features > 1 and channels == 1:
             # Many times faster, forward and backward; the figures of every rule here: `experiments.bench.lowerings`.
             return convolve_by_shifts(x, kernel, stride)

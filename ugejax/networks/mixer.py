@@ -9,6 +9,7 @@ from flax import linen as nn
 from ugejax.networks.batch_norm import batch_norm
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
+from ugejax.networks.dense import Dense
 from ugejax.networks.tokens import FeedForward, LayerNorm, gelu, tokens_of
 
 
@@ -60,7 +61,7 @@ class ConvMixerBody(nn.Module):
             UserError: the patches do not tile x.
         """
         batch, height, width, _ = x.shape
-        x = nn.Dense(self.width, name="embedding")(tokens_of(x, self.patch))
+        x = Dense(self.width, name="embedding")(tokens_of(x, self.patch))
         x = batch_norm(train, "embedding_norm")(gelu(x))
         x = x.reshape(batch, height // self.patch, width // self.patch, self.width)
         for layer in range(self.depth):
@@ -91,7 +92,7 @@ class MLPMixerBody(nn.Module):
         Raises:
             UserError: the patches do not tile x.
         """
-        x = nn.Dense(self.width, name="embedding")(tokens_of(x, self.patch))
+        x = Dense(self.width, name="embedding")(tokens_of(x, self.patch))
         for layer in range(self.depth):
             y = LayerNorm(name=f"positions_norm_{layer}")(x).swapaxes(1, 2)
             x = x + FeedForward(4 * x.shape[1], name=f"positions_{layer}")(y, train).swapaxes(1, 2)

@@ -9,6 +9,7 @@ from flax import linen as nn
 from ugejax.networks.batch_norm import batch_norm
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
+from ugejax.networks.dense import Dense
 from ugejax.networks.relu import relu
 
 
@@ -104,6 +105,6 @@ class PreActivationBlock(nn.Module):
         y = Conv(self.width, stride=self.stride, name="conv1")(y)
         y = Conv(self.width, name="conv2")(relu(batch_norm(train, "bn2")(y)))
         if self.squeeze is not None:
-            gate = relu(nn.Dense(self.width // self.squeeze, name="fc1")(y.mean(axis=(1, 2), keepdims=True)))
-            y = y * nn.sigmoid(nn.Dense(self.width, name="fc2")(gate))
+            gate = relu(Dense(self.width // self.squeeze, name="fc1")(y.mean(axis=(1, 2), keepdims=True)))
+            y = y * nn.sigmoid(Dense(self.width, name="fc2")(gate))
         return x + y

@@ -65,17 +65,19 @@ NETWORKS = Registry(
 )
 
 
-def build(name: str, num_classes: int) -> Classifier:
+def build(name: str, num_classes: int, *, dtype: Any = None) -> Classifier:
     """The network of that short name, not yet initialised.
 
     Args:
         name: a key of `NETWORKS`.
         num_classes: number of logits.
+        dtype: in which its body computes, see `Classifier`.
 
     Raises:
         UserError: there is no network of that name.
     """
-    return NETWORKS.find(name).build(num_classes)
+    network = NETWORKS.find(name).build(num_classes)
+    return network if dtype is None else network.copy(dtype=dtype)
 
 
 def initial_variables(module: Any, key: jax.Array, image_shape: tuple[int, ...]) -> Any:

@@ -5,6 +5,7 @@ from flax import linen as nn
 
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
+from ugejax.networks.dense import Dense
 from ugejax.networks.group_norm import GroupNorm
 from ugejax.networks.relu import relu
 
@@ -92,5 +93,5 @@ class PerceptronBody(nn.Module):
         """Features [B, D] of normalised images x [B, H, W, C]; `train` changes nothing."""
         x = x.reshape(x.shape[0], -1)
         for width in (512, 256):
-            x = relu(nn.Dense(width, kernel_init=nn.initializers.he_normal())(x))
+            x = relu(Dense(width, kernel_init=nn.initializers.he_normal())(x))
         return x

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from ugejax.networks.batch_norm import BatchNorm
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.convolution import Conv
 from ugejax.networks.pooling import max_pool
@@ -74,7 +75,7 @@ class SpeedrunBody(nn.Module):
         """
         require_side(x, 2, "speedrun")
         filters = self.variable("batch_stats", "filters", jnp.eye, 4 * x.shape[-1])
-        x = patches(x) @ filters.value
+        x = patches(x) @ filters.value.astype(x.dtype)
         x = gelu(jnp.concatenate([x, -x], axis=-1))
         for group, width in enumerate(self.widths, 1):
             window = (2 if x.shape[1] >= 4 else 1, 2 if x.shape[2] >= 4 else 1)
@@ -144,10 +145,10 @@ def dirac(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> j
     return kernel.at[..., :same].set(identity)
 
 
-def _batch_norm(train: bool, name: str) -> nn.BatchNorm:
+def _batch_norm(train: bool, name: str) -> BatchNorm:
     """Batch norm without scale, of the family's momentum 0.6.
 
     Its epsilon is 1e-5 in place of 1e-12: of grey images with three channels some filters see rounding alone, which
     would be blown up to variance 1.
     """
-    return nn.BatchNorm(use_running_average=not train, momentum=0.6, epsilon=1e-5, use_scale=False, name=name)
+    return BatchNorm(use_running_average=not train, momentum=0.6, epsilon=1e-5, use_scale=False, name=name)

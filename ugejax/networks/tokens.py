@@ -4,14 +4,15 @@ Layers are PyTorch's in Flax's terms: layer norm has epsilon 1e-5, GELU is exact
 """
 
 import functools
+from typing import Any
 
 import jax
 from flax import linen as nn
 
+from ugejax.networks.dense import Dense
 from ugejax.networks.sizes import require_tiles
 from ugejax.patches import patchify
 
-LayerNorm = functools.partial(nn.LayerNorm, epsilon=1e-5)
 gelu = functools.partial(nn.gelu, approximate=False)
 
 
@@ -23,6 +24,16 @@ def tokens_of(x: jax.Array, patch: int) -> jax.Array:
     """
     require_tiles(x, patch)
     return patchify(x, patch)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Flax's, of whose tokens the result has the dtype; the arithmetic is float32 whatever that is."""
+
+    epsilon: float = 1e-5
+
+    def __call__(self, x: jax.Array, *arguments: Any, **named: Any) -> jax.Array:
+        """Normalised tokens, shaped like x."""
+        return super().__call__(x, *arguments, **named).astype(x.dtype)
 
 
 class FeedForward(nn.Module):
@@ -39,5 +50,5 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps x [..., D] to [..., D]; `train` as in `Classifier.features`."""
-        y = nn.Dropout(self.dropout, deterministic=not train)(gelu(nn.Dense(self.hidden)(x)))
-        return nn.Dropout(self.dropout, deterministic=not train)(nn.Dense(x.shape[-1])(y))
+        y = nn.Dropout(self.dropout, deterministic=not train)(gelu(Dense(self.hidden)(x)))
+        return nn.Dropout(self.dropout, deterministic=not train)(Dense(x.shape[-1])(y))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ugejax.networks.classifier import Classifier
+from ugejax.networks.dense import Dense
 from ugejax.networks.tokens import FeedForward, LayerNorm, tokens_of
 
 PATCH = 4
@@ -71,10 +72,10 @@ class ViTBody(nn.Module):
             UserError: the patches do not tile x.
         """
         x = tokens_of(jnp.concatenate([x, *shifted(x)], axis=-1), PATCH)
-        x = nn.Dense(self.width, name="embedding")(LayerNorm(name="embedding_norm")(x))
-        token = self.param("class_token", nn.initializers.normal(1.0), (1, 1, self.width))
+        x = Dense(self.width, name="embedding")(LayerNorm(name="embedding_norm")(x))
+        token = self.param("class_token", nn.initializers.normal(1.0), (1, 1, self.width)).astype(x.dtype)
         x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, self.width)), x], axis=1)
-        x = x + self.param("positions", nn.initializers.normal(1.0), (1, *x.shape[1:]))
+        x = x + self.param("positions", nn.initializers.normal(1.0), (1, *x.shape[1:])).astype(x.dtype)
         x = nn.Dropout(DROPOUT, deterministic=not train)(x)
         for layer in range(self.depth):
             y = LayerNorm(name=f"attention_norm_{layer}")(x)
@@ -108,12 +109,12 @@ class CaiTBody(nn.Module):
         Raises:
             UserError: the patches do not tile x.
         """
-        x = nn.Dense(self.width, name="embedding")(tokens_of(x, PATCH))
-        x = x + self.param("positions", nn.initializers.normal(1.0), (1, *x.shape[1:]))
+        x = Dense(self.width, name="embedding")(tokens_of(x, PATCH))
+        x = x + self.param("positions", nn.initializers.normal(1.0), (1, *x.shape[1:])).astype(x.dtype)
         x = nn.Dropout(DROPOUT, deterministic=not train)(x)
         for layer in range(self.depth):
             x = CaiTLayer(self.heads, self.hidden, name=f"layer_{layer}")(x, None, train)
-        token = self.param("class_token", nn.initializers.normal(1.0), (1, 1, self.width))
+        token = self.param("class_token", nn.initializers.normal(1.0), (1, 1, self.width)).astype(x.dtype)
         token = jnp.broadcast_to(token, (x.shape[0], 1, self.width))
         for layer in range(self.class_depth):
             token = CaiTLayer(self.heads, self.hidden, name=f"class_layer_{layer}")(token, x, train)
@@ -130,7 +131,7 @@ class CaiTLayer(nn.Module):
     def __call__(self, x: jax.Array, context: jax.Array | None, train: bool) -> jax.Array:
         """Maps tokens x [B, N, D] to [B, N, D]; they attend to themselves and to tokens `context` [B, M, D], if any."""
         scales = [
-            self.param(name, nn.initializers.constant(0.1), x.shape[-1:])
+            self.param(name, nn.initializers.constant(0.1), x.shape[-1:]).astype(x.dtype)
             for name in ("attention_scale", "feed_forward_scale")
         ]
         y = LayerNorm(name="attention_norm")(x)
@@ -147,7 +148,7 @@ class LocalitySelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps tokens x [B, N, D] to [B, N, D], N at least 2."""
-        q, k, v = _heads(nn.Dense(3 * self.heads * HEAD, use_bias=False, name="to_qkv")(x), self.heads)
+        q, k, v = _heads(Dense(3 * self.heads * HEAD, use_bias=False, name="to_qkv")(x), self.heads)
         # The logarithm of what the scores are multiplied by.
         temperature = self.param("temperature", nn.initializers.constant(-math.log(HEAD) / 2), ())
         scores = jnp.einsum("bihd,bjhd->bhij", q, k) * jnp.exp(temperature)
@@ -164,8 +165,8 @@ class TalkingHeadsAttention(nn.Module):
     def __call__(self, x: jax.Array, context: jax.Array | None, train: bool) -> jax.Array:
         """Maps tokens x [B, N, D] to [B, N, D]; they attend to themselves and to `context` [B, M, D], if any."""
         attended = x if context is None else jnp.concatenate([x, context], axis=1)
-        (q,) = _heads(nn.Dense(self.heads * HEAD, use_bias=False, name="to_q")(x), self.heads)
-        k, v = _heads(nn.Dense(2 * self.heads * HEAD, use_bias=False, name="to_kv")(attended), self.heads)
+        (q,) = _heads(Dense(self.heads * HEAD, use_bias=False, name="to_q")(x), self.heads)
+        k, v = _heads(Dense(2 * self.heads * HEAD, use_bias=False, name="to_kv")(attended), self.heads)
         before, after = (
             self.param(name, nn.initializers.normal(1.0), (self.heads, self.heads))
             for name in ("mix_before", "mix_after")
@@ -189,5 +190,6 @@ def _heads(x: jax.Array, heads: int) -> list[jax.Array]:
 
 def _attended(weights: jax.Array, v: jax.Array, width: int, train: bool) -> jax.Array:
     """What weights [B, heads, N, M] take from values v [B, M, heads, HEAD], projected to [B, N, width]."""
-    y = jnp.einsum("bhij,bjhd->bihd", weights, v).reshape(v.shape[0], weights.shape[2], -1)
-    return nn.Dropout(DROPOUT, deterministic=not train)(nn.Dense(width, name="to_out")(y))
+    # Scores and softmax are float32 by their parameters, whatever the tokens are.
+    y = jnp.einsum("bhij,bjhd->bihd", weights.astype(v.dtype), v).reshape(v.shape[0], weights.shape[2], -1)
+    return nn.Dropout(DROPOUT, deterministic=not train)(Dense(width, name="to_out")(y))

@@ -10,10 +10,10 @@ import numpy as np
 from jax.tree_util import Partial
 
 from ugejax.batches import at_a_time, in_pieces
-from ugejax.compiler import compiled, compiler_options, kept
+from ugejax.compiler import compiled, compiler_options, kept, on_cpu
 from ugejax.data.stream import Images, ImageStream
 from ugejax.errors import UserError
-from ugejax.memory import undivided_batches
+from ugejax.memory import check_fits, undivided_batches
 from ugejax.parallel import on_all_devices, over_devices, replicated, spread
 from ugejax.training.mirror import alternate
 from ugejax.training.recipe import Recipe
@@ -75,13 +75,20 @@ def run_steps(step: Callable[..., Any], batch_size: int | None = None) -> Callab
             losses.append(loss)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *losses)
 
-    chosen: Callable[..., Any] = loop if jax.default_backend() == "cpu" else scan
+    chosen: Callable[..., Any] = loop if on_cpu() else scan
+    unchecked = [batch_size]
 
     def run(state, images, labels, order, key, count):
         with over_devices():
             arguments = on_all_devices((step, state, images, labels, order, key))
-            with undivided_batches(batch_size, lambda: scan.lower(*_shapes(arguments), count=count).compile()):
-                return jax.block_until_ready(chosen(*arguments, count))
+
+            def program():
+                return scan.lower(*_shapes(arguments), count=count).compile()
+
+            if unchecked:
+                check_fits(unchecked.pop(), program)
+            with undivided_batches(batch_size, program):
+                return jax.block_until_ready(chosen(*arguments, count=count))
 
     return run
 
@@ -95,10 +102,17 @@ def _programs(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callabl
         return replicated(step(*arguments))
 
     @functools.partial(jax.jit, static_argnames="count", donate_argnums=1)
-    def scan(step, state, images, labels, order, key, count):
-        return replicated(jax.lax.scan(lambda s, _: step(s, images, labels, order, key), state, length=count))
+    def scan(*arguments, count):
+        return replicated(scanned(*arguments, count=count))
 
     return one_step, scan
+
+
+def scanned(
+    step: Callable[..., Any], state: Any, images: Any, labels: Any, order: Any, key: jax.Array, *, count: int
+) -> tuple[Any, Any]:
+    """`count` steps as one traced loop over batches that are drawn on the device: (state, losses stacked)."""
+    return jax.lax.scan(lambda state, _: step(state, images, labels, order, key), state, length=count)
 
 
 def _shapes(tree: Any) -> Any:
@@ -127,11 +141,16 @@ def stream_steps(
     step = step if isinstance(step, Partial) else Partial(step)
     step = Partial(_on_batches(step.func), *step.args)
     one_step, _ = _programs(step.func)
+    unchecked = [batch_size]
 
     def run(state, images, labels, order, key, count):
         order, labels, losses, arguments = np.asarray(order), np.asarray(labels), [], ()
+
+        def program():
+            return one_step.lower(*_shapes(arguments)).compile()
+
         # All at once: waiting for each step would leave the devices idle while the next batch is read.
-        with over_devices(), undivided_batches(batch_size, lambda: one_step.lower(*_shapes(arguments)).compile()):
+        with over_devices(), undivided_batches(batch_size, program):
             for entries in order[: count * batch_size].reshape(count, -1):
                 index = np.maximum(entries, ~entries)
                 ascending = np.sort(index)
@@ -140,6 +159,8 @@ def stream_steps(
                 places = np.arange(len(index), dtype=np.int32) if in_batch else index.astype(np.int32)
                 batch = Batch(x, labels[index], places)
                 arguments = on_all_devices((step, before(state, index), batch, key))
+                if unchecked:
+                    check_fits(unchecked.pop(), program)
                 state, loss = one_step(*arguments)
                 after(state, index)
                 losses.append(loss)

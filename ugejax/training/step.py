@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from ugejax.compiler import kept
+from ugejax.networks import Classifier
 from ugejax.parallel import averaged, of_shard, replicated
 from ugejax.training.recipe import Recipe
 from ugejax.transforms import compose
@@ -109,6 +110,7 @@ def make_train_step(
     adversary: Adversary | None = None,
     aggregate: Aggregate | None = None,
     axis_name: str | None = None,
+    dtype: Any = None,
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """A step of softmax cross-entropy training.
 
@@ -127,6 +129,8 @@ def make_train_step(
         axis_name: of the axis of `jax.pmap` or `jax.vmap` over whose shards of a batch gradients, losses and running
             statistics are averaged. Each shard draws augmentation and dropout of its own, and batch norm in train mode
             normalises a shard by itself.
+        dtype: in which the body of a network of this package computes, such as jnp.bfloat16, see `Classifier`; None
+            leaves it as it is. What is trained, the state, is float32.
 
     Returns:
         step(state, batch, key) -> (state, mean loss), of a `Batch`; the PRNG key is folded with the state's step. Pure,
@@ -136,6 +140,8 @@ def make_train_step(
         ValueError: when the step is traced with `aggregate` for a network with batch norm.
     """
     augment = compose(recipe.augment)
+    if dtype is not None and isinstance(module, Classifier):
+        module = module.copy(dtype=dtype)
 
     def step(state, batch, key):
         if aggregate is not None:  # what takes its examples one after the other has no use for several devices

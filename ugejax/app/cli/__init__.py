@@ -87,13 +87,15 @@ def _advice(error: UserError, parsed: argparse.Namespace) -> str:
 
 def _run(command: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
     """Run a command; with --auto-batch as often as the device's memory runs out, with ever smaller batches."""
-    from ugejax.memory import OutOfMemory, ran_out
+    from ugejax.memory import OutOfMemory, estimated_beforehand, ran_out
 
     baseline = getattr(parsed, "method", "uge") != "uge"
     otherwise = f"choose {'a smaller --set batch_size' if baseline else 'a smaller network'} or smaller images"
+    beforehand = estimated_beforehand if getattr(parsed, "auto_batch", False) else contextlib.nullcontext
     while True:
         try:
-            return command(parsed)
+            with beforehand():
+                return command(parsed)
         except OutOfMemory as error:
             smaller = error.fitting
             if smaller is None or baseline or not hasattr(parsed, "batch_size"):
