@@ -1,9 +1,10 @@
-"""Codes that are placed: a class's pattern at random places of each image, with random signs, overlapping (shot noise).
+"""Codes that are placed: a class's small pattern in bands across each image, each tile of them with a random sign.
 
 Signs and places follow from a secret and the image's index, so that the mean perturbation of a class is nothing that
 could be subtracted, and the patterns are drawn such that all have nearly one autocorrelation, so that second moments
 tell little of the class either. What tells it is in the shape of the pattern alone, which a network finds in the
-aggregate over an image. Our choice, not the paper's.
+aggregate over an image: quickly where the pattern is as small as what its first layers see. Our choice, not the
+paper's.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +23,6 @@ from ugejax.views.prf import below, blake2s, chacha20
 _DRAWN, _EXCHANGES = 4, 400
 # Largest cross-correlation of two patterns at any shift, mirrored or not; by how much it rises where too few differ.
 _LIKE, _MORE = 0.55, 0.05
-_WORDS = 4  # for each shot: row, column, what it looks like, and its weight
 
 
 @flax.struct.dataclass
@@ -40,18 +40,19 @@ class PlacedState:
 
 @dataclass(frozen=True)
 class Placed:
-    """Shot noise of patterns of random weights in one or several colours, moved by the sign of the gradient.
+    """Bands of tiles of patterns in one or several colours, moved by the sign of the gradient.
 
-    A value is -eps, 0 or eps.
+    A band is as high as a pattern. The first begins at a random row above the image, and each at a random column left
+    of it. A tile is a pattern of the class, with a random sign, mirrored or not. A value is -eps, 0 or eps.
 
     Attributes:
         eps: budget of a value in units of [0, 1].
         step: step of the signed gradient as a share of the budget.
+        colours: for each code, which has patterns and places of its own, how much of it each channel gets, C numbers.
         side: k, of a pattern in pixels.
         patterns: m, for each class and code.
-        depth: number of patterns that overlap at a pixel, on average; where there is none a pixel stays as it is.
+        share: of the tiles that are laid; where no code is a pixel stays as it is.
         cell: side of the squares that a pattern is made of, in pixels; divides `side`.
-        colours: for each code, which has patterns and places of its own, how much of it each channel gets, C numbers.
     """
 
     eps: float
@@ -59,7 +60,7 @@ class Placed:
     colours: tuple[tuple[float, ...], ...]
     side: int = 4
     patterns: int = 1
-    depth: float = 1.0
+    share: float = 0.75
     cell: int = 1
 
     def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> PlacedState:
@@ -75,30 +76,29 @@ class Placed:
         return PlacedState(jnp.asarray(drawn, jnp.float32), jnp.asarray(words))
 
     def wanted(self, noise: PlacedState, batch: Batch) -> jax.Array:
-        """The sign of the sum of the shots, times eps; its derivative is that of the sum (straight-through)."""
+        """The sign of the sum of the codes, times eps; its derivative is that of the sum (straight-through)."""
         sums = jax.vmap(self._sum, in_axes=(None, 0, 0, None))(noise, batch.y, batch.index, batch.x.shape[1:])
         return self.eps * (sums + jax.lax.stop_gradient(jnp.sign(sums) - sums))
 
     def _sum(self, noise: PlacedState, label: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """The sum of one image's shots, [H, W, C]."""
-        h, w, k = *shape[:2], self.side
-        codes = len(self.colours)
-        shots = max(1, round(self.depth * (h + k - 1) * (w + k - 1) / k**2))
+        """The sum of one image's codes, [H, W, C]."""
+        (h, w, _), k, codes = shape, self.side, len(self.colours)
+        bands, tiles = -(-h // k) + 1, -(-w // k) + 1
         message = index.astype(jnp.uint32) >> jnp.array([0, 8, 16, 24], jnp.uint32) & 0xFF
-        words = chacha20(blake2s(noise.secret, message), codes * shots * _WORDS).reshape(codes, _WORDS, shots)
-        rows = below(words[:, 0], h + k - 1)[..., None, None] + jnp.arange(k)[:, None]
-        columns = below(words[:, 1], w + k - 1)[..., None, None] + jnp.arange(k)
-        looks = words[:, 2]
+        # For each code and band two words of where it begins, and one of how each of its tiles looks.
+        words = chacha20(blake2s(noise.secret, message), codes * bands * (tiles + 2)).reshape(codes, bands, tiles + 2)
+        rows = jnp.arange(h) + below(words[:, 0, 0], k)[:, None]
+        band = rows // k
+        columns = jnp.arange(w) + jnp.take_along_axis(below(words[:, :, 1], k), band, axis=1)[..., None]
+        code = jnp.arange(codes)[:, None, None]
+        looks = words[code, band[..., None], 2 + columns // k]
         sign = 1.0 - 2.0 * (looks & 1).astype(jnp.float32)
-        weight = sign * (0.5 + (words[:, 3] >> 8) * 2.0**-24)  # so that hardly any shots cancel
-        which = below(looks << 2, self.patterns)  # of other bits than sign and mirroring
-        code = jnp.arange(codes)[:, None]
-        chosen = noise.patterns[label][code, which]
-        chosen = jnp.where((looks >> 1 & 1).astype(bool)[..., None, None], chosen[..., ::-1], chosen)
-        canvas = jnp.zeros((codes, h + 2 * k - 2, w + 2 * k - 2))
-        canvas = canvas.at[code[..., None, None], rows, columns].add(weight[..., None, None] * chosen)
+        column = jnp.where((looks >> 1 & 1).astype(bool), k - 1 - columns % k, columns % k)
+        laid = (looks >> 8).astype(jnp.float32) * 2.0**-24 < self.share
+        which = below(looks << 24, self.patterns)  # by bits of its own
+        values = noise.patterns[label][code, which, (rows % k)[..., None], column] * sign * laid
         # Written out as a sum, whose order every platform keeps.
-        parts = zip(canvas[:, k - 1 : k - 1 + h, k - 1 : k - 1 + w, None], self.colours, strict=True)
+        parts = zip(values[..., None], self.colours, strict=True)
         return sum((part * jnp.array(colour) for part, colour in parts), jnp.zeros(()))
 
     def moved(

@@ -22,7 +22,7 @@ class Method:
         norm: "linf" or "l2" (per image).
         parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image),
             "sample-wise" (one per image), "generator" (a network that takes the image and its class's texture) or
-            "codes" (patterns of a class at random places of all channels but the last, where the class-wise tensor is).
+            "codes" (small patterns of a class at random places, and the class-wise tensor in what they leave of blue).
         start: "stripes" (class-wise waves) or "misaligned" (class means pushed towards a wrong class).
         period: of the stripes' middle wave in pixels, see `class_stripes`.
         amplitude: of the start, as a multiple of eps; with norm "l2" of a value's share of it, eps / sqrt(H W C).
@@ -45,7 +45,7 @@ class Method:
             optimisation; () for none.
         code_side: of a code's patterns in pixels.
         code_patterns: for each class and channel.
-        code_depth: patterns that overlap at a pixel, on average.
+        code_share: of a code's tiles that are laid.
         code_cell: side of the squares that a pattern is made of, in pixels; divides `code_side`.
         code_contrast: weight of a second code, red against green, beside that of both together; 0 for none. One below
             1/3 gives way where the first is, and fills what that leaves.
@@ -72,7 +72,7 @@ class Method:
     transforms: tuple[str, ...] = ("crop-flip",)
     code_side: int = 4
     code_patterns: int = 1
-    code_depth: float = 1.0
+    code_share: float = 0.75
     code_cell: int = 1
     code_contrast: float = 0.3
 

@@ -185,11 +185,11 @@ class Generated:
 
 @dataclass(frozen=True)
 class Summed:
-    """A sum of parametrisations, each of which has a share of the budget in each channel.
+    """A sum of parametrisations, each with a weight in each channel.
 
     Attributes:
         parts: what is summed; each moves by the gradient alone, as `SampleWise` does not.
-        shares: for each part its factor in each channel, C numbers in [0, 1]; those of a channel sum to 1 at most.
+        shares: for each part its factor in each channel, C numbers.
     """
 
     parts: tuple[Parametrisation, ...]
@@ -217,20 +217,25 @@ class Summed:
 
 
 def _codes(method: Method, eps: float, channels: int) -> Summed:
-    """Placed codes in all channels but the last, where the class-wise texture is; of one channel half of it each.
+    """Placed codes in all channels, and the class-wise texture in what they leave of the last.
 
     In colour red and green have one code together and, where that leaves a pixel alone, a second that red has against
-    green, so that neither their sum nor their difference is without code.
+    green, so that neither their sum nor their difference is without code; blue has one of its own. What is wanted
+    beyond the budget is cut off, so that of two parts the larger decides.
     """
-    alone = channels == 1
-    first = (1.0,) if alone else (1.0,) * (channels - 1) + (0.0,)
+    last = (0.0,) * (channels - 1) + (1.0,)
+    others = (1.0,) * (channels - 1) + (0.0,)
     against = (method.code_contrast, -method.code_contrast, 0.0)
-    colours = (first, against) if channels == 3 and method.code_contrast else (first,)
-    placed = Placed(
-        eps, method.step_size, colours, method.code_side, method.code_patterns, method.code_depth, method.code_cell
+    colours = (
+        *([others] if channels > 1 else []),
+        *([against] if channels == 3 and method.code_contrast else []),
+        last,
     )
-    shares = ((0.5,), (0.5,)) if alone else (first, (0.0,) * (channels - 1) + (1.0,))
-    return Summed((placed, ClassWise(eps, method.step_size * eps)), shares)
+    placed = Placed(
+        eps, method.step_size, colours, method.code_side, method.code_patterns, method.code_share, method.code_cell
+    )
+    twice = (1.0,) * (channels - 1) + (2.0,)
+    return Summed((placed, ClassWise(eps, method.step_size * eps)), (twice, last))
 
 
 # By the names that `Method.parametrisation` takes: (method, budget of a value, channels) -> parametrisation.

@@ -328,7 +328,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--parametrisation", choices=CHOICES["parametrisation"])
     group.add_argument("--code-side", type=positive, help="of a code's patterns in pixels (default 4)")
     group.add_argument("--code-patterns", type=positive, help="of a class in a code (default 1)")
-    group.add_argument("--code-depth", type=weight, help="patterns that overlap at a pixel, on average (default 1)")
+    group.add_argument("--code-share", type=weight, help="of a code's tiles that are laid (default 0.75)")
     group.add_argument("--code-cell", type=positive, help="side of the squares that a pattern is made of (default 1)")
     group.add_argument("--code-contrast", type=weight, help="weight of the code of red against green (default 0.3)")
     group.add_argument("--start", choices=CHOICES["start"], help="what the perturbation starts from")
