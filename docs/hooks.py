@@ -42,7 +42,10 @@ def _commands() -> str:
     sys.path.insert(0, str(ROOT))
     build_parser = runpy.run_path(str(ROOT / "ugejax" / "cli" / "arguments.py"))["build_parser"]
     (commands,) = build_parser()._subparsers._group_actions
-    parts = ["# Command reference\n\nEvery command with all its options; [commands by task](commands.md) says which to use. Exit codes: 0 done, 1 a check failed, 2 a mistake in what was given, 130 interrupted.\n"]
+    parts = [
+        "# Command reference\n\nEvery command with all its options; [commands by task](commands.md) says which to use. "
+        "Exit codes: 0 done, 1 a check failed, 2 a mistake in what was given, 130 interrupted.\n"
+    ]
     for name, command in commands.choices.items():
         parts.append(f"## ugejax {name}\n\n```text\n{command.format_help()}```\n")
     return "\n".join(parts)

@@ -146,7 +146,7 @@ def size_of(row: Row) -> str:
 def trained_on(row: Row) -> str:
     """What a training learned from: the method with those of its settings that are not the defaults."""
     if row["method"] == "originals" and row["knows"]:
-        return f"originals, by who knows {described(row['knows'])}"
+        return f"originals, knowing {described(row['knows'])}"
     return described(row) + (", with the key" if row["role"] == "authorized" else "")
 
 
@@ -316,7 +316,7 @@ def distillation() -> str:
 def arena() -> str:
     """The leaderboard of the committed arena, from its first table on."""
     text = (RESULTS / "arena-cifar10-small" / "leaderboard.md").read_text()
-    return re.sub(r"^#+ (.*)$", r"**\1**", text.partition("\n\n")[2].strip(), flags=re.MULTILINE)
+    return re.sub(r"^#+ (.*)$", r"**\1**", text[text.index("|") :].strip(), flags=re.MULTILINE)
 
 
 def bench() -> str:

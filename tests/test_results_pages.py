@@ -51,7 +51,7 @@ def test_a_table_that_is_not_generated_says_where_its_figures_come_from(page):
             if re.search(r"^\|.*\b\d+\.\d+ \|", paragraph, re.MULTILINE):
                 about = " ".join([paragraphs[number - 1], *paragraphs[number + 1 : number + 2]])
                 assert "**Recorded by hand**" in about, paragraph
-                assert re.search(r"\b20\d\d-\d\d-\d\d\b", about) and re.search(r"\bcommits?\s[0-9a-f]{7}\b", about), about
+                assert re.search(r"\b20\d\d-\d\d-\d\d\b.*\bcommits?\s[0-9a-f]{7}\b", about, re.DOTALL), about
 
 
 def row(method, last, *, countermeasure="none", role="hacker", seed=0, knows=None, settings=None, peak=None, version=1):
@@ -99,7 +99,7 @@ def test_a_control_agrees_in_recipe_countermeasure_seed_and_what_is_known():
     known = row("originals", 0.5, knows={"method": "ar", "settings": {}})
     assert cells([row("ar", 0.2), known, clean | {"seed": 1}]) == {
         "trained on": ["none"] * 2,
-        "originals, by who knows ar": ["0.500 (0.500)", "50"],
+        "originals, knowing ar": ["0.500 (0.500)", "50"],
         "originals": ["0.800 (0.800)", "80"],
         "ar": ["0.200 (0.200), 0.40", "20"],
     }
