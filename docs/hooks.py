@@ -22,13 +22,18 @@ def on_files(files, config):
     """Add the pages."""
     for name, page in PAGES.items():
         files.append(File.generated(config, page, content=_links((ROOT / name).read_text())))
-    files.append(File.generated(config, "commands.md", content=_commands()))
+    files.append(File.generated(config, "command-reference.md", content=_commands()))
     return files
 
 
 def on_page_markdown(markdown, page, **_):
     """Let pages of this folder, which name the project's files as they lie beside it, lead to those pages."""
-    return re.sub(r"\]\(\.\./(\w+\.md)", lambda link: f"]({PAGES[link[1]]}", markdown)
+    up = "../" * page.file.src_uri.count("/")
+
+    def link(found: re.Match) -> str:
+        return f"]({up}{PAGES[found[1]]}" if found[1] in PAGES else found[0]
+
+    return re.sub(r"\]\((?:\.\./)+(\w+\.md)", link, markdown)
 
 
 def _commands() -> str:
@@ -37,7 +42,10 @@ def _commands() -> str:
     sys.path.insert(0, str(ROOT))
     build_parser = runpy.run_path(str(ROOT / "ugejax" / "app" / "cli" / "arguments.py"))["build_parser"]
     (commands,) = build_parser()._subparsers._group_actions
-    parts = ["# Commands\n\nExit codes: 0 done, 1 a check failed, 2 a mistake in what was given, 130 interrupted.\n"]
+    parts = [
+        "# Command reference\n\nEvery command with all its options; [commands by task](commands.md) says which to use. "
+        "Exit codes: 0 done, 1 a check failed, 2 a mistake in what was given, 130 interrupted.\n"
+    ]
     for name, command in commands.choices.items():
         parts.append(f"## ugejax {name}\n\n```text\n{command.format_help()}```\n")
     return "\n".join(parts)

@@ -5,7 +5,7 @@ Command:
 
 Time: about 20 minutes on two CPU cores at the small scale; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): a wider step leaves more of the perturbation and less for the authorized network.
+Expect (table in docs/results): a wider step leaves more of the perturbation and less for the authorized network.
 """
 
 from experiments.variants import ablate

@@ -5,7 +5,7 @@ Command:
 
 Time: about 20 minutes on two CPU cores at the small scale; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): the larger the budget, the less hackers get, and the authorized network too.
+Expect (table in docs/results): the larger the budget, the less hackers get, and the authorized network too.
 """
 
 from experiments.variants import ablate

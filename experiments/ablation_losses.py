@@ -6,7 +6,7 @@ Command:
 Time: at the tiny scale (2,000 images) with --hackers cnn a minute or two a variant, of one CPU core that others
 share; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): without the feature distance a hacker's peak is 0.09 higher.
+Expect (table in docs/results, at the tiny scale): without the feature distance a hacker's peak is 0.09 higher.
 Gradient matching and undistillation show nothing there, where a head on random features learns little in the first
 place.
 """

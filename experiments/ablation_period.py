@@ -5,7 +5,7 @@ Command:
 
 Time: about 20 minutes on two CPU cores at the small scale; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): convolutional hackers are harmed most by short periods, perceptrons by longer ones.
+Expect (table in docs/results): convolutional hackers are harmed most by short periods, perceptrons by longer ones.
 """
 
 from experiments.variants import ablate

@@ -6,7 +6,7 @@ Command:
 Time: at the tiny scale (2,000 images) with --hackers cnn less than a minute a training of one CPU core that others
 share; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): no step shows: the authorized network gets 0.41 to 0.43 and a
+Expect (at the tiny scale): no step shows: the authorized network gets 0.41 to 0.43 and a
 hacker 0.14 to 0.19, in no order.
 """
 

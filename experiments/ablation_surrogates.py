@@ -6,7 +6,7 @@ Command:
 Time: about 6 minutes of one CPU core that others share at the tiny scale (2,000 images) with --hackers cnn; what is
 finished is not done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): one surrogate and two leave a cnn, which is none of them, the same;
+Expect (table in docs/results, at the tiny scale): one surrogate and two leave a cnn, which is none of them, the same;
 a third does not help.
 """
 

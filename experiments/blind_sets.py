@@ -5,7 +5,7 @@ Command:
 
 Time: half an hour of a CPU core that others share at the tiny scale (2,000 images); what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): the authorized network keeps its accuracy in every blind set, but
+Expect (table in docs/results, at the tiny scale): the authorized network keeps its accuracy in every blind set, but
 the backbone loses more behind a subspace than behind cells; white texture in a subspace of small patches harms less
 than stripes, loses less to adaptive hackers and all to JPEG; low frequencies harm little and lose all to JPEG as well.
 """

@@ -1,4 +1,4 @@
-"""At which network and how many images do known methods harm as published? Trainings on CIFAR-10 that settle it.
+"""Which network and number of images rank known methods as published? Trainings on CIFAR-10 that decide it.
 
 Command:
     python -m experiments.calibration --data-dir TFDS_FOLDER --estimate

@@ -1,4 +1,4 @@
-"""Releases that an experiment makes from the package's parts, where no main job is like it, and their evaluation."""
+"""Releases made from the package's parts, for experiments that no main job fits, and their evaluation."""
 
 import argparse
 import json
@@ -68,7 +68,7 @@ def load_job(arguments: argparse.Namespace, *, form: str) -> Job:
 
 def print_rows(name: str, rows: dict[str, list[dict]]) -> None:
     """A Markdown table of the rows of each variant."""
-    who = (name, "role", "network", "counter-measure")
+    who = (name, "role", "network", "countermeasure")
     print(table_head(*who, "on originals", "on the release", "peak", "share"))
     for variant, group in rows.items():
         for row in group:

@@ -1,4 +1,4 @@
-"""What fights the protection, and how well: every counter-measure beside the same one on originals, on CIFAR-10.
+"""How far does each countermeasure undo a release? Each beside the same one on originals, on CIFAR-10.
 
 Command:
     python -m experiments.countermeasures --data-dir TFDS_FOLDER --out runs/countermeasures [--scale small]
@@ -6,8 +6,8 @@ Command:
 Time: at the small scale (5,000 training and 2,000 test images, budget 8/255, hacker cnn, one seed) two hours on one
 CPU core; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): augmentation and filters that need no knowledge of the method leave a hacker with half
-of what the same counter-measure leaves him of originals, JPEG with two thirds, and a hacker who knows the method and
+Expect (table in docs/results): augmentation and filters that need no knowledge of the method leave a hacker with half
+of what the same countermeasure leaves him of originals, JPEG with two thirds, and a hacker who knows the method and
 projects the classes' directions out, or subtracts their textures, with three quarters; filters together with crops and
 flips with five sixths.
 """
@@ -30,7 +30,7 @@ def main() -> int:
     arguments.hackers = arguments.hackers or ("cnn",)
     names = ("none", *AUGMENTATION, *FILTERS, *FIELD, *ADAPTIVE, *ORIGINALS)
     results = protect_and_evaluate(main_job(arguments, countermeasures=names), arguments.out)
-    print(table_head("counter-measure", "network", "on originals", "on the release", "peak", "share"))
+    print(table_head("countermeasure", "network", "on originals", "on the release", "peak", "share"))
     for row in results["rows"]:
         if row["role"] == "hacker":
             cells = [row[f"{kind}_accuracy"] for kind in ("clean", "protected", "protected_peak")] + [row["retention"]]
@@ -45,7 +45,7 @@ def main() -> int:
             row["retention"] for row in results["rows"] if row["role"] == "hacker" and row["countermeasure"] in chosen
         ]
         if shares:
-            print(f"\nmean share of {len(shares)} counter-measures that {title}: {mean(shares):.3f}")
+            print(f"\nmean share of {len(shares)} countermeasures that {title}: {mean(shares):.3f}")
     return 0
 
 

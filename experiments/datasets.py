@@ -1,4 +1,4 @@
-"""Which image sets does it hold for? Both sides on sets of every size, shape, colour, number and balance of classes.
+"""Does the protection hold for other image sets? Sets of every size, shape, colour and number of classes.
 
 Command:
     python -m experiments.datasets --data-dir TFDS_FOLDER --photos TINY_IMAGENET_FOLDER --out runs/datasets
@@ -7,7 +7,7 @@ Command:
 Time: at the tiny scale (2,000 images) with --hackers cnn 2 to 8 minutes a set of one CPU core that others share, half
 an hour that of 224 pixels; what is finished is not done again. --sets names some of them.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): the authorized network gets the same of release and originals on
+Expect (table in docs/results, at the tiny scale): the authorized network gets the same of release and originals on
 every set, and a cnn of most about half of what originals give it. Least harmed are a thousand classes of two images
 each (0.41 of 0.45), the long tail (0.23 of 0.30) and two classes (0.59 of 0.90, where guessing gives 0.5). Of two
 hundred images of four classes 15 epochs teach little, of the originals as well (0.50 to 0.53 of 0.53 to 0.55).
@@ -211,7 +211,7 @@ def _at_most(data: Dataset, n: int) -> Dataset:
 
 
 def _cells(result: dict[str, Any]) -> list[str]:
-    """What the table says of a set; of the hackers their mean without counter-measure, and the best of all peaks."""
+    """What the table says of a set; of the hackers their mean without countermeasure, and the best of all peaks."""
     (authorized,) = (row for row in result["rows"] if (row["role"], row["countermeasure"]) == ("authorized", "none"))
     hackers = [row for row in result["rows"] if row["role"] != "authorized"]
     plain = [row for row in hackers if row["countermeasure"] == "none"]

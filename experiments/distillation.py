@@ -10,7 +10,7 @@ Command:
 Time: about 25 minutes of one CPU core that others share at the tiny scale (2,000 images); what is finished is not done
 again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): soft answers on released images teach nearly all (0.41 of the 0.46
+Expect (table in docs/results, at the tiny scale): soft answers on released images teach nearly all (0.41 of the 0.46
 that the teacher has), about as much as those on a quarter as many natural images of the student's own; hard ones on
 released images teach less, noise nothing. The default form sees no difference between a released image and its
 original, so there undistillation has nothing to change and the two teachers are one; with `frozen-backbone` it changes

@@ -6,7 +6,7 @@ Command:
 Time: two trainings and two t-SNE; at the tiny scale (2,000 images) seven minutes on a CPU core shared with others.
 Nothing is kept between two runs but the picture and the figures.
 
-Expect (table in BUILD_NOTES.md): in the features of a hacker who trained on the release, released images fall into a
+Expect: in the features of a hacker who trained on the release, released images fall into a
 heap a class, and their originals into one without order; in the authorized network's the two lie on each other.
 """
 

@@ -7,7 +7,7 @@ Command:
 Time: 15 minutes of a CPU core at the tiny scale (2,000 images) with r20, r56 and --hackers cnn; what is finished is not
 done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): in the space of a published ResNet a cnn gets 0.19 of 0.47, of the
+Expect (table in docs/results, at the tiny scale): in the space of a published ResNet a cnn gets 0.19 of 0.47, of the
 stripes alone 0.22 (at the peak 0.26 to 0.28, and 0.23); in that of small surrogates it gets 0.35.
 """
 
@@ -34,7 +34,7 @@ def main() -> int:
     for space in arguments.spaces:
         name, _, path = space.partition("=")
         variants[name] = {"settings": {**DISTANCE, "surrogates": ()}, "feature_space": path}
-    print(table_head("feature space", "role", "network", "counter-measure", "on originals", "on the release", "peak"))
+    print(table_head("feature space", "role", "network", "countermeasure", "on originals", "on the release", "peak"))
     rows = []
     for name, changes in variants.items():
         folder = arguments.out / name.replace(" ", "-")

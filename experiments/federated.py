@@ -7,7 +7,7 @@ Command:
 Time: about 13 minutes at the tiny scale (2,000 images) on one CPU core that others share. Splits are iid and Dirichlet
 0.1; every round trains every client for one epoch. A row that is finished is not done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): with the authorized network the average learns the same from
+Expect (table in docs/results, at the tiny scale): with the authorized network the average learns the same from
 released images as from originals. On the iid split it learns 0.10 to 0.14 less from the release without the right key.
 On the uneven one, with --rounds 100 --rate 0.01, it learns 0.12 less from the release with a wrong key; within 30
 rounds at the usual rate too little, from originals as well, to tell who is kept out.

@@ -7,7 +7,7 @@ Command:
 Time: at the tiny scale (2,000 images and as many unseen ones) 26 minutes of a CPU core that other work shared, nine of
 them for the generator to learn; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): with the default form the authorized network sees no difference on
+Expect (table in docs/results, at the tiny scale): with the default form the authorized network sees no difference on
 either set, by construction. Hackers who train to the end get less of the generator than of free noise, by 0.04 and
 more, on unseen images as on seen ones, and by subtracting class means too; their peaks do not differ. Free noise of one
 tensor an image has nothing to say of unseen images, that of one tensor a class has.

@@ -1,4 +1,4 @@
-"""What a release under the default form gives away of its dither and its stripes, to who has what besides.
+"""What a release of the default form reveals of its dither and stripes, by what a hacker has besides it.
 
 Command:
     python -m experiments.given_away --data-dir TFDS_FOLDER --out runs/given-away [--scale tiny]

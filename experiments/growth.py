@@ -1,4 +1,4 @@
-"""What grows with the number of images that `ugejax protect` is given: time in proportion, memory hardly.
+"""How time and memory of `ugejax protect` grow with the number of images: time in proportion, memory little.
 
 Command:
     python -m experiments.growth --out runs/growth [--sizes 1000,10000,50000] [--side 32]
@@ -6,7 +6,7 @@ Command:
 Time: some minutes on two CPU cores: the folders are made of random images, then each is protected twice, the
 second time with what the first one compiled.
 
-Expect (figures in BUILD_NOTES.md): the largest peak of memory is about a tenth above the smallest, and each image
+Expect (figures in docs/results): the largest peak of memory is about a tenth above the smallest, and each image
 beyond those of the size before costs the same processor time. results.json holds both and the seconds of each size.
 
 It tests the commands themselves, so it runs them.

@@ -7,7 +7,7 @@ Command:
 Time: at the tiny scale (2,000 images) twelve trainings, a quarter of an hour on a CPU core shared with others; what is
 finished is not done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): every architecture below what originals give it, the perceptron
+Expect (at the tiny scale): every architecture below what originals give it, the perceptron
 least so.
 """
 
@@ -42,7 +42,7 @@ def main() -> int:
     results = protect_and_evaluate(main_job(arguments), arguments.out)
     rows = sorted(results["rows"], key=lambda row: (row["countermeasure"], row["role"], -row["protected_accuracy"]))
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    print(table_head("role", "network", "counter-measure", "on originals", "on the release", "peak"))
+    print(table_head("role", "network", "countermeasure", "on originals", "on the release", "peak"))
     for row in rows:
         cells = [row["role"], row["network"], row["countermeasure"]]
         cells += [figure(row[f"{kind}_accuracy"]) for kind in ("clean", "protected", "protected_peak")]

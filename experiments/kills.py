@@ -1,4 +1,4 @@
-"""Kill a command at seeded random moments, let it go on, and compare what it leaves with an undisturbed run.
+"""Kill a command at seeded random moments, start it again, and compare its output with an undisturbed run.
 
 Command:
     python -m experiments.kills --out runs/kills [--command protect] [--kills 10] [--seed 0]

@@ -1,4 +1,4 @@
-"""A command in a process of its own, whose time and memory the system knows."""
+"""Runs a command in its own process and returns its time and peak memory."""
 
 import os
 import subprocess

@@ -6,7 +6,7 @@ Command:
 Time: seventeen minutes on two CPU cores shared with others (load 9 to 16), downloads included; six and a half minutes
 of one core.
 
-Expect (table in BUILD_NOTES.md): the newcomer has his report after one command, `make demo`. In three walks the
+Expect (table in docs/results): the newcomer has his report after one command, `make demo`. In three walks the
 partner's network got 0.975 to 0.978 of the clean test digits, the stranger's 0.20 to 0.30; neither is seeded.
 
 The newcomer clones the repository, runs what README.md says and opens the report, in Chromium or Chrome where one is

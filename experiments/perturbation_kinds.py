@@ -5,9 +5,9 @@ Command:
         [--kinds default,stripes-8,...] [--hackers cnn] [--countermeasures none,class-means,...]
 
 Time: at the small scale (CIFAR-10, 5,000 training and 2,000 test images, budget 8/255, one seed) three trainings a kind
-with the default hacker and counter-measures, a minute or two each on one CPU core; what is finished is not done again.
+with the default hacker and countermeasures, a minute or two each on one CPU core; what is finished is not done again.
 
-Expect (tables in BUILD_NOTES.md): stripes of one code a class harm most, and a hacker who knows of them subtracts them;
+Expect (tables in docs/results): stripes of one code a class harm most, and a hacker who knows of them subtracts them;
 the default's five periods of one colour lose less to JPEG, grey and projections than one period of many colours;
 kinds without a class mean withstand who subtracts, harm less, and are found by second moments; processes that live in
 exact relations of neighbouring pixels do not survive the cells. On grey images with crops and flips

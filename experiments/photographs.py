@@ -1,11 +1,11 @@
-"""A folder of photographs as people have them: what `check`, `protect` and `verify` say of it, and what they take.
+"""A folder of photographs in mixed formats: what `check`, `protect` and `verify` report, and their cost.
 
 Command:
     python -m experiments.photographs --out runs/photographs [--costs]
 
 Time: about two minutes on one CPU core, with --costs as long again; it makes the photographs anew each time.
 
-Expect (record in BUILD_NOTES.md): 560 photographs of four classes in six formats and many sizes, cut out of
+Expect (record in docs/results): 560 photographs of four classes in six formats and many sizes, cut out of
 scikit-image's sample pictures; `check` tells of those that cannot be read, of thumbnails, duplicates and a split that
 is used for nothing; `protect` refuses them until it is told to skip them, and then says how many are not in the
 release. It tests the commands themselves.

@@ -6,7 +6,7 @@ Command:
 
 Time: a minute and a half on two CPU cores, which compile the steps and run none of them.
 
-Expect (table in BUILD_NOTES.md): the default form is a matter of reading and writing; a form that is optimised takes a
+Expect (table in docs/results): the default form is a matter of reading and writing; a form that is optimised takes a
 training of the network and fifteen passes of updates, each with the arithmetic of a training's epoch.
 
 Arithmetic is XLA's count of the compiled program, which counts the body of a loop once; hours of processors are those

@@ -7,7 +7,7 @@ Command:
 Time: ten trainings; at the tiny scale (2,000 images) ten minutes on a CPU core shared with others; what is finished
 is not done again.
 
-Expect (table in BUILD_NOTES.md): a protected image is worth little to the hacker: what he gets of the mixture lies near
+Expect (table in docs/results): a protected image is worth little to the hacker: what he gets of the mixture lies near
 what the originals in it teach alone, and only all of them protected leave him with little.
 """
 
@@ -60,7 +60,7 @@ def main() -> int:
         ]  # fmt: skip
     (out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     names = ("all originals", "mixture", "peak", "the originals in it alone")
-    print(table_head("protected", "network", "counter-measure", *names))
+    print(table_head("protected", "network", "countermeasure", *names))
     for row in rows:
         percent, network, countermeasure, *accuracies = row.values()
         print(table_row(f"{percent} %", network, countermeasure, *map(figure, accuracies)))

@@ -6,7 +6,7 @@ Command:
 Time: at the small scale (5,000 training and 2,000 test images, budget 8/255) about 45 minutes a seed on two CPU
 cores, 15 with --countermeasures none; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): the authorized network keeps 98 % of its backbone's accuracy; hackers get 0.20 on
+Expect (table in docs/results): the authorized network keeps 98 % of its backbone's accuracy; hackers get 0.20 on
 average without augmentation, the worst network 0.26 in the mean of three keys; with crops and flips convolutions get
 0.23 and a perceptron 0.29.
 """
@@ -33,14 +33,14 @@ def main() -> int:
     rows = summarise([row for run in runs for row in run["rows"]])
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     accuracies = ("on originals", "on the release", "peak", "backbone")
-    print(table_head("role", "network", "counter-measure", *accuracies, "seeds"))
+    print(table_head("role", "network", "countermeasure", *accuracies, "seeds"))
     for row in rows:
         print(table_row(*row.values()))
     return 0
 
 
 def summarise(rows: list[dict]) -> list[dict]:
-    """Mean and standard deviation over the seeds of each network under each counter-measure."""
+    """Mean and standard deviation over the seeds of each network under each countermeasure."""
     groups: dict[tuple[str, str, str], list[dict]] = {}
     for row in rows:
         groups.setdefault((row["role"], row["network"], row["countermeasure"]), []).append(row)

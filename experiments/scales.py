@@ -37,7 +37,7 @@ SCALES = {
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The arguments that every experiment on CIFAR-10 takes; hackers and counter-measures are parsed to their names."""
+    """The arguments that every experiment on CIFAR-10 takes; hackers and countermeasures are parsed to their names."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--data-dir", required=True, help="folder of prepared TFDS data sets")
     result.add_argument("--out", type=Path, required=True, help="folder for everything; what is finished is kept")

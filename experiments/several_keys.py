@@ -4,10 +4,10 @@ Command:
     python -m experiments.several_keys --data-dir TFDS_FOLDER --out runs/several-keys [--scale small]
         [--keys 1,2,4,8] [--hackers cnn] [--countermeasures none,class-means]
 
-Time: at the tiny scale (2,000 images) without counter-measures about a quarter of an hour on a CPU core shared with
+Time: at the tiny scale (2,000 images) without countermeasures about a quarter of an hour on a CPU core shared with
 others, the last rows not counted; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): each network learns from the release as from the
+Expect (table in docs/results, at the tiny scale): each network learns from the release as from the
 originals, by construction, and hackers get more with every key, since the cells leave less: 1, 2, 4 and 8 keys leave
 the perturbation 0.81, 0.67, 0.47 and 0.27 of its budget by calculation (`share_of_budget`, 8 levels and a step of 24).
 The difference of two releases under the same first key tells the textures, and subtracting them gives a cnn all (0.47

@@ -7,7 +7,7 @@ Command:
 Time: at the tiny scale (2,000 images) ten minutes for uge and lsp on a CPU core shared with others; what is finished is
 not done again.
 
-Expect (table in BUILD_NOTES.md, at the tiny scale): hackers peak in the first epochs, before the shortcut is learned,
+Expect (at the tiny scale): hackers peak in the first epochs, before the shortcut is learned,
 and fall from there; the authorized network rises as on originals.
 """
 
@@ -23,7 +23,7 @@ def main() -> int:
     arguments.add_argument("--methods", default="uge,lsp,ops", help="comma-separated; see `ugejax list`")
     arguments = arguments.parse_args()
     arguments.hackers = arguments.hackers or ("cnn",)
-    who = ("method", "role", "network", "counter-measure")
+    who = ("method", "role", "network", "countermeasure")
     print(table_head(*who, "on originals", "on the release", "peak", "at epoch"))
     kept = []
     for method in arguments.methods.split(","):

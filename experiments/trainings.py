@@ -1,4 +1,4 @@
-"""Trainings on CIFAR-10 at the field's size: each is a row of one committed file, and none is done twice."""
+"""Trainings on CIFAR-10 at the field's size: each is one row of a committed file and is done once."""
 
 import hashlib
 import json

@@ -15,7 +15,7 @@ from experiments.main_job import job_parser, main_job, protect_and_evaluate  # n
 
 
 def ablate(description: str | None, name: str, variants: Mapping[str, Mapping[str, Any]]) -> int:
-    """Protect and evaluate with each variant; seed 0, hackers cnn and mlp without counter-measure unless told.
+    """Protect and evaluate with each variant; seed 0, hackers cnn and mlp without countermeasure unless told.
 
     Args:
         description: the experiment's docstring.
@@ -31,7 +31,7 @@ def ablate(description: str | None, name: str, variants: Mapping[str, Mapping[st
         psnr = results["card"]["psnr"]["mean"]
         rows += [{name: value, "psnr": round(psnr, 2), **row} for row in results["rows"]]
     (arguments.out / "summary.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    who = ("role", "network", "counter-measure")
+    who = ("role", "network", "countermeasure")
     print(table_head(name, "PSNR", *who, "on originals", "on the release", "peak", "backbone"))
     for row in rows:
         accuracies = [row.get(f"{kind}_accuracy") for kind in ("clean", "protected", "protected_peak", "backbone")]

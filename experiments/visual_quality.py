@@ -7,7 +7,7 @@ Command:
 Time: at the small scale the default methods, which optimise nothing, four minutes on a CPU core shared with others; a
 method that trains surrogates up to a quarter of an hour; what is finished is not done again.
 
-Expect (table in BUILD_NOTES.md): class-wise noise of full amplitude near 30 dB at 8/255, and noise that PNG compresses
+Expect (table in docs/results): class-wise noise of full amplitude near 30 dB at 8/255, and noise that PNG compresses
 worse than the image.
 """
 

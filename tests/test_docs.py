@@ -1,9 +1,15 @@
 """The documentation says what is there: its commands parse, its links lead somewhere, its tutorial runs."""
 
+import json
 import logging
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -20,7 +26,10 @@ from ugejax.networks.registry import variable_shapes
 from ugejax.training import default_recipe
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+# Pages of the site that somebody reads from top to bottom, and those that are looked up.
+REFERENCE = {"api.md", "glossary.md"}
+READ = sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in REFERENCE)
 # What keeps the tutorial's commands within seconds; an attack finds in the cache what the evaluation trained.
 SMALLER = {
     "protect": ["--n-train", "60", "--n-test", "20", "--network", "mlp"],
@@ -28,6 +37,16 @@ SMALLER = {
     "attack": ["--epochs", "1", "--countermeasures", "none"],
     "train": ["--epochs", "1"],
 }
+
+
+def name_of(page: Path) -> str:
+    """By which a page is known among the tests: its path in the project."""
+    return str(page.relative_to(ROOT))
+
+
+def prose(page: Path) -> str:
+    """A page without its code."""
+    return re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -40,18 +59,61 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_parses(page):
     for command in commands(page):
         build_parser().parse_args(command)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_to_a_file(page):
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not target.startswith(("http", "#")):
-            assert (page.parent / target.partition("#")[0]).is_file(), target
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        name, _, anchor = target.partition("#")
+        if name == "command-reference.md":  # made by docs/hooks.py
+            continue
+        if not name.startswith("http"):
+            path = page.parent / name if name else page
+            assert path.is_file(), target
+            assert not anchor or anchor in anchors(path), target
+
+
+def anchors(page: Path) -> set[str]:
+    """By which links reach a page's headings: lower case, words joined by hyphens, no other signs."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title.lower()).strip()) for title in titles}
+
+
+@pytest.mark.parametrize("page", READ, ids=name_of)
+def test_a_page_says_what_it_is_for_and_what_comes_next_in_900_words(page):
+    title, first, *_, last = page.read_text().strip().split("\n\n")
+    assert re.fullmatch(r"# .+", title)
+    assert re.match(r"[A-Z].+", first) and not first.startswith(("#", "|", "`"))
+    assert last.startswith("Next: ") and re.search(r"\]\([^)]+\)", last)
+    words = [word for word in prose(page).split() if re.search(r"\w", word)]
+    assert len(words) <= 900
+
+
+def test_the_build_notes_are_short():
+    assert len((ROOT / "BUILD_NOTES.md").read_text().split()) <= 3000
+
+
+def test_every_page_is_in_the_navigation():
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    named = re.findall(r": (\S+\.md)$", nav, re.MULTILINE)
+    made = {"index.md", "lab-book.md", "security.md", "contributing.md", "changelog.md", "command-reference.md"}
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert sorted(named) == sorted(pages | made)
+
+
+def test_replaced_terms_are_not_used():
+    """The left column of the table of words."""
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    table = contributing.partition("| not | but |")[2].partition("\n\n")[0]
+    terms = re.findall(r"^\| ([^|]+?) \| [^|]+ \|$", table, re.MULTILINE)
+    assert 40 <= len(terms) == len(set(terms))
+    for page in [page for page in PAGES if page.name != "CHANGELOG.md"]:
+        text = " ".join(prose(page).replace(table, "").lower().split())
+        assert not [term for term in terms if re.search(rf"\b{re.escape(term)}\b", text)], page.name
 
 
 def test_the_tutorial_runs_and_shows_nothing_of_the_key(tmp_path, monkeypatch, capfd, caplog):
@@ -82,7 +144,8 @@ def test_the_tutorial_runs_and_shows_nothing_of_the_key(tmp_path, monkeypatch, c
 def test_what_a_researcher_adds_works(monkeypatch):
     for registry, name in ((COUNTERMEASURES, "invert"), (BASELINES, "grey-shift"), (NETWORKS, "strided")):
         monkeypatch.setitem(registry, name, None)  # so that what the page adds is taken out again
-    countermeasure, baseline, network, loss, *_ = blocks("researcher.md")
+    countermeasure, baseline, network = blocks("own-parts.md")
+    loss, term = blocks("own-losses.md")
     exec(countermeasure, namespace := {})
     np.testing.assert_allclose(namespace["invert"](np.array([[[[255]]]], np.uint8)), 0)
     assert COUNTERMEASURES["invert"].prepare is namespace["prepare"]
@@ -96,6 +159,36 @@ def test_what_a_researcher_adds_works(monkeypatch):
     exec(loss, namespace := {})  # asserts itself that the loss falls within the feasible set
     ramp = np.arange(4.0)[:, None, None] + np.zeros((1, 4, 4, 1))
     np.testing.assert_allclose(namespace["roughness"](ramp), [1])
+    exec(term, namespace := {})
+    context = SimpleNamespace(x=np.zeros((1, 4, 4, 1)))
+    np.testing.assert_allclose(namespace["TERM"].loss(context)(ramp), [1])
+
+
+def test_functions_of_arrays_run_under_jit_vmap_and_pmap():
+    _, tour = blocks("researcher.md")
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run([sys.executable, "-c", tour], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_method_a_countermeasure_and_a_network_are_added_by_one_file_and_one_line_each(tmp_path):
+    block, _ = blocks("researcher.md")
+    parts = re.split(r"^# (ugejax/\w+)/(\w+)\.py; in registry\.py: (.+)\n", block, flags=re.MULTILINE)[1:]
+    assert len(parts) == 3 * 4
+    shutil.copytree(ROOT / "ugejax", tmp_path / "ugejax", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder, module, line, code in zip(*(parts[start::4] for start in range(4)), strict=True):
+        (tmp_path / folder / f"{module}.py").write_text(code)
+        with (tmp_path / folder / "registry.py").open("a") as registry:
+            registry.write(f"from {folder.replace('/', '.')}.{module} import *\n{line}\n")
+    command = "arena digits --n-train 60 --n-test 30 --epochs 1 --methods shade --networks logistic"
+    done = subprocess.run(
+        [sys.executable, "-m", "ugejax", *command.split(), "--countermeasures", "negative", "--out", "arena"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path), "UGEJAX_CACHE": str(tmp_path / "cache")},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "arena" / "results.json").read_text())["rows"]
+    assert [row[name] for name in ("method", "network", "countermeasure")] == ["shade", "logistic", "negative"]
 
 
 def test_federated_clients_learn_from_the_release_what_they_learn_from_originals(capsys):
@@ -107,7 +200,7 @@ def test_federated_clients_learn_from_the_release_what_they_learn_from_originals
     assert (namespace["released"] != namespace["train"].images).any(axis=(1, 2, 3)).all()  # of every client
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_experiment_that_a_page_names_is_there(page):
     for name in re.findall(r"experiments[./](\w+)\b(?!\*)", page.read_text()):
         path = ROOT / "experiments" / name

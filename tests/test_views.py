@@ -77,9 +77,9 @@ def test_the_command_line_has_the_default_of_the_registry():
     assert build_parser().parse_args(["protect", "digits", "--out", "R"]).authorized == DEFAULT_FORM
 
 
-def test_the_readme_has_the_entry_of_each_form():
+def test_the_page_of_the_method_has_the_entry_of_each_form():
     rows = re.findall(
-        r"^\| `([\w-]+)`( \(default\))? \| (.*) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
+        r"^\| `([\w-]+)`( \(default\))? \| (.*) \| (.*) \|$", (ROOT / "docs" / "method.md").read_text(), re.MULTILINE
     )
     expected = [
         (form.name, " (default)" * (form.name == DEFAULT_FORM), form.secret_part, form.perturbation)
@@ -141,8 +141,8 @@ def test_a_name_that_is_taken_or_no_name_is_refused():
 
 @pytest.fixture
 def own_form(tmp_path, monkeypatch) -> Iterator[str]:
-    """The researchers' page's form in a file of the current folder; its use from Python."""
-    page = (ROOT / "docs" / "researcher.md").read_text()
+    """The form of the page on authorized forms in a file of the current folder; its use from Python."""
+    page = (ROOT / "docs" / "own-forms.md").read_text()
     form, use = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "hidden-pixels" in block]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -1,4 +1,4 @@
-"""How many images are worked on at a time, so that photographs take no more memory than as many small images."""
+"""How many images a program takes at a time: fewer if they are large, so that memory stays bounded."""
 
 import math
 from collections.abc import Callable, Iterator

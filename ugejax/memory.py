@@ -1,4 +1,4 @@
-"""When a device's memory runs out: how that is told from other errors, and what would fit."""
+"""Recognition of errors that mean a device's memory is full, and the batch size that would fit."""
 
 import contextlib
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Entries by name, and the one answer to a name that is none of them."""
+"""Look-up of entries by name, with one error message for names that are not there."""
 
 import difflib
 from collections.abc import Collection, Mapping

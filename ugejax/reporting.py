@@ -1,4 +1,4 @@
-"""How a long computation tells of its progress."""
+"""The type of functions that report the progress of a long computation."""
 
 from collections.abc import Callable
 

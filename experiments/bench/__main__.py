@@ -6,7 +6,7 @@ Command:
 
 Time: 20 minutes on one busy CPU core (--one-core) with --before; most of them compilation and `r18`.
 
-Expect (table in BUILD_NOTES.md): on one core `cnn` trains at 1.35 times PyTorch's rate at batch 32, 1.07 at batch 128
+Expect (table in docs/results): on one core `cnn` trains at 1.35 times PyTorch's rate at batch 32, 1.07 at batch 128
 and 0.79 at batch 512, `r18` at 0.89; the gradient-matching update runs at 1.75 at batch 32 and 1.49 at batch 128, of
 `r18` at 1.32. No figures of an accelerator yet.
 

@@ -8,7 +8,7 @@ Time: five minutes of one CPU core for `demo`; `protect` and `evaluate` are thos
 training and 2,000 test images, all default hackers), half a minute and twenty of one core that others share. --before
 doubles it.
 
-Expect: table in BUILD_NOTES.md.
+Expect: table in docs/results/speed.md.
 
 With --before the same command of another checkout of this project follows each of ours, so that the ratio is of two
 neighbours. What a user's cache would hold is made anew for each. It tests the commands themselves, so it runs them.

@@ -5,7 +5,7 @@ Command:
 
 Time: two minutes of one CPU core.
 
-Expect (table in BUILD_NOTES.md): XLA's own, under the compiler's options of `ugejax.compiler`, is the fastest or near
+Expect (table in docs/results): XLA's own, under the compiler's options of `ugejax.compiler`, is the fastest or near
 it but for maps that are smaller than the kernel, kernels of one pixel and depthwise ones.
 
 Every row is a shape from `cnn`, `r18` or `mv2`; its cells are GFLOP/s of the processor's time, each way's median over

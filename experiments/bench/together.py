@@ -6,7 +6,7 @@ Command:
 
 Time: a quarter of an hour of one CPU core.
 
-Expect (table in BUILD_NOTES.md): on a CPU together takes twice the time for networks of convolutions, and 0.92 of it
+Expect (table in docs/results): on a CPU together takes twice the time for networks of convolutions, and 0.92 of it
 for the perceptron. No figures of an accelerator yet; there `ugejax evaluate` trains together, here one after the other.
 
 A hacker is a trial of the evaluation: its own weights, images, order, and augmentation by crops and flips, for two

@@ -1,4 +1,4 @@
-"""Orbax, in one place: single trees, and runs of numbered steps of which the last whole one is restored.
+"""Checkpoints by Orbax: single trees of arrays, and numbered steps of which the last complete one is restored.
 
 All is for its owner alone, from the first byte: mode 0700 of folders, 0600 of files.
 

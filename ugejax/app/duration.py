@@ -1,4 +1,4 @@
-"""Lengths of time for people."""
+"""Lengths of time as text, such as 45 s, 12 min or 3.5 h."""
 
 
 def duration(seconds: float) -> str:

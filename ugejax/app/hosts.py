@@ -1,4 +1,4 @@
-"""Several processes, on one machine or on many, at one job: which part each does, and what they tell each other.
+"""One job in several processes, on one machine or many: how work is divided and what the processes exchange.
 
 All run the same command and see the same files, on a file system that they share. `jax.distributed` brings them
 together and ends the others when one has died; the barrier is Orbax's. With one process nothing here does anything.

@@ -1,4 +1,4 @@
-"""One run at a time in a folder: two that write the same checkpoints would take each other's away."""
+"""A lock that lets one run at a time write into a folder: two would delete each other's checkpoints."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""A trained generator in a folder of its own below its key, which it is as private as: KEY/generators/NAME."""
+"""A trained generator in its own folder below its key, KEY/generators/NAME, as private as the key."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""What a trained network says about images, kept beside its score."""
+"""A trained network's outputs on images, cached beside its score."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Who trains: the authorized side, hackers by architecture, and hackers with a wrong key."""
+"""Who trains in an evaluation: the authorized network, hackers by architecture, and hackers with a wrong key."""
 
 import zlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What networks make of test images: the features that they learned."""
+"""The features that trained networks compute of test images, for the pictures of a report."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What an evaluation consists of: its rows, and the trials of each."""
+"""The plan of an evaluation: its rows, and the trials that each row needs."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence

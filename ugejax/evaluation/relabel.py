@@ -1,4 +1,4 @@
-"""A hacker who gives a network's answers other names: what it tells apart counts, not what it calls it."""
+"""Accuracy of a network under the best renaming of its answers, for a hacker who has some labelled images."""
 
 from typing import Any
 

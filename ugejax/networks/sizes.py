@@ -1,4 +1,4 @@
-"""Refusals of images that a network cannot take, in words that say what the user can do."""
+"""Error messages for images whose size a network cannot take, with what the user can do."""
 
 import jax
 

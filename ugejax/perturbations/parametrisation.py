@@ -226,11 +226,10 @@ def _codes(method: Method, eps: float, channels: int) -> Summed:
     last = (0.0,) * (channels - 1) + (1.0,)
     others = (1.0,) * (channels - 1) + (0.0,)
     against = (method.code_contrast, -method.code_contrast, 0.0)
-    colours = (
-        *([others] if channels > 1 else []),
-        *([against] if channels == 3 and method.code_contrast else []),
-        last,
-    )
+    if channels == 3 and method.code_contrast:
+        colours = others, against, last
+    else:
+        colours = (others, last) if channels > 1 else (last,)
     placed = Placed(
         eps, method.step_size, colours, method.code_side, method.code_patterns, method.code_share, method.code_cell
     )

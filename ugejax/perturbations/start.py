@@ -1,4 +1,4 @@
-"""Where the perturbation starts: class-wise tensors that are learned before anything else, before any optimisation."""
+"""Starts of the perturbation: class-wise tensors, such as stripes, that networks learn before anything else."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What an authorized form decides: all that the other packages ask of it, so that none asks which form it is."""
+"""`Form`: everything that depends on an authorized form, so that no other package asks which form it is."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

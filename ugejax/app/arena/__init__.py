@@ -1,4 +1,4 @@
-"""The arena: methods x counter-measures x networks x seeds on one source, and the leaderboard that comes of it.
+"""The arena compares methods, countermeasures, networks and seeds on one source, and makes a leaderboard.
 
 Pure but for what its name says: `grid` (what is asked for) -> `plan` (the jobs that are missing) -> `rows` (what they
 found) -> `leaderboard` (means and shares) -> `markdown` and `page` (text; their words are in `wording`). `estimate`

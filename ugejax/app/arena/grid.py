@@ -1,4 +1,4 @@
-"""What an arena is asked for, read from what a user wrote."""
+"""What an arena compares, parsed from the user's arguments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

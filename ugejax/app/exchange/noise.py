@@ -1,4 +1,4 @@
-"""From noise to protected images and back."""
+"""Conversion between noise and protected images."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a report shows besides accuracies, kept by an evaluation, which has the originals, for a time that has not."""
+"""Images and statistics that an evaluation stores for its report, which is made without the originals."""
 
 import dataclasses
 import zipfile
