@@ -1,4 +1,4 @@
-"""How well a small network tells classes by a perturbation in one minute, after each counter-measure.
+"""How well a small network tells classes by a perturbation in one minute, after each countermeasure.
 
 Command:
     python -m experiments.detectability --data-dir TFDS_FOLDER [--candidates codes,stripes]
@@ -8,7 +8,7 @@ Time: some ten seconds of two idle CPU cores a cell, and half a minute more for 
 
 Expect: of each cell two fractions, as READ / SEEN. READ: the accuracy on further released images, which the network
 can only have from the perturbation where SEEN is low. SEEN: the accuracy on clean test images. A perturbation that
-holds against a counter-measure is read and leaves nothing to be seen. It is a tool for design: what it ranks first is
+holds against a countermeasure is read and leaves nothing to be seen. It is a tool for design: what it ranks first is
 then trained at the scale `search`, see experiments/search.py.
 
 A third of a `speedrun` network's width trains on 4,000 images of CIFAR-10 for 8 epochs and is asked about 1,000 others.
@@ -53,7 +53,7 @@ def released_by(settings: str, train: Dataset) -> np.ndarray:
 
 
 def told(settings: dict[str, Any], countermeasure: str, train: Dataset, test: Dataset, own: Dataset | None) -> str:
-    """READ / SEEN of a candidate after a counter-measure."""
+    """READ / SEEN of a candidate after a countermeasure."""
     hacker, step = countermeasure_of(countermeasure), 24
     released = released_by(json.dumps(settings), train)
     held = hacker.originals_of(len(train.images), len(train.class_names))

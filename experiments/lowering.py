@@ -299,9 +299,9 @@ def programs() -> Iterator[Program]:
         yield Program("prediction", network, part(predict, network))
         yield Program("baseline", f"PGD on {network}", part(pgd_step, network), network == "cnn")
     for title, adversary in ADVERSARIES.items():
-        yield Program("counter-measure", title, part(train_step, "cnn", adversary=adversary))
+        yield Program("countermeasure", title, part(train_step, "cnn", adversary=adversary))
     noisy = functools.partial(clip_and_noise, clip=1.0, noise=0.1)
-    yield Program("counter-measure", "DP-SGD", part(train_step, "cnn", aggregate=noisy), True)
+    yield Program("countermeasure", "DP-SGD", part(train_step, "cnn", aggregate=noisy), True)
     for name, (module, preprocessing) in SPACES.items():
         yield Program("feature space", name, part(features, module, preprocessing))
     for name in TRANSFORMS:

@@ -9,9 +9,9 @@ Time: some seven minutes of two idle CPU cores a training; `--estimate` prints t
 is not done again, and a training that was cut off goes on from its last epoch: every training is a row of
 experiments/results/trainings.json, written when it ends.
 
-Trainings go counter-measure by counter-measure, each method before the control that they share, so that an early stop
+Trainings go countermeasure by countermeasure, each method before the control that they share, so that an early stop
 leaves whole columns. The authorized network trains on every release with a key, after the hackers without
-counter-measure.
+countermeasure.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace, planned: Sequence[Training]) -> int:
     if arguments.estimate:
         estimate(planned, trainings)
         return 0
-    print(table_head("network", "images", "trained on", "settings", "role", "counter-measure", "seed", "last", "peak"))
+    print(table_head("network", "images", "trained on", "settings", "role", "countermeasure", "seed", "last", "peak"))
     for training in planned:
         row = trainings.done(training)
         settings = " ".join(f"{name}={value}" for name, value in row["settings"].items())

@@ -26,7 +26,7 @@ from ugejax.evaluation.plan import plan
 from ugejax.evaluation.trial import Trial
 from ugejax.training import Recipe, default_recipe
 
-# Raise it when a recipe, a method or a counter-measure changes what a row says: rows of before are then trained again.
+# Raise it when a recipe, a method or a countermeasure changes what a row says: rows of before are then trained again.
 # A test that trains at the smoke scale fails where that was forgotten.
 VERSION = 1
 RESULTS = Path("experiments/results/trainings.json")
@@ -181,7 +181,7 @@ def trial_of(training: Training, protected: Protected, own: Dataset | None) -> T
         if row.candidate.role == training.role
     )
     trial = row.protected()
-    assert isinstance(trial, Trial), "counter-measures that train one network"
+    assert isinstance(trial, Trial), "countermeasures that train one network"
     return replace(trial, recipe=training.recipe, key=jax.random.key(training.seed))
 
 
@@ -195,7 +195,7 @@ def estimate(these: Iterable[Training], trainings: Trainings) -> None:
     """Print how long trainings would take that are not finished."""
     gflops, total, made = rate(), 0.0, set()
     print(f"matrix product: {gflops:.0f} GFLOP/s now\n")
-    print(table_head("network", "images", "trained on", "counter-measure", "role", "hours"))
+    print(table_head("network", "images", "trained on", "countermeasure", "role", "hours"))
     for training in these:
         if trainings.row(training) is not None:
             continue

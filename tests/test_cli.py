@@ -270,7 +270,7 @@ def test_list_names_everything(capsys):
     assert catalogue == anew, "write it anew: python -m ugejax.app.cli.catalogue"
     assert main(["list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == gather()
-    assert main(["list", "counter-measures", "--json"]) == 0
+    assert main(["list", "countermeasures", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"countermeasures": gather()["countermeasures"]}
     assert main(["list", "networks"]) == 0
     assert "res-tiny" in (said := capsys.readouterr().out) and "keyed-dither" not in said
@@ -283,8 +283,8 @@ def test_list_names_everything(capsys):
 
 def test_list_sees_what_was_registered_since_its_catalogue_was_written(monkeypatch, capsys):
     monkeypatch.setitem(COUNTERMEASURES, "mine", dataclasses.replace(COUNTERMEASURES["grey"], summary="of my own"))
-    assert main(["list", "counter-measures"]) == 0
+    assert main(["list", "countermeasures"]) == 0
     assert "of my own" not in capsys.readouterr().out
     monkeypatch.setattr("ugejax.app.cli.list.registries_sha256", lambda: "another")
-    assert main(["list", "counter-measures"]) == 0
+    assert main(["list", "countermeasures"]) == 0
     assert "of my own" in capsys.readouterr().out

@@ -217,7 +217,7 @@ MISTAKES = {
     "no method": (["--methods", ","], "--methods: names none"),
     "network": (["--networks", "cnnn"], "--networks: unknown network 'cnnn': did you mean 'cnn'"),
     "authorized network": (["--authorized-network", "cnnn"], "--authorized-network: unknown network 'cnnn'"),
-    "counter-measure": (["--countermeasures", "gray"], "--countermeasures: unknown 'gray': did you mean 'grey'"),
+    "countermeasure": (["--countermeasures", "gray"], "--countermeasures: unknown 'gray': did you mean 'grey'"),
     "eps": (["--eps", "8"], "8/255"),
     "seeds": (["--seeds", "0"], "--seeds"),
     "jobs": (["--jobs", "1000"], "--jobs 1000: more than the"),

@@ -52,7 +52,7 @@ MISTAKES = {
     "no release to evaluate": (["evaluate", "nowhere", "--key", "key-R", "--out", "new"], "nowhere"),
     "no release to verify": (["verify", "nowhere"], "nowhere"),
     "hackers": (["evaluate", "R", "--key", "key-R", "--out", "new", "--hackers", "mlpp"], "--hackers"),
-    "counter-measures": (["attack", "R", "--out", "new", "--countermeasures", "jpeg"], "--countermeasures"),
+    "countermeasures": (["attack", "R", "--out", "new", "--countermeasures", "jpeg"], "--countermeasures"),
     "weights of no network": (["attack", "R", "--out", "new", "--init", "absent.safetensors"], "NETWORK=FILE"),
     "no weights": (["attack", "R", "--out", "new", "--init", "mlp=absent"], "absent: no such file"),
     "attack with a key": (["attack", "R", "--out", "new", "--hackers", "wrong-key"], "wrong-key"),

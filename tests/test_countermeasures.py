@@ -1,4 +1,4 @@
-"""Counter-measures against worked constants and third-party references; what all of them have in common."""
+"""Countermeasures against worked constants and third-party references; what all of them have in common."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Counter-measures that move, mix or rescale pixels: worked constants, and what each of them takes away."""
+"""Countermeasures that move, mix or rescale pixels: worked constants, and what each of them takes away."""
 
 import dataclasses
 

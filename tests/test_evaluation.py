@@ -60,7 +60,7 @@ def test_summary_of_a_worked_example():
     assert summary["worst_hacker_role"] == "hacker"
     assert summary["worst_hacker_network"] == "mlp"
     assert summary["worst_hacker_countermeasure"] == "jpeg-10"
-    # 0.8 with jpeg-10, 0.3 with grey: each counter-measure counts once, and clean-20 takes originals.
+    # 0.8 with jpeg-10, 0.3 with grey: each countermeasure counts once, and clean-20 takes originals.
     assert summary.pop("mean_countermeasure_share") == pytest.approx(0.55)
     assert summary["worst_countermeasure"] == "jpeg-10"
     assert summary.pop("worst_countermeasure_share") == pytest.approx(0.8)

@@ -74,7 +74,7 @@ def test_rows_are_those_of_evaluate_and_what_is_finished_is_kept(toy, tmp_path, 
     more = ["--hackers", "mlp,wrong-key", "--countermeasures", "none,grey", "--out", out]
     assert main(["evaluate", release, "--key", key, *more]) == 0
     theirs = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert len(results["rows"]) == 5  # authorized without counter-measure, two hackers with each
+    assert len(results["rows"]) == 5  # authorized without countermeasure, two hackers with each
     assert results["rows"] == theirs["rows"] and results["summary"] == theirs["summary"]
 
     monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "ours"))

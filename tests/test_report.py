@@ -99,8 +99,8 @@ def test_tables_scroll_and_pictures_are_described(page):
     assert "median PSNR" in images[3]["alt"]
     charts = [attributes for attributes in page.all("svg")]
     assert [chart["aria-label"] for chart in charts] == [
-        "Accuracy of everybody who trains", "Accuracy per epoch, without counter-measure",
-        "Accuracy per epoch, counter-measure class-means", "Accuracy per epoch, counter-measure low-pass",
+        "Accuracy of everybody who trains", "Accuracy per epoch, without countermeasure",
+        "Accuracy per epoch, countermeasure class-means", "Accuracy per epoch, countermeasure low-pass",
         "Power by frequency", "Power of the perturbation by direction", "Authorized cnn, trained on the release",
     ]  # fmt: skip
     assert all(chart["role"] == "img" for chart in charts)
@@ -192,13 +192,13 @@ def test_a_pixel_of_an_image_is_a_square_of_whole_pixels_of_the_picture(shape, p
 def test_what_students_were_taught_with_is_no_counter_measure(figures, tmp_path):
     rows = [make_row("hacker", "grey", 0.5, 0.2), make_row("distilled", "released-hard", 0.5, 0.5)]
     draw_curves(tmp_path / "curves.png", rows, [row["by_epoch"] for row in rows])
-    assert [axis.get_title() for axis in figures[0].axes] == ["counter-measure: grey", "distillation: released-hard"]
+    assert [axis.get_title() for axis in figures[0].axes] == ["countermeasure: grey", "distillation: released-hard"]
     (legend,) = figures[0].legends
     assert {text.get_text() for text in legend.get_texts()} == {"hacker", "distilled", "trained on originals"}
     charts = "".join(curve_charts(make_content(make_results(rows), None)))
     assert "Accuracy per epoch, distillation released-hard" in charts
     content = make_content(make_results([make_row("hacker", "none", 0.5, 0.2), rows[1]]), None)
-    assert any("No counter-measure was evaluated" in limit for limit in content.limits)
+    assert any("No countermeasure was evaluated" in limit for limit in content.limits)
 
 
 def test_where_nobody_trains_on_the_release_the_sentence_says_so():
@@ -222,15 +222,15 @@ def test_the_verdict_is_a_sentence_with_its_uncertainty():
     low, high = interval(0.8, 100)
     assert content.verdict == (
         f"Who holds the key gets 0.800 (95\u00a0%: {low:.3f} to {high:.3f}) from the release, where the same network "
-        "without protection gets 0.900 from the originals; hackers without counter-measure get 0.250 on average, and "
+        "without protection gets 0.900 from the originals; hackers without countermeasure get 0.250 on average, and "
         "the best of all hackers, hacker cnn with class-means, gets 0.450 (95\u00a0%: 0.356 to 0.548), where the "
         "originals give 0.500; guessing gets 0.333."
     )
     assert "trained once" in content.uncertainty
     attack = make_content(make_results([make_row("hacker", "none", 0.5, 0.2)]), None)
-    assert attack.verdict.startswith("Hackers without counter-measure get 0.200 on average")
+    assert attack.verdict.startswith("Hackers without countermeasure get 0.200 on average")
     assert any("No hacker who knows the method" in limit for limit in attack.limits)
-    assert any("No counter-measure" in limit for limit in attack.limits)
+    assert any("No countermeasure" in limit for limit in attack.limits)
 
 
 def test_the_one_accuracy_of_an_ensemble_belongs_to_its_last_epoch(tmp_path):
@@ -238,7 +238,7 @@ def test_the_one_accuracy_of_an_ensemble_belongs_to_its_last_epoch(tmp_path):
     assert epochs_of([0.3], 15).tolist() == [15]
     row = make_row("hacker", "random-projections-5", 0.5, 0.3, epochs=15, by_epoch={"clean": [0.5], "protected": [0.3]})
     (chart,) = curve_charts(make_content(make_results([row]), None))
-    assert "counter-measure random-projections-5" in chart
+    assert "countermeasure random-projections-5" in chart
     draw_curves(tmp_path / "curves.png", [row], [row["by_epoch"]])
     assert (tmp_path / "curves.png").stat().st_size > 1000
 

@@ -21,7 +21,7 @@ def clip_and_noise(
     """The gradient of a DP-SGD step: the mean of clipped gradients of the examples, plus Gaussian noise.
 
     Abadi et al., Deep Learning with Differential Privacy, CCS 2016 (arXiv 1607.00133), algorithm 1; the recipe's own
-    optimizer takes it from there. As a counter-measure: Hong et al., 2020 (arXiv 2002.11497). No privacy is accounted
+    optimizer takes it from there. As a countermeasure: Hong et al., 2020 (arXiv 2002.11497). No privacy is accounted
     for: batches are not drawn as the accountants assume, and so little noise would give none that is worth the name.
 
     It does what `optax.contrib.differentially_private_aggregate` does, but takes one example after the other. That

@@ -1,4 +1,4 @@
-"""What a hacker has in hand, and what a counter-measure turns into something else."""
+"""What a hacker has in hand, and what a countermeasure turns into something else."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class HackerData:
-    """A hacker's images; a counter-measure's `prepare` returns them changed.
+    """A hacker's images; a countermeasure's `prepare` returns them changed.
 
     Images are uint8, or float32 in units of [0, 1]: what is computed may leave that range and is not rounded, since a
     rounding error that a class has in common would be learned.

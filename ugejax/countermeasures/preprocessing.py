@@ -1,4 +1,4 @@
-"""Counter-measures that change every image in the same way, whatever the labels: uint8 arrays in, uint8 arrays out.
+"""Countermeasures that change every image in the same way, whatever the labels: uint8 arrays in, uint8 arrays out.
 
 A hacker applies them to training and test images alike, so that his network sees at test time what it saw in training.
 """

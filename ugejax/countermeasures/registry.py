@@ -1,4 +1,4 @@
-"""The counter-measures by name: a new one is one function and one line in `COUNTERMEASURES`."""
+"""The countermeasures by name: a new one is one function and one line in `COUNTERMEASURES`."""
 
 import functools
 from collections.abc import Callable
@@ -121,7 +121,7 @@ def _share(percent: int) -> dict[str, Countermeasure]:
 
 
 COUNTERMEASURES: Registry[Countermeasure] = Registry(
-    "counter-measure",
+    "countermeasure",
     {
         "none": Countermeasure("trains on what there is"),
         "crop-flip": Countermeasure("random crops and flips", augment=("crop-flip",)),
@@ -250,13 +250,13 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
 
 
 def countermeasure_of(name: str, **instead: Countermeasure) -> Countermeasure:
-    """The counter-measure of a name; names joined by "+", as in "class-means+crop-flip", are one hacker with all.
+    """The countermeasure of a name; names joined by "+", as in "class-means+crop-flip", are one hacker with all.
 
     What they make of the images before training, and how they augment, is done in the order of the names.
 
     Args:
         name: names in `COUNTERMEASURES`.
-        instead: counter-measures that stand for those of their name there.
+        instead: countermeasures that stand for those of their name there.
 
     Raises:
         UserError: a name is unknown; two of them want the same thing of a hacker, who has one adversary, one gradient,
@@ -309,7 +309,7 @@ def _one_after_the_other(parts: list[Countermeasure], data: HackerData) -> Hacke
 
 
 def place_of(name: str) -> tuple[int, ...]:
-    """Where a counter-measure, or several joined by "+", stands in the order of the registry; strangers come last."""
+    """Where a countermeasure, or several joined by "+", stands in the order of the registry; strangers come last."""
     places = {known: place for place, known in enumerate(COUNTERMEASURES)}
     return tuple(places.get(part, len(places)) for part in name.split("+"))
 

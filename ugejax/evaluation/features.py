@@ -19,7 +19,7 @@ DIMENSIONS = 50  # what van der Maaten and Hinton keep before t-SNE
 def learned_features(
     evaluation: Evaluation, cache: Cache, report: Callable[[str, int, int, float], None]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Penultimate features of test images after training without counter-measure, their first principal components.
+    """Penultimate features of test images after training without countermeasure, their first principal components.
 
     Who is asked: the authorized network trained on the release, and the first hacker trained on the release and on the
     originals. Where the evaluation trains them as well, nothing is trained twice.

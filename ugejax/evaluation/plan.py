@@ -53,15 +53,15 @@ class Evaluation:
         epochs: epochs without augmentation; None for each network's own.
         seeds: one trial of each row for each of them.
         distillations: names in `DISTILLATIONS`; the students are the hackers of another architecture than the key's.
-        purifier: what the counter-measure of that name does, see `ugejax.countermeasures.purifier`.
+        purifier: what the countermeasure of that name does, see `ugejax.countermeasures.purifier`.
         batch_size: images a step at most, where a recipe has more; None leaves the recipes alone.
-        init: weights of networks, by name, that the counter-measure pretrained begins with, see `read_weights`.
+        init: weights of networks, by name, that the countermeasure pretrained begins with, see `read_weights`.
         imitation: protects a hacker's own images as the release was made, see `ugejax.app.imitation`; None where nobody
             knows.
         own: natural images of any classes that such a hacker protects; None takes the test images.
 
     Raises:
-        UserError: a counter-measure lacks its function or the release's method, or one of the hackers cannot apply it.
+        UserError: a countermeasure lacks its function or the release's method, or one of the hackers cannot apply it.
     """
 
     originals: Dataset
@@ -195,7 +195,7 @@ def _rows(evaluation: Evaluation) -> Iterator[Row]:
 
 
 def plain_trials(evaluation: Evaluation) -> Iterator[tuple[str, Candidate, Trial]]:
-    """Of the rows without counter-measure those of the authorized network and the first hacker, as titled trials."""
+    """Of the rows without countermeasure those of the authorized network and the first hacker, as titled trials."""
     if "none" not in evaluation.countermeasures:
         return
     originals, test, seed = evaluation.originals, evaluation.test, evaluation.seeds[0]

@@ -17,14 +17,14 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         rows: rows of `results.json`.
 
     Returns:
-        authorized_retention: mean over seeds without counter-measure.
+        authorized_retention: mean over seeds without countermeasure.
         authorized_retention_of_backbone: the same against the backbone without the secret part trained on the
         originals, which says what the secret part itself costs.
-        worst_hacker: the highest mean accuracy over seeds on the release of any network under any counter-measure;
+        worst_hacker: the highest mean accuracy over seeds on the release of any network under any countermeasure;
         worst_hacker_role, _network and _countermeasure name it. Who trains on originals alone does not count.
-        mean_hacker: mean over the hackers without counter-measure.
-        mean_countermeasure_share: accuracy on the release as a share of that of the same counter-measure on the
-        originals, mean over the hackers of a counter-measure, then over the counter-measures; none, and those
+        mean_hacker: mean over the hackers without countermeasure.
+        mean_countermeasure_share: accuracy on the release as a share of that of the same countermeasure on the
+        originals, mean over the hackers of a countermeasure, then over the countermeasures; none, and those
         that take originals, do not count.
         worst_countermeasure: the one with the highest such share; worst_countermeasure_share is that.
         worst_distilled: the highest mean accuracy over seeds of a student of the authorized network.

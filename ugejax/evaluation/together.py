@@ -23,7 +23,7 @@ MOST = 8
 def groups(trials: Iterable[Trial]) -> list[list[Trial]]:
     """Those of the trials that can train together, in groups of 2 to `MOST`.
 
-    A group has one architecture, recipe and counter-measure, and images and labels of one shape; each network has its
+    A group has one architecture, recipe and countermeasure, and images and labels of one shape; each network has its
     own initial weights, images, and key. A trial that is there twice is once in a group; one with phases of fine-tuning
     is in none.
     """

@@ -57,8 +57,8 @@ class Leaderboard:
     """What there is to show.
 
     Attributes:
-        columns: the mean over the counter-measures; the share of clean, which is the mean accuracy on the release over
-            that on the originals, of the same rows; then each counter-measure.
+        columns: the mean over the countermeasures; the share of clean, which is the mean accuracy on the release over
+            that on the originals, of the same rows; then each countermeasure.
         networks: of the hackers.
         seeds: how many.
         lines: the clean control, the authorized network, then the methods, the lowest mean first.
@@ -108,7 +108,7 @@ def make_leaderboard(rows: list[Row]) -> Leaderboard:
 def _cells(
     rows: list[Row], accuracy: str, countermeasures: tuple[str, ...], expected: tuple[str, ...], expected_rows: int
 ) -> tuple[Cell, ...]:
-    """The cells of a line that takes part in the expected counter-measures, with so many rows in each."""
+    """The cells of a line that takes part in the expected countermeasures, with so many rows in each."""
     groups = {name: [row[accuracy] for row in rows if row["countermeasure"] == name] for name in countermeasures}
     cells = [Cell(_mean(group), len(group) == expected_rows) for group in groups.values()]
     complete = all(len(groups[name]) == expected_rows for name in expected)

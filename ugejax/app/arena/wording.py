@@ -22,7 +22,7 @@ def describe(board: Leaderboard, facts: dict[str, Any]) -> str:
     )
     return (
         f"Accuracy on {facts['n_test']} clean test images of hackers who train on {facts['n_train']} images of "
-        f"{facts['dataset']} as each method releases them, under each counter-measure; lower is better protected. "
+        f"{facts['dataset']} as each method releases them, under each countermeasure; lower is better protected. "
         f"Means over {', '.join(board.networks)} and {board.seeds} seed{'s' * (board.seeds > 1)}; {eps}; {epochs}."
     )
 

@@ -1,4 +1,4 @@
-"""`ugejax arena`: every method against every counter-measure and network, and a leaderboard."""
+"""`ugejax arena`: every method against every countermeasure and network, and a leaderboard."""
 
 import argparse
 import collections

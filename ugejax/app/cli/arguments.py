@@ -169,7 +169,7 @@ def build_parser() -> Parser:
     attack.add_argument("release", type=Path, metavar="RELEASE")
     _evaluation(attack)
 
-    arena = commands.add_parser("arena", help="methods x counter-measures x networks x seeds, with a leaderboard")
+    arena = commands.add_parser("arena", help="methods x countermeasures x networks x seeds, with a leaderboard")
     arena.add_argument("source", metavar="SOURCE", help="as for protect")
     arena.add_argument("--out", type=Path, required=True, help="folder of the arena; a grid that is there may grow")
     arena.add_argument("--methods", required=True, help="uge and baselines, comma-separated; see `ugejax list`")
@@ -276,7 +276,7 @@ def build_parser() -> Parser:
     new.add_argument("--remove", action="store_true", help="it shall have none")
 
     listing = commands.add_parser(
-        "list", help="list networks, authorized forms, counter-measures, methods and exchange forms"
+        "list", help="list networks, authorized forms, countermeasures, methods and exchange forms"
     )
     listing.add_argument("kind", nargs="?", metavar="KIND", help="of these alone (default: all)")
     listing.add_argument("--json", action="store_true", help="as JSON, for programs")
@@ -436,11 +436,11 @@ def _evaluation(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--purifier", type=function, metavar="PACKAGE.MODULE:FUNCTION",
-        help="add the counter-measure purifier: uint8 images [N,H,W,C] in, uint8 or float32 images in [0, 1] out",
+        help="add the countermeasure purifier: uint8 images [N,H,W,C] in, uint8 or float32 images in [0, 1] out",
     )  # fmt: skip
     parser.add_argument(
         "--init", action="append", default=[], metavar="NETWORK=FILE",
-        help="add the counter-measure pretrained: networks of that name begin with weights from a safetensors file of "
+        help="add the countermeasure pretrained: networks of that name begin with weights from a safetensors file of "
         "`ugejax.networks.write_weights`, with a new head; may be given several times",
     )  # fmt: skip
     parser.add_argument("--epochs", type=positive, help="epochs without augmentation (default: each network's own)")

@@ -14,7 +14,7 @@ from ugejax.errors import UserError
 CATALOGUE = Path(__file__).with_name("catalogue.json")
 _REGISTRIES = (
     "baselines/registry.py", "countermeasures/registry.py", "evaluation/distillation.py",
-    "exchange/registry.py", "networks/registry.py",
+    "app/exchange/registry.py", "networks/registry.py",
     "views/content.py", "views/dither.py", "views/identity.py", "views/linear.py", "views/registry.py",
 )  # fmt: skip
 _TITLES = {
@@ -22,7 +22,7 @@ _TITLES = {
     "methods": "methods",
     "baselines": "baselines: budget and settings (--set)",
     "forms": "authorized forms",
-    "countermeasures": "counter-measures",
+    "countermeasures": "countermeasures",
     "distillation": "distillation",
     "exchange": "exchange forms",
 }
@@ -30,7 +30,7 @@ _TITLES = {
 
 def registries_sha256() -> str:
     """The hash of the files in which things are registered, by which a catalogue of others is known."""
-    package = CATALOGUE.parent.parent
+    package = CATALOGUE.parents[2]
     return hashlib.sha256(b"".join((package / name).read_bytes() for name in _REGISTRIES)).hexdigest()
 
 

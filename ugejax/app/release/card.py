@@ -17,27 +17,26 @@ from ugejax.views import equal_anchors, find_form
 # What whoever relies on a release has to know, in its card.
 CLASS_WISE_LIMITS = [
     "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
-    "release and subtracts it, learns most of what the originals teach (counter-measure class-means).",
-    "Nor does he have to know the method who fits a closed form in place of training a network (counter-measure "
-    "ridge).",
+    "release and subtracts it, learns most of what the originals teach (countermeasure class-means).",
+    "Nor does he have to know the method who fits a closed form in place of training a network (countermeasure ridge).",
     "Nobody has to know the method to undo a part of it by JPEG, grey images or another filter, and most of it by such "
-    "a filter together with crops and flips (counter-measures grey+crop-flip, jpeg-10+crop-flip) or by strong "
-    "augmentation (counter-measure ueraser-lite).",
+    "a filter together with crops and flips (countermeasures grey+crop-flip, jpeg-10+crop-flip) or by strong "
+    "augmentation (countermeasure ueraser-lite).",
 ]
 GENERATOR_LIMITS = [
     "The perturbation comes from a generator that is stored with the key and is as private: it holds the texture of "
     "every class, and tells of any image where the key is blind.",
     "It starts from one texture per class, which a hacker who knows the method estimates and subtracts "
-    "(counter-measure class-means). Whoever trains on grey images gets nearly all that these teach (counter-measure "
+    "(countermeasure class-means). Whoever trains on grey images gets nearly all that these teach (countermeasure "
     "grey), unless grey is among the transforms that it was optimised through; JPEG and other filters undo a part.",
 ]
 CODES_LIMITS = [
     "The codes are patterns of a class at random places: whoever protects images of his own can train a network to "
     "take such patterns away, and nobody has measured here how much that gives him.",
-    "The last channel has class-wise stripes, which a hacker estimates and subtracts (counter-measure class-means).",
+    "The last channel has class-wise stripes, which a hacker estimates and subtracts (countermeasure class-means).",
 ]
 STRIPES_LIMIT = (
-    "The stripes are public but for which class has which, and each image shows its own (counter-measure exact-word). "
+    "The stripes are public but for which class has which, and each image shows its own (countermeasure exact-word). "
     "A filter that takes waves of their periods away undoes a part of it, or all where they are short."
 )
 

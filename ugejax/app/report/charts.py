@@ -62,11 +62,11 @@ def accuracy_chart(content: Content) -> str:
 
 
 def curve_charts(content: Content) -> Iterator[str]:
-    """Accuracy per epoch, a chart for each counter-measure or distillation."""
+    """Accuracy per epoch, a chart for each countermeasure or distillation."""
     groups = [group for group in content.groups if group.curves]
     for number, name in enumerate(dict.fromkeys(group.countermeasure for group in groups)):
         shown = [group for group in groups if group.countermeasure == name]
-        title = "without counter-measure" if name == "none" else f"{kind_of(name)} {name}"
+        title = "without countermeasure" if name == "none" else f"{kind_of(name)} {name}"
         yield _svg(
             f"curves-{number}", f"Accuracy per epoch, {title}", lambda figure, shown=shown: _curves(figure, shown)
         )

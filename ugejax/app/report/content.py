@@ -15,10 +15,10 @@ from ugejax.errors import UserError
 from ugejax.evaluation import DISTILLATIONS
 from ugejax.evaluation.results import HACKERS
 
-# Counter-measures that estimate the perturbation from the release: what a hacker does who knows the method.
+# Countermeasures that estimate the perturbation from the release: what a hacker does who knows the method.
 ADAPTIVE = ("class-means", "key-recovery", "learned-purifier", "orthogonal-projection", "spectrum-notch")
 HEAD = (
-    "who trains, counter-measure",
+    "who trains, countermeasure",
     "on originals",
     "on the release",
     "95\u00a0% interval",
@@ -33,17 +33,17 @@ NOT_RECORDED = (
     "networks whose features or answers it lacks are trained again."
 )
 TABLE_NOTES = (
-    "on originals: the clean control, the same training with the same counter-measure on the originals",
+    "on originals: the clean control, the same training with the same countermeasure on the originals",
     "share: accuracy on the release over that of the control",
     "peak: the best epoch on the release, what early stopping by clean images would have got",
     "relabelled: on the release, under the best one-to-one map of the network's answers to the classes",
 )
 FEATURES = (
-    "Penultimate features of clean test images after training without counter-measure, laid out by t-SNE. Where "
+    "Penultimate features of clean test images after training without countermeasure, laid out by t-SNE. Where "
     "classes lie apart the features tell them apart, which is not to say that the network gives them their own names. "
     "Distances between clusters mean nothing."
 )
-NO_FEATURES = "No network was trained without counter-measure."
+NO_FEATURES = "No network was trained without countermeasure."
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Group:
         role: "authorized", "hacker", "wrong_key" or "distilled".
         network: who trains.
         countermeasure: how.
-        clean: accuracy trained on the originals, with the same counter-measure.
+        clean: accuracy trained on the originals, with the same countermeasure.
         protected: accuracy trained on the release.
         low: of its 95 % interval.
         high: of its 95 % interval.
@@ -104,7 +104,7 @@ class Content:
         uncertainty: what its intervals mean.
         facts: what was protected and how, names and values.
         settings: every setting of the method, names and values.
-        groups: the authorized network, the hackers without counter-measure, then those with one that got the most.
+        groups: the authorized network, the hackers without countermeasure, then those with one that got the most.
         chance: accuracy of guessing.
         limits: what a reader has to know before relying on it.
         class_names: of the images.
@@ -223,8 +223,8 @@ def verdict(groups: tuple[Group, ...], summary: dict[str, Any], chance: float | 
     )
     if best is not None:
         average = summary["mean_hacker"]
-        part = "" if average is None else f"hackers without counter-measure get {average:.3f} on average, and "
-        how = "without counter-measure" if best.countermeasure == "none" else f"with {best.countermeasure}"
+        part = "" if average is None else f"hackers without countermeasure get {average:.3f} on average, and "
+        how = "without countermeasure" if best.countermeasure == "none" else f"with {best.countermeasure}"
         part += (
             f"the best of all hackers, {best.role.replace('_', ' ')} {best.network} {how}, gets "
             f"{_with_interval(best)}, where the originals give {best.clean:.3f}"
@@ -322,7 +322,7 @@ def _limits(
     else:
         yield (
             "No hacker who knows the method was evaluated; what one gets is unknown here "
-            f"(counter-measures {','.join(ADAPTIVE)})."
+            f"(countermeasures {','.join(ADAPTIVE)})."
         )
     yield from card.get("limits", ())
     if card.get("key_from_seed"):
@@ -335,7 +335,7 @@ def _limits(
     if peak is not None:
         yield f"Who stops early by clean images of his own gets more: up to {peak.peak:.3f} ({peak.title})."
     if len(results["rows"]) and not any(group.countermeasure != "none" for group in hackers):
-        yield "No counter-measure was evaluated: these hackers train on the release as it is."
+        yield "No countermeasure was evaluated: these hackers train on the release as it is."
 
 
 def _on_release(group: Group) -> bool:

@@ -8,7 +8,7 @@ from ugejax.app.report.content import HEAD, TABLE_NOTES, Content, image_title, i
 
 PICTURES = {
     "images.png": "Originals, what is released, and the difference, an image a class",
-    "accuracy.png": "Accuracy per epoch, a panel a counter-measure",
+    "accuracy.png": "Accuracy per epoch, a panel a countermeasure",
 }
 
 

@@ -89,7 +89,7 @@ def amplified(original: np.ndarray, released: np.ndarray, levels: int) -> np.nda
 
 
 def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> None:
-    """A picture of accuracy per epoch, a panel for each counter-measure or distillation.
+    """A picture of accuracy per epoch, a panel for each countermeasure or distillation.
 
     Dashed lines are on originals, solid ones on the release.
     """
@@ -124,8 +124,8 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], curves: list[dict[str, A
 
 
 def kind_of(name: str) -> str:
-    """Whether a name in the column of the counter-measures is one, or says what a student was taught with."""
-    return "distillation" if name in DISTILLATIONS else "counter-measure"
+    """Whether a name in the column of the countermeasures is one, or says what a student was taught with."""
+    return "distillation" if name in DISTILLATIONS else "countermeasure"
 
 
 def epochs_of(curve: list[float], epochs: int) -> np.ndarray:

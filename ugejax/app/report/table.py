@@ -9,7 +9,7 @@ from rich.table import Table
 def print_table(results: dict[str, Any], console: Console) -> None:
     """The rows of `results.json` as a table, and the summary in a sentence."""
     table = Table(title=f"Accuracy on {results['n_test']} clean test images of {results['dataset']}")
-    for name in ("role", "network", "counter-measure"):
+    for name in ("role", "network", "countermeasure"):
         table.add_column(name)
     for name in ("trained on originals", "on the release", "peak", "relabelled", "retention", "epochs", "seconds"):
         table.add_column(name, justify="right")
@@ -38,11 +38,11 @@ def verdict(summary: dict[str, Any]) -> str:
         parts.append(
             f"{mean}the best of them {summary['worst_hacker']:.3f} "
             f"({summary['worst_hacker_role'].replace('_', ' ')} {summary['worst_hacker_network']}, "
-            f"counter-measure {summary['worst_hacker_countermeasure']})"
+            f"countermeasure {summary['worst_hacker_countermeasure']})"
         )
     if summary["mean_countermeasure_share"] is not None:
         parts.append(
-            f"with a counter-measure they get {summary['mean_countermeasure_share']:.1%} of what it leaves them on the "
+            f"with a countermeasure they get {summary['mean_countermeasure_share']:.1%} of what it leaves them on the "
             f"originals, the most ({summary['worst_countermeasure_share']:.1%}) with {summary['worst_countermeasure']}"
         )
     if summary["worst_distilled"] is not None:
