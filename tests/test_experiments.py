@@ -26,7 +26,10 @@ def test_experiment_explains_itself(name, monkeypatch, capsys):
 
 
 # Those that test the commands themselves.
-COMMANDS = {f"experiments.{name}" for name in ("bench.commands", "growth", "kills", "paths", "photographs")}
+COMMANDS = {
+    f"experiments.{name}"
+    for name in ("accelerator.full_size", "bench.commands", "growth", "kills", "paths", "photographs")
+}
 
 
 def takes_commands(tree: ast.Module) -> bool:

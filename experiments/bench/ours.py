@@ -43,12 +43,15 @@ def recipe(case: Case) -> Recipe:
     return replace(default_recipe(case.network), batch_size=case.batch, shift=0)
 
 
-def step_and_state(case: Case, arrays: dict[str, np.ndarray], variables: Any) -> tuple[Any, Any]:
-    """The step, (state, images, labels, order, key) -> (state, loss or losses), and its first state."""
+def step_and_state(case: Case, arrays: dict[str, np.ndarray], variables: Any, *, dtype: Any = None) -> tuple[Any, Any]:
+    """The step, (state, images, labels, order, key) -> (state, loss or losses), and its first state.
+
+    A training step computes in the dtype, see `make_train_step`.
+    """
     module = build(case.network, NUM_CLASSES)
     if case.name == "train_step":
         optimizer = recipe(case).build_optimizer(len(arrays["images"]))
-        step = make_train_step(module, optimizer, recipe(case))
+        step = make_train_step(module, optimizer, recipe(case), dtype=dtype)
         return on_resident(step, case.batch), initial_state(variables, optimizer)
     optimizer = optax.adam(1e-3)
     # Two equal snapshots: one has to be looked up, and PyTorch need not know which.

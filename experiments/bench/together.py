@@ -33,20 +33,20 @@ from ugejax.training import default_recipe
 EPOCHS, IMAGES, TEST_IMAGES, NUM_CLASSES = 2, 1000, 500, 10
 
 
-def hackers(network: str, count: int) -> list[Trial]:
+def hackers(network: str, count: int, images: int) -> list[Trial]:
     """As many trials of an architecture, half of them on either of two image sets."""
     rng = np.random.default_rng(0)
     *sets, test = (
         (rng.integers(0, 256, (n, 32, 32, 3)).astype(np.uint8), rng.integers(0, NUM_CLASSES, n).astype(np.int32))
-        for n in (IMAGES, IMAGES, TEST_IMAGES)
+        for n in (images, images, TEST_IMAGES)
     )
     module, recipe = build(network, NUM_CLASSES), default_recipe(network, epochs=EPOCHS, augment=("crop-flip",))
     return [Trial(module, None, "all", recipe, *sets[i % 2], *test, jax.random.key(i)) for i in range(count)]
 
 
-def row(network: str, count: int, repeats: int) -> dict:
+def row(network: str, count: int, repeats: int, *, images: int = IMAGES) -> dict:
     """Seconds of both ways, medians, and the median of the ratios of neighbours."""
-    trials, clock = hackers(network, count), int(jax.default_backend() == "cpu")
+    trials, clock = hackers(network, count, images), int(jax.default_backend() == "cpu")
     ways = {"together": lambda: run_together(trials), "alone": lambda: [trial.run() for trial in trials]}
     rounds = [{way: clocked(run)[clock] for way, run in ways.items()} for _ in range(repeats + 1)]
     taken = {way: np.array([times[way] for times in rounds[1:]]) for way in ways}  # the first round compiles
@@ -79,7 +79,7 @@ def compare(networks: list[str], count: int, repeats: int, out: Path) -> None:
     rows = []
     print(table_head("network", "hackers", "backend", "one after the other, s", "together, s", "ratio"))
     for network in networks:
-        rows.append(found := row(network, count, repeats))
+        rows.append(found := row(network, count, repeats, images=IMAGES))
         figures = [f"{found['alone_seconds']:.1f}", f"{found['together_seconds']:.1f}", f"{found['ratio']:.2f}"]
         print(table_row(network, count, found["backend"], *figures), flush=True)
         (out / "results.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""What only an accelerator can tell; `python -m experiments.accelerator --help`."""
