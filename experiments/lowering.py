@@ -215,7 +215,7 @@ def pgd_step(network: str) -> Export:
     module = build(network, CLASSES)
 
     def loss(weights, key, x_u, y):
-        return error_minimising(module.apply(weights, x_u, train=False), y)
+        return error_minimising(jnp.asarray(module.apply(weights, x_u, train=False)), y)
 
     weights, x = variable_shapes(network, CLASSES, SHAPE), shaped(BATCH, *SHAPE)
     return make_gradient(loss), (weights, KEY, x, shaped(BATCH, dtype=jnp.int32), x)
@@ -318,7 +318,7 @@ def lowered(program: Program) -> dict[str, Any]:
     texts = {}
     with over_devices() if program.devices else contextlib.nullcontext():
         function, arguments = program.made()
-        jitted = function if hasattr(function, "lower") else jax.jit(function)
+        jitted: Any = function if hasattr(function, "lower") else jax.jit(function)
         for platform in PLATFORMS:
             try:
                 texts[platform] = jax.export.export(jitted, platforms=[platform])(*arguments).mlir_module()

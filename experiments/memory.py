@@ -78,7 +78,7 @@ def compiled(row: Row) -> jax.stages.Compiled:
         network = AuthorizedNetwork(IdentityView(), module, variables, "all")
         step = make_update(method, network, stacked, (), (), (jnp.arange(CLASSES) + 1) % CLASSES)
         noise = jax.ShapeDtypeStruct((CLASSES, *shape), jnp.float32)
-        state = NoiseState(jax.ShapeDtypeStruct((), jnp.int32), noise, ())
+        state = jax.eval_shape(lambda noise: NoiseState(jnp.zeros((), jnp.int32), noise, ()), noise)
     program = jax.jit(
         lambda step, *arguments: step(*arguments), donate_argnums=1, compiler_options=compiler_options()
     )  # fmt: skip

@@ -116,7 +116,7 @@ class Trainings:
         """
         self._results, self._out, self._source, self._data_dir = results, out, source, data_dir
         self.rows: list[dict[str, Any]] = json.loads(results.read_text())["rows"] if results.exists() else []
-        self._last: tuple[str, Protected] | None = None
+        self._last: dict[Path, Protected] = {}  # the one that the training before asked for
 
     def row(self, training: Training) -> dict[str, Any] | None:
         """The row of a training that is finished."""
@@ -128,7 +128,8 @@ class Trainings:
         if (row := self.row(training)) is not None:
             return row
         released, cpu = self.release(training), time.process_time()
-        own = load(Source(training.own, self._data_dir)).train if training.described["own"] else None
+        source = training.described["own"]
+        own = load(Source(source, self._data_dir)).train if source else None
         trial = trial_of(training, released, own)
         digest = hashlib.sha256(json.dumps(training.described, sort_keys=True).encode()).hexdigest()[:16]
         score, _ = trial.run(report, StepCheckpoints(self._out / "trainings" / digest))
@@ -144,7 +145,7 @@ class Trainings:
     def release(self, training: Training) -> Protected:
         """Originals and what the training's method makes of them, in a folder of its own; made where it is missing."""
         known, folder = training.known, self.folder(training)
-        if self._last is None or self._last[0] != folder:
+        if folder not in self._last:
             source = Source(self._source, self._data_dir, training.n_train, training.n_test)
             if known["method"] == "originals":
                 splits = load(source)
@@ -156,8 +157,8 @@ class Trainings:
                     source, subset_seed=0, network=training.network, settings=known["settings"], baseline=baseline
                 )
                 protected = protect(job, folder)
-            self._last = folder, protected
-        protected = self._last[1]
+            self._last = {folder: protected}
+        protected = self._last[folder]
         return replace(protected, released=protected.train.images) if training.method == "originals" else protected
 
     def folder(self, training: Training) -> Path:

@@ -19,6 +19,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from typing import Any
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax  # noqa: E402
-import jaxlib  # noqa: E402
 
 from experiments.accelerator import equality, full_size, timings  # noqa: E402
 from experiments.accelerator.scale import SCALES, Job  # noqa: E402
@@ -40,7 +40,7 @@ def devices(job: Job) -> Iterator[dict[str, Any]]:
     for device in jax.devices():
         yield {
             "platform": device.platform, "kind": device.device_kind, "memory": device.memory_stats(),
-            "processes": jax.process_count(), "jax": jax.__version__, "jaxlib": jaxlib.__version__,
+            "processes": jax.process_count(), "jax": jax.__version__, "jaxlib": version("jaxlib"),
             "compiler_options": compiler_options(), "training_dtype": str(training_dtype()),
         }  # fmt: skip
 

@@ -7,7 +7,7 @@ which are compared within the case's tolerance; a release has to agree to the la
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ def _update(form: str, parametrisation: str) -> Arrays:
     state: NoiseState = initial_noise(
         jax.random.key(5), method, _start(), images, labels, [], [], bytes(range(32))
     )  # fmt: skip
-    state = state.replace(surrogates=(initial_state(_weights("mlp"), optimizer),))
+    state = replace(state, surrogates=(initial_state(_weights("mlp"), optimizer),))
     batch = Batch(images, labels, jnp.arange(COUNT))
     state, losses = jax.jit(lambda update, *rest: update(*rest))(update, state, batch, jax.random.key(6))
     moved = state.noise.params if parametrisation == "generator" else jax.tree.leaves(state.noise)[0]

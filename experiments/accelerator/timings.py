@@ -85,7 +85,7 @@ def _step(name: str, network: str, batch: int, side: int, repeats: int, precisio
     variables = prepared(module, initial_variables(module, key, (side, side, 3)), arrays["images"])
     if name == "pgd_step":
         gradient = make_gradient(
-            lambda weights, key, x, y: error_minimising(module.apply(weights, x, train=False), y)
+            lambda weights, key, x, y: error_minimising(jnp.asarray(module.apply(weights, x, train=False)), y)
         )  # fmt: skip
         x, y = jnp.asarray(arrays["images"][:batch], jnp.float32) / 255, jnp.asarray(arrays["labels"][:batch])
         program, arguments, donated = gradient, (variables, key, x, y, jnp.zeros_like(x)), ()
@@ -101,7 +101,7 @@ def _step(name: str, network: str, batch: int, side: int, repeats: int, precisio
     compiled = jax.jit(program, donate_argnums=donated, compiler_options=options).lower(*arguments).compile()
     compile_seconds = time.perf_counter() - began
     flops = (compiled.cost_analysis() or {}).get("flops", 0.0)  # not every backend counts
-    held = [arguments]
+    held: list[tuple[Any, ...]] = [arguments]
 
     def run() -> Any:
         result = compiled(*held[0])
@@ -176,7 +176,9 @@ def _train_step_of(network: str, batch: int, side: int, **hooks: Any) -> Callabl
 def _descent(batch: int, side: int) -> Callable[[], Any]:
     module, key = build("cnn", NUM_CLASSES), jax.random.key(0)
     weights = initial_variables(module, key, (side, side, 3))
-    gradient = make_gradient(lambda weights, key, x, y: error_minimising(module.apply(weights, x, train=False), y))
+    gradient = make_gradient(
+        lambda weights, key, x, y: error_minimising(jnp.asarray(module.apply(weights, x, train=False)), y)
+    )
     x, y = jax.random.uniform(key, (batch, side, side, 3)), jnp.arange(batch) % NUM_CLASSES
     return lambda: descend(gradient, [weights], key, x, y, jnp.zeros_like(x), eps=0.03, step_size=0.003, steps=10)
 

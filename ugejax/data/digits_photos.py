@@ -63,12 +63,12 @@ def open_digits_photos(image_size: int | None) -> Opened:
     digits, labels = read_digits()
     photographs = read_photographs()
     train, test = choose(labels, [photograph.shape[:2] for photograph in photographs])
-    parts = [
+    train_part, test_part = (
         part_of_arrays(where, blend(digits, photographs, blends), labels[blends.digits], None, image_size)[0]
         for where, blends in ((NAME, train), (f"{NAME}, test", test))
-    ]
+    )
     splits = (SplitUse("train", "train", len(train.digits)), SplitUse("test", "test", len(test.digits)))
-    return Opened(*parts, Account("scikit-learn's digits in scikit-image's photographs", splits))
+    return Opened(train_part, test_part, Account("scikit-learn's digits in scikit-image's photographs", splits))
 
 
 def read_digits() -> tuple[np.ndarray, np.ndarray]:

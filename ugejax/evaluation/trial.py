@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import flax
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np

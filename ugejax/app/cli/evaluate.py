@@ -167,7 +167,7 @@ def _evaluate_into(
 
 
 def _evaluate(
-    evaluation: Evaluation, cache: Path, console: Console, so_far: dict[str, list[float]]
+    evaluation: Evaluation, cache: FolderCache, console: Console, so_far: dict[str, list[float]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows and curves of an evaluation, see `evaluate`; their accuracies on the release are added to `so_far`."""
     with Reporter(console) as reporter:
