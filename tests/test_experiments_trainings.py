@@ -1,7 +1,9 @@
 """Trainings as rows of a file: what is there is not trained again, and the estimate counts the rest."""
 
+import hashlib
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,3 +116,23 @@ def test_tap_is_estimated_by_its_arithmetic(monkeypatch):
     tap = Training("mlp", 60, 30, epochs=1, method="tap", settings={"surrogate": "r20", "epochs": 1, "pgd_steps": 1})
     # 4 s an image at 0.01 GFLOP/s, and 60 * (1 + 2 / 3) passes.
     np.testing.assert_allclose(hours_of_tap(tap, 0.01), 4 * 100 / 3600)
+
+
+# What rows of a version say, at a scale at which it takes seconds: the releases' bytes and the curves of a training.
+RECORDED = {
+    1: {
+        "stripes": ("420d3b3d037f75c4", [5 / 12, 1, 1]),
+        "codes": ("f3e6351dbc3041be", [5 / 12, 11 / 12, 1]),
+    }
+}
+
+
+@pytest.mark.parametrize("name", ["stripes", "codes"])
+def test_a_change_of_what_rows_say_raises_their_version(name, tmp_path):
+    """Where this fails, what rows say has changed: raise `VERSION` and record here what the test found."""
+    write_toy(tmp_path / "toy.npz")
+    method, settings = METHODS[name]
+    training = replace(SMALL, epochs=3, method=method, settings=settings)
+    every = trainings.Trainings(tmp_path / "results.json", tmp_path / "runs", str(tmp_path / "toy.npz"), None)
+    released = hashlib.sha256(every.release(training).released.tobytes()).hexdigest()[:16]
+    assert (released, every.done(training)["by_epoch"]) == RECORDED[trainings.VERSION][name]
