@@ -11,7 +11,8 @@ from ugejax.data.account import Account, SplitUse
 from ugejax.data.arrays import part_of_arrays
 from ugejax.data.part import Opened
 from ugejax.errors import UserError
-from ugejax.unpickle import Buildable, Refused, unpickle
+from ugejax.pickled_array import PickledArray, array_names
+from ugejax.unpickle import Refused, unpickle
 
 # A batch has three for each of 50,000 images' names and two for its labels.
 _MOST_INSTRUCTIONS = 10**6
@@ -22,32 +23,6 @@ _SETS = {
 }
 
 
-class _Bytes(Buildable):
-    """Stands for the type of a byte; its state says what is known: no byte order, no fields."""
-
-    def build(self, state: Any) -> None:
-        pass
-
-
-class _Array(Buildable):
-    """Stands for an array of bytes until its state comes."""
-
-    values: np.ndarray | None = None
-
-    def build(self, state: Any) -> None:
-        _, shape, dtype, fortran_order, data = state
-        if not isinstance(dtype, _Bytes):
-            raise Refused("holds an array of another type than uint8")
-        content = data.encode("latin-1") if isinstance(data, str) else data
-        self.values = np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran_order else "C")
-
-
-def _dtype(code: Any, *_: Any) -> _Bytes:
-    if code != "u1":
-        raise Refused("holds an array of another type than uint8")
-    return _Bytes()
-
-
 def _encode(text: Any, encoding: Any) -> bytes:
     if type(text) is not str or encoding != "latin1":
         raise Refused("encodes what is no text of bytes")
@@ -55,10 +30,8 @@ def _encode(text: Any, encoding: Any) -> bytes:
 
 
 _NAMES = {
-    "numpy.ndarray": None,
-    "numpy.dtype": _dtype,
+    **array_names(np.uint8, "holds an array of another type than uint8"),
     "_codecs.encode": _encode,  # by which Python 3 writes bytes for Python 2
-    **{f"numpy.{core}.multiarray._reconstruct": lambda *_: _Array() for core in ("core", "_core")},
 }
 
 
@@ -110,7 +83,7 @@ def _load(path: Path) -> Mapping[str, Any]:
 def _images(path: Path, labels: str) -> tuple[np.ndarray, np.ndarray]:
     found = _load(path)
     data, numbers = found.get("data"), found.get(labels)
-    values = data.values if isinstance(data, _Array) else None
+    values = data.values if isinstance(data, PickledArray) else None
     if values is None or values.ndim != 2 or values.shape[1] != 3072 or not isinstance(numbers, list):
         raise UserError(f"{path}: holds no images [N, 3072] with a list of {labels}; get the set again")
     if not all(type(number) is int for number in numbers):

@@ -1,58 +1,16 @@
 """Pickled NumPy arrays of int8, read without unpickling and written for every version of NumPy."""
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from ugejax.app.exchange.files import opened
 from ugejax.errors import UserError
-from ugejax.unpickle import Buildable, Refused, unpickle
+from ugejax.pickled_array import PickledArray, array_names
+from ugejax.unpickle import Refused, unpickle
 
-
-class _Int8(Buildable):
-    """Stands for the only type that is read; its state says what is known: no byte order, no fields."""
-
-    def build(self, state: Any) -> None:
-        pass
-
-
-class _Array(Buildable):
-    """Stands for an array until its state comes."""
-
-    values: np.ndarray | None = None
-
-    def build(self, state: Any) -> None:
-        _, shape, dtype, fortran_order, data = state
-        self.values = _array(data, dtype, shape, "F" if fortran_order else "C").values
-
-
-def _dtype(code: Any, *_: Any) -> _Int8:
-    if code != "i1":
-        raise Refused("is an array of another type than int8, the grey levels of this form")
-    return _Int8()
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
-def _array(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-    # Bytes are a sequence of numbers as well, and may be as long as the file.
-    if not (isinstance(dtype, _Int8) and type(shape) is tuple):
-        raise ValueError("not the state of an array")
-    made = _Array()
-    made.values = np.frombuffer(data, np.int8).reshape(shape, order="F" if order == "F" else "C")
-    return made
-
-
-_NAMES = {
-    "numpy.ndarray": None,
-    "numpy.dtype": _dtype,
-    # NumPy 1 and 2; protocol 5 has _frombuffer for an array without gaps.
-    **{f"numpy.{core}.multiarray._reconstruct": _reconstruct for core in ("core", "_core")},
-    **{f"numpy.{core}.numeric._frombuffer": _array for core in ("core", "_core")},
-}
+_NAMES = array_names(np.int8, "is an array of another type than int8, the grey levels of this form")
 
 
 def read_int8(path: Path, *, most: int) -> np.ndarray:
@@ -70,7 +28,7 @@ def read_int8(path: Path, *, most: int) -> np.ndarray:
             value = unpickle(file, _NAMES)
         except Refused as error:
             raise UserError(f"{path}: {error}") from error
-    if not isinstance(value, _Array) or value.values is None:
+    if not isinstance(value, PickledArray) or value.values is None:
         raise UserError(f"{path}: holds no array of NumPy, or more than one; save the array of the noise alone")
     return value.values
 
