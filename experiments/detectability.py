@@ -2,7 +2,7 @@
 
 Command:
     python -m experiments.detectability --data-dir TFDS_FOLDER [--candidates codes,stripes]
-        [--countermeasures none,grey,class-means-oracle,jpeg-10]
+        [--countermeasures none,grey,class-means-oracle,jpeg-10] [--scale search]
 
 Time: some ten seconds of two idle CPU cores a cell, and half a minute more for a learned purifier.
 
@@ -17,7 +17,7 @@ A third of a `speedrun` network's width trains on 4,000 images of CIFAR-10 for 8
 import argparse
 import functools
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ import numpy as np
 
 from experiments.scales import checked
 from experiments.tables import table_head, table_row
-from ugejax import Protector, Source
+from ugejax import Method, Protector, Source
 from ugejax.app.allocator import keep_freed_memory
 from ugejax.app.imitation import imitation_of
 from ugejax.app.protection import method_of
@@ -36,67 +36,95 @@ from ugejax.evaluation.trial import Trial
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.speedrun import SpeedrunBody
 from ugejax.training import accuracy, default_recipe
-from ugejax.views import DEFAULT_FORM
+from ugejax.views import DEFAULT_FORM, default_step
 
 CANDIDATES: dict[str, dict[str, Any]] = {
     "stripes": {},
     "codes": {"parametrisation": "codes"},
 }
 COLUMNS = "none,grey,class-means-oracle,jpeg-10"
-N_TRAIN, N_HELD, N_TEST, EPOCHS = 4000, 1000, 1000, 8
-WIDTHS = (24, 48, 48)
 
 
-@functools.lru_cache
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of a cell.
+
+    Attributes:
+        n_train: released images that the network trains on.
+        n_held: further ones that it is asked about.
+        n_test: clean images that it is asked about.
+        epochs: of its training.
+        widths: of its three groups.
+    """
+
+    n_train: int
+    n_held: int
+    n_test: int
+    epochs: int
+    widths: tuple[int, int, int]
+
+
+SCALES = {"search": Scale(4000, 1000, 1000, 8, (24, 48, 48)), "smoke": Scale(40, 20, 10, 1, (4, 4, 4))}
+
+
+@functools.lru_cache(maxsize=1)
 def released_by(settings: str, train: Dataset) -> np.ndarray:
+    """The released images of a candidate, whose settings come as JSON."""
     return Protector(network="mlp", settings=json.loads(settings), seed=0).fit(train.images, train.labels).released_
 
 
-def told(settings: dict[str, Any], countermeasure: str, train: Dataset, test: Dataset, own: Dataset | None) -> str:
-    """READ / SEEN of a candidate after a countermeasure."""
-    hacker, step = countermeasure_of(countermeasure), 24
+def told(
+    scale: Scale, settings: dict[str, Any], countermeasure: str, train: Dataset, test: Dataset, own: Dataset
+) -> tuple[float, float]:
+    """READ and SEEN of a candidate after a countermeasure; `own` images are of a hacker who knows the method."""
+    hacker = countermeasure_of(countermeasure)
     released = released_by(json.dumps(settings), train)
     held = hacker.originals_of(len(train.images), len(train.class_names))
     pairs = None
     if hacker.knows_method:
-        own = own or test
-        card = {"method": "uge", "eps": 8 / 255, "settings": method_of([DEFAULT_FORM], **settings).described}
+        step = default_step(DEFAULT_FORM, Method.eps)
+        described = method_of([DEFAULT_FORM], **settings).described
         form = {"form": DEFAULT_FORM, "network": "mlp", "step": step}
-        imitation = imitation_of(card | {"authorized": form}, len(own.class_names))
-        assert imitation is not None
-        known = own_pairs(imitation, own, 0)
-        pairs = lambda: known  # noqa: E731
+        card = {"method": "uge", "eps": Method.eps, "settings": described, "authorized": form}
+        imitation = imitation_of(card, len(own.class_names))
+        assert imitation is not None, "the card of a key's release"
+        pairs = functools.partial(own_pairs, imitation, own, 0)
     data = HackerData(
         released, train.labels, test.images, reference=test.images, clean_images=train.images[:held],
         clean_indices=np.arange(held), own_pairs=pairs,
     )  # fmt: skip
     data = hacker.prepared(data)
-    module = Classifier(SpeedrunBody(WIDTHS), len(train.class_names))
-    recipe = replace(default_recipe("speedrun"), epochs=EPOCHS, batch_size=250)
+    module = Classifier(SpeedrunBody(scale.widths), len(train.class_names))
+    recipe = replace(default_recipe("speedrun"), epochs=scale.epochs, batch_size=250)
+    trained = slice(scale.n_train)
     trial = Trial(
-        module, None, "all", recipe, data.images[:N_TRAIN], data.labels[:N_TRAIN], data.test_images, test.labels,
+        module, None, "all", recipe, data.images[trained], data.labels[trained], data.test_images, test.labels,
         jax.random.key(0),
     )  # fmt: skip
     score, variables = trial.run()
-    read = accuracy(module, variables, data.images[N_TRAIN:], data.labels[N_TRAIN:], mirrored=True)
-    return f"{read:.2f} / {score.last:.2f}"
+    read = accuracy(module, variables, data.images[scale.n_train :], data.labels[scale.n_train :], mirrored=True)
+    return read, score.last
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", required=True, help="folder of prepared TFDS data sets")
+    parser.add_argument("--data-dir", help="folder of prepared TFDS data sets")
+    parser.add_argument("--source", default="cifar10", help="as for `ugejax protect` (default %(default)s)")
+    parser.add_argument("--own", default="cifar100", help="a hacker's own images, likewise (default %(default)s)")
     parser.add_argument("--candidates", default=",".join(CANDIDATES), help="comma-separated (default %(default)s)")
     parser.add_argument("--countermeasures", type=checked(parse_countermeasures), default=COLUMNS)
+    parser.add_argument("--scale", choices=list(SCALES), default="search")
     arguments = parser.parse_args()
     keep_freed_memory()
-    loaded = load(Source("cifar10", arguments.data_dir, N_TRAIN + N_HELD, N_TEST))
+    scale = SCALES[arguments.scale]
+    loaded = load(Source(arguments.source, arguments.data_dir, scale.n_train + scale.n_held, scale.n_test))
     assert loaded.test is not None
-    own = load(Source("cifar100", arguments.data_dir)).train
+    own = load(Source(arguments.own, arguments.data_dir)).train
     print(table_head("candidate", *arguments.countermeasures))
     for name in arguments.candidates.split(","):
         cells = (
-            told(CANDIDATES[name], countermeasure, loaded.train, loaded.test, own)
-            for countermeasure in arguments.countermeasures
+            "{:.2f} / {:.2f}".format(*told(scale, CANDIDATES[name], one, loaded.train, loaded.test, own))
+            for one in arguments.countermeasures
         )
         print(table_row(name, *cells), flush=True)
     return 0

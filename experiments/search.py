@@ -9,6 +9,9 @@ Time: some seven minutes of two idle CPU cores a training; `--estimate` prints t
 is not done again, and a training that was cut off goes on from its last epoch: every training is a row of
 experiments/results/trainings.json, written when it ends.
 
+Expect: of clean images 0.867, of grey ones 0.836; of AR 0.116, where APBench has 0.117 for a ResNet-18 on all images.
+The other cells are in docs/results/trainings.md.
+
 Trainings go countermeasure by countermeasure, each method before the control that they share, so that an early stop
 leaves whole columns. The authorized network trains on every release with a key, after the hackers without
 countermeasure.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from cli_examples import write_toy
 
-from experiments import calibration, search, trainings
+from experiments import calibration, detectability, search, trainings
 from experiments.search import COLUMNS, METHODS, SCALES, planned
 from experiments.trainings import RESULTS, Training, hours_of_tap
 from ugejax.countermeasures import parse_countermeasures
@@ -136,3 +137,17 @@ def test_a_change_of_what_rows_say_raises_their_version(name, tmp_path):
     every = trainings.Trainings(tmp_path / "results.json", tmp_path / "runs", str(tmp_path / "toy.npz"), None)
     released = hashlib.sha256(every.release(training).released.tobytes()).hexdigest()[:16]
     assert (released, every.done(training)["by_epoch"]) == RECORDED[trainings.VERSION][name]
+
+
+def test_the_design_tool_tells_of_each_cell_what_is_read_and_what_is_seen(tmp_path, monkeypatch, capsys):
+    write_toy(tmp_path / "toy.npz")
+    toy = ["--source", str(tmp_path / "toy.npz"), "--own", str(tmp_path / "toy.npz"), "--scale", "smoke"]
+    scale = detectability.Scale(n_train=36, n_held=12, n_test=12, epochs=2, widths=(4, 4, 4))
+    monkeypatch.setitem(detectability.SCALES, "smoke", scale)
+    monkeypatch.setattr(sys, "argv", ["detectability", *toy, "--countermeasures", "none,class-means-oracle"])
+    assert detectability.main() == 0
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head == "| candidate | none | class-means-oracle |"
+    assert [row.split(" | ")[0] for row in rows] == ["| stripes", "| codes"]
+    cells = re.findall(r"(\d\.\d\d) / (\d\.\d\d)", "".join(rows))
+    assert len(cells) == 4 and all(0 <= float(figure) <= 1 for cell in cells for figure in cell)
