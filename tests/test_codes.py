@@ -60,7 +60,7 @@ def test_patterns_follow_from_the_secret_alone():
 
 
 @pytest.mark.parametrize(
-    ("shape", "classes"), [((32, 32, 3), 10), ((8, 8, 1), 2), ((16, 12, 3), 200), ((9, 40, 1), 5), ((224, 224, 3), 2)]
+    ("shape", "classes"), [((32, 32, 3), 10), ((8, 8, 1), 2), ((16, 12, 1), 200), ((9, 40, 3), 5), ((224, 224, 3), 2)]
 )
 def test_codes_are_defined_for_every_kind_of_image(shape, classes):
     how, noise = start_of(CODES, shape, classes)

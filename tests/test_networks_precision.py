@@ -88,7 +88,7 @@ def test_bodies_multiply_in_it_and_all_that_stays_is_float32(name):
 
 
 # Where a network pools by a maximum, rounding makes another value the largest here and there.
-@pytest.mark.parametrize(("name", "cosine"), [("projection", 0.99), ("vit", 0.99), ("speedrun", 0.9), ("cnn", 0.99)])
+@pytest.mark.parametrize(("name", "cosine"), [("projection", 0.99), ("speedrun", 0.9), ("cnn", 0.99)])
 def test_logits_and_gradients_are_near_those_of_float32(name, cosine):
     whole, half = (Classifier(BODIES[name], 3, dtype=dtype) for dtype in (None, HALF))
     x, y = jax.random.uniform(jax.random.key(1), (16, *SHAPE)), jax.nn.one_hot(jnp.arange(16) % 3, 3)
@@ -111,10 +111,9 @@ def test_logits_and_gradients_are_near_those_of_float32(name, cosine):
     assert flat @ near_flat > cosine * jnp.linalg.norm(flat) * jnp.linalg.norm(near_flat)
 
 
-@pytest.mark.parametrize("name", ["projection", "cnn"])
-def test_they_learn_what_those_of_float32_learn(name):
+def test_they_learn_what_those_of_float32_learn():
     data, recipe = toy(60, 0), Recipe(epochs=6, batch_size=10)
-    module, optimizer = Classifier(BODIES[name], 3), recipe.build_optimizer(60)
+    module, optimizer = Classifier(BODIES["cnn"], 3), recipe.build_optimizer(60)
     images, labels = jnp.asarray(data.images), jnp.asarray(data.labels)
     found = {}
     for dtype in (None, HALF):

@@ -46,7 +46,7 @@ class Scale:
 SCALES = {
     "smoke": Scale(
         cases=("release keyed-dither", "train step mlp", "transform jpeg-10"), networks=("mlp",), batches=(4,),
-        precisions=("default",), side=8, repeats=1, product=64, bulk=20, hackers=2, together=("mlp",), hacker_images=8,
+        precisions=("default",), side=8, repeats=1, product=64, bulk=20, hackers=2, together=(), hacker_images=8,
         ways=("PGD of baselines, 10 steps",), whole=(("mlp", 1),), images=(40, 20), demo=False,
     ),
     "small": Scale(
