@@ -3,7 +3,6 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -23,7 +22,8 @@ _KEPT = 64
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-_TRACED_FOR: ContextVar[str | None] = ContextVar("_TRACED_FOR", default=None)
+# What `jax.jit` has traced is kept for each of its values.
+_TRACED_FOR = jax.make_user_context(default_value=None)
 
 
 def on_cpu() -> bool:
@@ -31,7 +31,7 @@ def on_cpu() -> bool:
 
     It is the default backend's kind, but in `traced_for`.
     """
-    return (_TRACED_FOR.get() or jax.default_backend()) == "cpu"
+    return (_TRACED_FOR.value or jax.default_backend()) == "cpu"
 
 
 def training_dtype() -> Any:
@@ -47,19 +47,13 @@ def training_dtype() -> Any:
 def traced_for(platform: str) -> Iterator[None]:
     """In this context programs are written as for that platform, whatever they run on.
 
-    For `jax.export` to another platform, which traces here, and to measure what a way of writing gains. JAX keeps what
-    it has traced by function and shapes, so all of that is forgotten at both ends, and compiled anew.
+    For `jax.export` to another platform, which traces here, and to measure what a way of writing gains.
 
     Args:
         platform: "cpu", or any other name for an accelerator, such as "cuda" and "tpu".
     """
-    token = _TRACED_FOR.set(platform)
-    jax.clear_caches()
-    try:
+    with _TRACED_FOR(platform):
         yield
-    finally:
-        _TRACED_FOR.reset(token)
-        jax.clear_caches()
 
 
 @functools.cache
