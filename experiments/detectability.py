@@ -4,7 +4,7 @@ Command:
     python -m experiments.detectability --data-dir TFDS_FOLDER [--candidates codes,stripes]
         [--countermeasures none,grey,class-means-oracle,jpeg-10] [--scale search]
 
-Time: some ten seconds of two idle CPU cores a cell, and half a minute more for a learned purifier.
+Time: some fifty seconds of two busy CPU cores a cell; a learned purifier was not timed.
 
 Expect: of each cell two fractions, as READ / SEEN. READ: the accuracy on further released images, which the network
 can only have from the perturbation where SEEN is low. SEEN: the accuracy on clean test images. A perturbation that
