@@ -13,7 +13,7 @@ from ugejax.training import Recipe
 from ugejax.views import default_step
 
 SECRET = bytes(range(32))
-CODES = Method(parametrisation="codes", period=4)
+CODES = Method(parametrisation="codes")
 
 
 def batch_of(shape: tuple[int, int, int], n: int, classes: int) -> Batch:
@@ -22,9 +22,8 @@ def batch_of(shape: tuple[int, int, int], n: int, classes: int) -> Batch:
 
 
 def start_of(method: Method, shape: tuple[int, int, int], classes: int, secret: bytes = SECRET):
-    texture = class_stripes(secret, classes, shape, amplitude=method.eps, period=method.period)
     how = parametrise(method, shape)
-    return how, how.start(jax.random.key(0), texture, jnp.zeros(0, jnp.int32), secret)
+    return how, how.start(jax.random.key(0), jnp.zeros((classes, *shape)), jnp.zeros(0, jnp.int32), secret)
 
 
 @pytest.mark.parametrize(("side", "cell"), [(8, 1), (8, 2), (6, 3)])
@@ -66,59 +65,69 @@ def test_codes_are_defined_for_every_kind_of_image(shape, classes):
     how, noise = start_of(CODES, shape, classes)
     batch = batch_of(shape, 4, classes)
     wanted = np.asarray(jax.jit(how.wanted)(noise, batch))
-    assert wanted.shape == (4, *shape)
-    levels = np.minimum(np.abs(wanted) / CODES.eps, 1)
-    np.testing.assert_allclose(levels[..., -1], 1, rtol=1e-6)  # the class-wise texture fills what the code leaves
-    if shape[-1] == 3:  # two codes that each cover three quarters
-        assert levels[..., :2].mean() == pytest.approx(1 - 0.25**2, abs=0.1)
+    assert wanted.shape == (4, *shape) and (np.abs(wanted) > 0.99 * CODES.eps).all()  # no value is left alone
+    bright, stripes = (np.asarray(how.parts[i].wanted(noise[i], batch)) for i in (0, -1))
+    beside = np.arange(shape[1]) // min(16, shape[1] // 2) % 2 == 0
+    assert not bright[:, :, beside].any() and bright[:, :, ~beside, 0].all()
+    contrast = np.asarray(how.parts[2].wanted(noise[2], batch)) if shape[-1] == 3 else 0 * wanted
+    np.testing.assert_allclose(wanted[:, :, beside], (stripes + 4 * contrast)[:, :, beside], rtol=1e-6)
 
 
-def test_red_and_green_have_a_code_together_and_another_apart():
+def test_beside_the_codes_are_stripes_of_brightness_that_images_of_a_class_share():
+    how, noise = start_of(Method(parametrisation="codes", code_contrast=0.0), (32, 32, 3), 10)
+    batch = batch_of((32, 32, 3), 20, 10)
+    wanted = np.asarray(jax.jit(how.wanted)(noise, batch))
+    expected = class_stripes(SECRET, 10, (32, 32, 3), amplitude=CODES.eps, period=8, grey=True)
+    np.testing.assert_array_equal(wanted[:, :, :16], np.asarray(expected)[batch.y][:, :, :16])
+    np.testing.assert_array_equal(wanted[:, :, :16, 0], wanted[:, :, :16, 2])
+
+
+def test_red_and_green_have_a_code_together_and_tiles_of_one_against_the_other():
     batch = batch_of((32, 32, 3), 60, 2)
     how, noise = start_of(CODES, (32, 32, 3), 2)
-    red, green, _ = np.moveaxis(np.asarray(jax.jit(how.wanted)(noise, batch)) / CODES.eps, -1, 0)
-    how, noise = start_of(Method(**(vars(CODES) | {"code_contrast": 0.0})), (32, 32, 3), 2)
-    one, same, _ = np.moveaxis(np.asarray(jax.jit(how.wanted)(noise, batch)) / CODES.eps, -1, 0)
-    np.testing.assert_array_equal(one, same)
-    # The second gives way to the first, and fills what it leaves.
-    covered = one != 0
-    assert covered.mean() == pytest.approx(0.75, abs=0.03)
-    np.testing.assert_array_equal(red[covered], one[covered])
-    np.testing.assert_array_equal(green[covered], one[covered])
-    np.testing.assert_array_equal(red[~covered], -green[~covered])
-    assert np.abs(red[~covered]).mean() == pytest.approx(0.75, abs=0.03)
+    red, green, blue = np.sign(np.moveaxis(np.asarray(jax.jit(how.wanted)(noise, batch)), -1, 0))
+    against = red != green
+    assert against.mean() == pytest.approx(0.08, abs=0.02)
+    contrast = np.asarray(how.parts[2].wanted(noise[2], batch))
+    np.testing.assert_array_equal(against, contrast[..., 0] != 0)
+    np.testing.assert_array_equal(red[against], np.sign(contrast[..., 0])[against])
+    assert not contrast[..., 2].any() and (blue != 0).all()
+    # Blue's places and signs are its own.
+    assert abs(np.corrcoef(blue[:, :, 16:].ravel(), red[:, :, 16:].ravel())[0, 1]) < 0.05
 
 
-def test_a_class_has_no_mean_and_an_image_places_of_its_own():
+def test_a_code_has_no_mean_and_an_image_places_of_its_own():
     how, noise = start_of(CODES, (32, 32, 3), 2)
-    batch = batch_of((32, 32, 3), 400, 2)
-    wanted = np.asarray(jax.jit(how.wanted)(noise, batch))[..., :2] / CODES.eps
+    placed, noise, batch = how.parts[0], noise[0], batch_of((32, 32, 3), 400, 2)
+    wanted_of = jax.jit(placed.wanted)
+    wanted = np.asarray(wanted_of(noise, batch))[:, :, 16:, :2] / CODES.eps
     mean = wanted[::2].mean(axis=0)
     assert np.sqrt((mean**2).mean()) < 1.3 / np.sqrt(200)  # what independent signs leave
     one, other = wanted[0].ravel(), wanted[2].ravel()  # of one class
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.15
-    again = jax.jit(how.wanted)(noise, jax.tree.map(lambda leaf: leaf[5:6], batch))
-    np.testing.assert_array_equal(np.asarray(again)[0, ..., :2] / CODES.eps, wanted[5])  # by its index, in any batch
-    elsewhere = jax.jit(how.wanted)(start_of(CODES, (32, 32, 3), 2, SECRET[::-1])[1], batch)
-    assert abs(np.corrcoef(np.asarray(elsewhere)[..., 0].ravel(), wanted[..., 0].ravel())[0, 1]) < 0.01
+    again = wanted_of(noise, jax.tree.map(lambda leaf: leaf[5:6], batch))
+    np.testing.assert_array_equal(np.asarray(again)[0, :, 16:, :2] / CODES.eps, wanted[5])  # by its index, in any batch
+    elsewhere = np.asarray(wanted_of(start_of(CODES, (32, 32, 3), 2, SECRET[::-1])[1][0], batch))[:, :, 16:, :2]
+    assert abs(np.corrcoef(elsewhere.ravel(), wanted.ravel())[0, 1]) < 0.01
 
 
-def test_the_derivative_is_that_of_the_sum_and_moves_the_patterns_down():
-    placed = Placed(0.03, 0.1, ((1.0,), (0.5,)), side=4)
-    texture = jnp.zeros((2, 8, 8, 1))
-    noise, batch = placed.start(jax.random.key(0), texture, jnp.zeros(0), SECRET), batch_of((8, 8, 1), 6, 2)
+def test_the_derivative_is_that_of_the_tiles_and_moves_the_patterns_down():
+    placed = Placed(0.03, 0.1, "one", (1.0, 0.5))
+    texture = jnp.zeros((2, 8, 8, 2))
+    noise, batch = placed.start(jax.random.key(0), texture, jnp.zeros(0), SECRET), batch_of((8, 8, 2), 6, 2)
     direction = jax.random.normal(jax.random.key(1), noise.patterns.shape)
 
-    def sums(patterns):
+    def tiles(patterns):
         state = noise.replace(patterns=patterns)
-        return jax.vmap(placed._sum, in_axes=(None, 0, 0, None))(state, batch.y, batch.index, (8, 8, 1))
+        laid = jax.vmap(placed._tiles, in_axes=(None, 0, 0, None))(state, batch.y, batch.index, (8, 8))
+        return laid[..., None] * jnp.array(placed.colour)
 
-    grad = jax.random.normal(jax.random.key(2), (6, 8, 8, 1))
-    expected = jnp.vdot(sums(noise.patterns + direction) - sums(noise.patterns), grad)  # the sum is linear
+    grad = jax.random.normal(jax.random.key(2), (6, 8, 8, 2))
+    expected = jnp.vdot(tiles(noise.patterns + direction) - tiles(noise.patterns), grad)  # the tiles are linear
     _, pull_back = jax.vjp(lambda patterns: placed.wanted(noise.replace(patterns=patterns), batch), noise.patterns)
     np.testing.assert_allclose(jnp.vdot(direction, pull_back(grad)[0]), 0.03 * expected, rtol=1e-4)
     moved = placed.moved(noise, batch, None, grad, None)
-    assert float(jnp.vdot(sums(moved.patterns) - sums(noise.patterns), grad)) < 0
+    assert float(jnp.vdot(tiles(moved.patterns) - tiles(noise.patterns), grad)) < 0
     np.testing.assert_allclose(jnp.abs(moved.patterns - noise.patterns), 0.1, rtol=1e-5)
 
 

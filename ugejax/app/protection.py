@@ -41,7 +41,7 @@ from ugejax.losses import class_prototypes
 from ugejax.memory import OutOfMemory
 from ugejax.networks import build
 from ugejax.parallel import here, in_bulk, on_all_devices
-from ugejax.perturbations.method import CHOICES, Method
+from ugejax.perturbations.method import CHOICES, TEXTURE, Method
 from ugejax.perturbations.parametrisation import initial_noise, parametrise
 from ugejax.perturbations.start import STARTS, class_means, nearest_wrong_class
 from ugejax.reporting import Report
@@ -80,8 +80,6 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
     for name, choices in CHOICES.items():
         if name in settings and settings[name] not in choices:
             raise UserError(f"settings: {name} must be one of {', '.join(choices)}, not {settings[name]!r}")
-    if any(name.startswith("code_") for name in settings) and settings.get("parametrisation") != "codes":
-        raise UserError("settings: code_side and the like are of parametrisation codes; leave them out")
     if settings.get("code_side", Method.code_side) % settings.get("code_cell", Method.code_cell):
         raise UserError("settings: code_cell does not divide code_side")
     defaults: dict[str, Any] = {}
@@ -89,7 +87,12 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
         defaults["epochs"] = 15
     for form in forms:
         defaults |= find_form(form).settings
-    return Method(**defaults | settings)
+    if set(settings) & set(TEXTURE):  # names something that the parametrisation of the form may not have
+        defaults["parametrisation"] = Method.parametrisation
+    method = Method(**defaults | settings)
+    if unused := [name for name in settings if method.unused(name)]:
+        raise UserError(f"is not of parametrisation {method.parametrisation}; leave it out", argument=unused[0])
+    return method
 
 
 def check_makes_releases(key: Key) -> None:

@@ -27,10 +27,10 @@ _LIKE, _MORE = 0.55, 0.05
 
 @flax.struct.dataclass
 class PlacedState:
-    """What placed codes are made from.
+    """What a placed code is made from.
 
     Attributes:
-        patterns: float32 [K, D, m, k, k] of size 1: m patterns for each class and each of D codes.
+        patterns: float32 [K, m, k, k] of size 1: m patterns for each class.
         secret: uint32 [4], from which places and signs follow.
     """
 
@@ -40,7 +40,7 @@ class PlacedState:
 
 @dataclass(frozen=True)
 class Placed:
-    """Bands of tiles of patterns in one or several colours, moved by the sign of the gradient.
+    """Bands of tiles of patterns in one colour, moved by the sign of the gradient.
 
     A band is as high as a pattern. The first begins at a random row above the image, and each at a random column left
     of it. A tile is a pattern of the class, with a random sign, mirrored or not. A value is -eps, 0 or eps.
@@ -48,58 +48,58 @@ class Placed:
     Attributes:
         eps: budget of a value in units of [0, 1].
         step: step of the signed gradient as a share of the budget.
-        colours: for each code, which has patterns and places of its own, how much of it each channel gets, C numbers.
+        name: of the code among those of a release, each of which has patterns and places of its own.
+        colour: how much of it each channel gets, C numbers in [-1, 1].
         side: k, of a pattern in pixels.
-        patterns: m, for each class and code.
-        share: of the tiles that are laid; where no code is a pixel stays as it is.
+        patterns: m, for each class.
+        share: of the tiles that are laid; where none is a pixel stays as it is.
         cell: side of the squares that a pattern is made of, in pixels; divides `side`.
+        columns: width in pixels of bands of columns, of which the code lies in every second, from the second on; at
+            most half the image's. 0 lays it everywhere.
     """
 
     eps: float
     step: float
-    colours: tuple[tuple[float, ...], ...]
+    name: str
+    colour: tuple[float, ...]
     side: int = 4
     patterns: int = 1
-    share: float = 0.75
+    share: float = 1.0
     cell: int = 1
+    columns: int = 0
 
     def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> PlacedState:
         """Patterns and the places' secret, both from a secret; of the texture [K, H, W, C] the shape alone is used."""
-        classes = len(texture)
-        each = [  # no two codes' patterns need differ
-            draw_patterns(derive(secret, f"code {c}", 32), classes * self.patterns, side=self.side, cell=self.cell)
-            for c in range(len(self.colours))
-        ]
-        shape = (classes, self.patterns, self.side, self.side)
-        drawn = np.stack([patterns.reshape(shape) for patterns in each], axis=1)
-        words = np.frombuffer(derive(secret, "places", 16), "<u4").astype(np.uint32)
-        return PlacedState(jnp.asarray(drawn, jnp.float32), jnp.asarray(words))
+        count, own = len(texture) * self.patterns, derive(secret, f"code {self.name}", 32)
+        drawn = draw_patterns(own, count, side=self.side, cell=self.cell)
+        shape = (len(texture), self.patterns, self.side, self.side)
+        words = np.frombuffer(derive(own, "places", 16), "<u4").astype(np.uint32)
+        return PlacedState(jnp.asarray(drawn.reshape(shape), jnp.float32), jnp.asarray(words))
 
     def wanted(self, noise: PlacedState, batch: Batch) -> jax.Array:
-        """The sign of the sum of the codes, times eps; its derivative is that of the sum (straight-through)."""
-        sums = jax.vmap(self._sum, in_axes=(None, 0, 0, None))(noise, batch.y, batch.index, batch.x.shape[1:])
-        return self.eps * (sums + jax.lax.stop_gradient(jnp.sign(sums) - sums))
+        """The signs of the tiles times eps and colour; the derivative is that of the tiles (straight-through)."""
+        tiles = jax.vmap(self._tiles, in_axes=(None, 0, 0, None))(noise, batch.y, batch.index, batch.x.shape[1:3])
+        signs = tiles + jax.lax.stop_gradient(jnp.sign(tiles) - tiles)
+        return self.eps * signs[..., None] * jnp.array(self.colour)
 
-    def _sum(self, noise: PlacedState, label: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """The sum of one image's codes, [H, W, C]."""
-        (h, w, _), k, codes = shape, self.side, len(self.colours)
+    def _tiles(self, noise: PlacedState, label: jax.Array, index: jax.Array, shape: tuple[int, int]) -> jax.Array:
+        """The tiles of one image, [H, W]."""
+        (h, w), k = shape, self.side
         bands, tiles = -(-h // k) + 1, -(-w // k) + 1
         message = index.astype(jnp.uint32) >> jnp.array([0, 8, 16, 24], jnp.uint32) & 0xFF
-        # For each code and band two words of where it begins, and one of how each of its tiles looks.
-        words = chacha20(blake2s(noise.secret, message), codes * bands * (tiles + 2)).reshape(codes, bands, tiles + 2)
-        rows = jnp.arange(h) + below(words[:, 0, 0], k)[:, None]
+        # For each band two words of where it begins, and one of how each of its tiles looks.
+        words = chacha20(blake2s(noise.secret, message), bands * (tiles + 2)).reshape(bands, tiles + 2)
+        rows = jnp.arange(h) + below(words[0, 0], k)
         band = rows // k
-        columns = jnp.arange(w) + jnp.take_along_axis(below(words[:, :, 1], k), band, axis=1)[..., None]
-        code = jnp.arange(codes)[:, None, None]
-        looks = words[code, band[..., None], 2 + columns // k]
+        columns = jnp.arange(w) + below(words[:, 1], k)[band][:, None]
+        looks = words[band[:, None], 2 + columns // k]
         sign = 1.0 - 2.0 * (looks & 1).astype(jnp.float32)
         column = jnp.where((looks >> 1 & 1).astype(bool), k - 1 - columns % k, columns % k)
         laid = (looks >> 8).astype(jnp.float32) * 2.0**-24 < self.share
         which = below(looks << 24, self.patterns)  # by bits of its own
-        values = noise.patterns[label][code, which, (rows % k)[..., None], column] * sign * laid
-        # Written out as a sum, whose order every platform keeps.
-        parts = zip(values[..., None], self.colours, strict=True)
-        return sum((part * jnp.array(colour) for part, colour in parts), jnp.zeros(()))
+        if self.columns:
+            laid &= jnp.arange(w) // min(self.columns, max(w // 2, 1)) % 2 == 1
+        return noise.patterns[label][which, (rows % k)[:, None], column] * sign * laid
 
     def moved(
         self, noise: PlacedState, batch: Batch, delta: jax.Array, grad: jax.Array, project, axis_name: str | None = None

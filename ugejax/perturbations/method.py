@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+# What class-wise tensors start from, and so what starts from them: codes have patterns and stripes of their own.
+TEXTURE = ("start", "period", "amplitude")
+
 # Of the settings those that are a choice; what each name stands for is in the registry that it is looked up in.
 CHOICES = {
     "norm": ("linf", "l2"),
@@ -22,7 +25,7 @@ class Method:
         norm: "linf" or "l2" (per image).
         parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image),
             "sample-wise" (one per image), "generator" (a network that takes the image and its class's texture) or
-            "codes" (small patterns of a class at random places, and the class-wise tensor in what they leave of blue).
+            "codes" (small patterns of a class at random places in half of an image, stripes of brightness in the other).
         start: "stripes" (class-wise waves) or "misaligned" (class means pushed towards a wrong class).
         period: of the stripes' middle wave in pixels, see `class_stripes`.
         amplitude: of the start, as a multiple of eps; with norm "l2" of a value's share of it, eps / sqrt(H W C).
@@ -45,10 +48,12 @@ class Method:
             optimisation; () for none.
         code_side: of a code's patterns in pixels.
         code_patterns: for each class and channel.
-        code_share: of a code's tiles that are laid.
+        code_share: of the tiles that are laid in the codes' half; stripes fill the others.
         code_cell: side of the squares that a pattern is made of, in pixels; divides `code_side`.
-        code_contrast: weight of a second code, red against green, beside that of both together; 0 for none. One below
-            1/3 gives way where the first is, and fills what that leaves.
+        code_contrast: share of the tiles that are laid of a further code, red against green, over all that is there.
+        code_columns: width in pixels of the bands of columns that stripes and codes have in turn, at most half the
+            image's; 0 for codes everywhere.
+        code_period: of the stripes beside codes, the middle one of five, in pixels.
     """
 
     eps: float = 8 / 255
@@ -72,15 +77,17 @@ class Method:
     transforms: tuple[str, ...] = ("crop-flip",)
     code_side: int = 4
     code_patterns: int = 1
-    code_share: float = 0.75
+    code_share: float = 1.0
     code_cell: int = 1
-    code_contrast: float = 0.3
+    code_contrast: float = 0.08
+    code_columns: int = 16
+    code_period: int = 8
 
     @property
     def described(self) -> dict[str, Any]:
-        """The settings by name, for cards and digests: those of codes where there are codes.
+        """The settings by name, for cards and digests, without those that say nothing of this parametrisation."""
+        return {name: value for name, value in asdict(self).items() if not self.unused(name)}
 
-        So releases without codes have the bytes that they had before there were codes.
-        """
-        codes = self.parametrisation == "codes"
-        return {name: value for name, value in asdict(self).items() if codes or not name.startswith("code_")}
+    def unused(self, name: str) -> bool:
+        """Whether a setting says nothing of this parametrisation."""
+        return name in TEXTURE if self.parametrisation == "codes" else name.startswith("code_")

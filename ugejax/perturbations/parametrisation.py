@@ -21,6 +21,7 @@ from ugejax.parallel import averaged, gathered, summed
 from ugejax.perturbations.codes import Placed
 from ugejax.perturbations.generator import Generator
 from ugejax.perturbations.method import Method
+from ugejax.perturbations.start import class_stripes
 from ugejax.training.prepare import prepared
 from ugejax.training.step import Batch, TrainState, initial_state
 
@@ -95,6 +96,22 @@ class ClassWise:
         """A step by the sign of the sum over each class's images."""
         moved = jnp.sign(summed(of_classes(grad, batch.y, len(noise)), axis_name))
         return jnp.clip(noise - self.step * moved, -2 * self.eps, 2 * self.eps)
+
+
+@dataclass(frozen=True)
+class Striped(ClassWise):
+    """Class-wise stripes of brightness from a secret, whatever texture the method starts from.
+
+    Attributes:
+        period: of the middle wave in pixels, see `class_stripes`.
+    """
+
+    period: int
+
+    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> jax.Array:
+        """Stripes of the texture's shape."""
+        classes, h, w, channels = texture.shape
+        return class_stripes(secret, classes, (h, w, channels), amplitude=self.eps, period=self.period, grey=True)
 
 
 def of_classes(grad: jax.Array, y: jax.Array, num_classes: int) -> jax.Array:
@@ -185,15 +202,15 @@ class Generated:
 
 @dataclass(frozen=True)
 class Summed:
-    """A sum of parametrisations, each with a weight in each channel.
+    """A sum of parametrisations, each with a weight.
 
     Attributes:
         parts: what is summed; each moves by the gradient alone, as `SampleWise` does not.
-        shares: for each part its factor in each channel, C numbers.
+        weights: one for each part.
     """
 
     parts: tuple[Parametrisation, ...]
-    shares: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
 
     def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> tuple[Any, ...]:
         """What each part starts from."""
@@ -201,40 +218,45 @@ class Summed:
         return tuple(part.start(own, texture, labels, secret) for part, own in zip(self.parts, keys, strict=True))
 
     def wanted(self, noise: tuple[Any, ...], batch: Batch) -> jax.Array:
-        """The sum of the parts' shares."""
-        parts = zip(self.parts, noise, self.shares, strict=True)
-        return sum((jnp.array(share) * part.wanted(own, batch) for part, own, share in parts), jnp.zeros(()))
+        """The weighted sum of the parts."""
+        parts = zip(self.parts, noise, self.weights, strict=True)
+        return sum((weight * part.wanted(own, batch) for part, own, weight in parts), jnp.zeros(()))
 
     def moved(
         self, noise: tuple[Any, ...], batch: Batch, delta: jax.Array, grad: jax.Array, project: Project,
         axis_name: str | None = None,
     ) -> tuple[Any, ...]:  # fmt: skip
-        """Each part's step, by its share of the gradient."""
-        parts = zip(self.parts, noise, self.shares, strict=True)
-        return tuple(
-            part.moved(own, batch, delta, jnp.array(share) * grad, project, axis_name) for part, own, share in parts
-        )
+        """Each part's step by the gradient, whose sign no weight changes."""
+        parts = zip(self.parts, noise, strict=True)
+        return tuple(part.moved(own, batch, delta, grad, project, axis_name) for part, own in parts)
 
 
 def _codes(method: Method, eps: float, channels: int) -> Summed:
-    """Placed codes in all channels, and the class-wise texture in what they leave of the last.
+    """Placed codes in half of an image, and class-wise stripes of brightness in the other.
 
-    In colour red and green have one code together and, where that leaves a pixel alone, a second that red has against
-    green, so that neither their sum nor their difference is without code; blue has one of its own. What is wanted
-    beyond the budget is cut off, so that of two parts the larger decides.
+    In colour red and green have one code together and blue has one of its own. Over them, and over the stripes, lie
+    tiles of a third that red has against green, so that no mix of the channels is without code. Codes and stripes have
+    the whole budget where they are: half as strong everywhere, JPEG takes the stripes as well. What is wanted beyond
+    the budget is cut off, so that of several the one with the largest weight decides.
     """
-    last = (0.0,) * (channels - 1) + (1.0,)
-    others = (1.0,) * (channels - 1) + (0.0,)
-    against = (method.code_contrast, -method.code_contrast, 0.0)
-    if channels == 3 and method.code_contrast:
-        colours = others, against, last
+
+    def code(name: str, colour: tuple[float, ...], share: float, columns: int) -> Placed:
+        return Placed(
+            eps, method.step_size, name, colour, method.code_side, method.code_patterns, share, method.code_cell,
+            columns,
+        )  # fmt: skip
+
+    beside = method.code_share, method.code_columns
+    if channels == 3:
+        codes = {
+            code("bright", (1.0, 1.0, 0.0), *beside): 2.0,
+            code("blue", (0.0, 0.0, 1.0), *beside): 2.0,
+            code("contrast", (1.0, -1.0, 0.0), method.code_contrast, 0): 4.0,
+        }
     else:
-        colours = (others, last) if channels > 1 else (last,)
-    placed = Placed(
-        eps, method.step_size, colours, method.code_side, method.code_patterns, method.code_share, method.code_cell
-    )
-    twice = (1.0,) * (channels - 1) + (2.0,)
-    return Summed((placed, ClassWise(eps, method.step_size * eps)), (twice, last))
+        codes = {code("bright", (1.0,) * channels, *beside): 2.0}
+    stripes = Striped(eps, method.step_size * eps, method.code_period)
+    return Summed((*codes, stripes), (*codes.values(), 1.0))
 
 
 # By the names that `Method.parametrisation` takes: (method, budget of a value, channels) -> parametrisation.

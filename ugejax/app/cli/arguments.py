@@ -328,9 +328,13 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--parametrisation", choices=CHOICES["parametrisation"])
     group.add_argument("--code-side", type=positive, help="of a code's patterns in pixels (default 4)")
     group.add_argument("--code-patterns", type=positive, help="of a class in a code (default 1)")
-    group.add_argument("--code-share", type=weight, help="of a code's tiles that are laid (default 0.75)")
+    group.add_argument("--code-share", type=weight, help="of the codes' tiles that are laid (default 1)")
     group.add_argument("--code-cell", type=positive, help="side of the squares that a pattern is made of (default 1)")
-    group.add_argument("--code-contrast", type=weight, help="weight of the code of red against green (default 0.3)")
+    group.add_argument("--code-contrast", type=weight, help="share of tiles of red against green (default 0.08)")
+    group.add_argument(
+        "--code-columns", type=natural, help="width of the bands that stripes and codes have in turn (default 16)"
+    )
+    group.add_argument("--code-period", type=positive, help="of the stripes beside codes, in pixels (default 8)")
     group.add_argument("--start", choices=CHOICES["start"], help="what the perturbation starts from")
     group.add_argument("--period", type=positive, help="of the stripes in pixels, the middle one of five")
     group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the start")

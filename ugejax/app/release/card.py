@@ -33,8 +33,7 @@ GENERATOR_LIMITS = [
 CODES_LIMITS = [
     "The codes are patterns of a class at random places: whoever protects images of his own can train a network to "
     "take such patterns away, and nobody has measured here how much that gives him.",
-    "What the codes leave of the last channel has class-wise stripes, which a hacker estimates and subtracts "
-    "(countermeasure class-means).",
+    "Beside the codes lie class-wise stripes, which a hacker estimates and subtracts (countermeasure class-means).",
 ]
 STRIPES_LIMIT = (
     "The stripes are public but for which class has which, and each image shows its own (countermeasure exact-word). "
