@@ -27,13 +27,16 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, **_):
-    """Let pages of this folder, which name the project's files as they lie beside it, lead to those pages."""
-    up = "../" * page.file.src_uri.count("/")
+    """Let links out of this folder lead to the pages of those files; of a file that has no page the name is left."""
+    depth = page.file.src_uri.count("/")
 
     def link(found: re.Match) -> str:
-        return f"]({up}{PAGES[found[1]]}" if found[1] in PAGES else found[0]
+        shown, up, name, anchor = found.groups()
+        if up.count("../") <= depth:  # stays in this folder
+            return found[0]
+        return f"[{shown}]({'../' * depth}{PAGES[name]}{anchor})" if name in PAGES else shown
 
-    return re.sub(r"\]\((?:\.\./)+(\w+\.md)", link, markdown)
+    return re.sub(r"\[([^\]]*)\]\(((?:\.\./)+)([^)#\s]+)([^)\s]*)\)", link, markdown)
 
 
 def _commands() -> str:

@@ -98,8 +98,16 @@ def who_gets_what() -> str:
         ("partner: has the key", partner["protected_accuracy"], partner["backbone_accuracy"], "50,000"),
         ("stranger", *accuracies(full["hacker", "none"])[1::-1], "50,000"),
         ("stranger: crops and flips", *accuracies(full["hacker", "crop-flip"])[1::-1], "50,000"),
-        (f"best without the method: `{without['countermeasure']}`", *accuracies(without)[1::-1], "5,000"),
-        (f"best who knows the method: `{knowing['countermeasure']}`", *accuracies(knowing)[1::-1], "5,000"),
+        (
+            f"stranger, the best without knowing the method: `{without['countermeasure']}`",
+            *accuracies(without)[1::-1],
+            "5,000",
+        ),
+        (
+            f"stranger, the best who knows the method: `{knowing['countermeasure']}`",
+            *accuracies(knowing)[1::-1],
+            "5,000",
+        ),
     ]
     return table(("who trains", "on the release", "on originals", "images"), lines)
 

@@ -15,7 +15,7 @@ CARD = {
     "class_names": ["cat", "<dog>", "a|b"], "eps": 8 / 255, "norm": "linf", "seed": 3, "n": 12,
     "image_shape": [8, 8, 3], "key_fingerprint": "abc123", "key_from_seed": False, "limits": ["It is class-wise."],
     "psnr": {"mean": 31.4, "min": 30.9}, "ssim": {"mean": 0.93, "min": 0.9}, "untouched_images": 0,
-    "realised_eps": {"linf_levels": 8, "linf": 8 / 255, "l2_max": 1.5}, "versions": {"ugejax": "0.1.0"},
+    "realised_eps": {"linf_levels": 8, "linf": 8 / 255, "l2_max": 1.5}, "versions": {"ugejax": "0.2.0"},
     "settings": {"eps": 8 / 255, "surrogates": ["res-tiny"]}, "source": {"name": "photos"},
 }  # fmt: skip
 

@@ -1,7 +1,9 @@
 """The commands as people call them, and what they leave behind."""
 
+import argparse
 import dataclasses
 import json
+import re
 import shutil
 import stat
 
@@ -10,6 +12,7 @@ import pytest
 from cli_examples import PNG, protect, tree
 
 from ugejax.app.cli import evaluate, main
+from ugejax.app.cli.arguments import build_parser
 from ugejax.app.cli.catalogue import gather
 from ugejax.app.cli.list import CATALOGUE, registries_sha256
 from ugejax.app.cli.originals import load_test
@@ -288,3 +291,19 @@ def test_list_sees_what_was_registered_since_its_catalogue_was_written(monkeypat
     monkeypatch.setattr("ugejax.app.cli.list.registries_sha256", lambda: "another")
     assert main(["list", "countermeasures"]) == 0
     assert "of my own" in capsys.readouterr().out
+
+
+def test_every_command_and_option_says_what_it_is():
+    def parsers(parser):
+        yield parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for command in action.choices.values():
+                    yield from parsers(command)
+
+    found = list(parsers(build_parser()))
+    assert len(found) > 15
+    for parser in found:
+        assert re.fullmatch(r"[A-Z].+\.", parser.description, re.DOTALL), parser.prog
+        nested = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        assert all(action.help for action in parser._actions if action not in nested), parser.prog

@@ -93,6 +93,7 @@ MISTAKES |= {
     "command of no name": ([], "COMMAND"),
     "demo's seed": (["demo", "--out", "new", "--seed", "one"], "--seed"),
     "demo in a file": (["demo", "--out", "toy.npz"], "toy.npz"),
+    "option of no name": (["check", "toy.npz", "--imagesize", "8"], "--imagesize 8 (see ugejax check --help)"),
     "a word too many": (["list", "networks", "methods"], "methods"),
     "nothing of that kind": (["list", "optimizers"], "optimizers: nothing of that kind; choose one of networks"),
     "nothing to check": (["check", "no-such"], "no-such"),

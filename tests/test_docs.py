@@ -1,5 +1,6 @@
 """The documentation says what is there: its commands parse, its links lead somewhere, its tutorial runs."""
 
+import itertools
 import json
 import logging
 import os
@@ -63,6 +64,16 @@ def blocks(page: str) -> list[str]:
 def test_every_command_parses(page):
     for command in commands(page):
         build_parser().parse_args(command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_is_one_on_the_site_too(page):
+    """Code that is indented within a list, and a list or table without a blank line before it, is text there."""
+    assert not re.search(r"^ +```", page.read_text(), re.MULTILINE)
+    block = re.compile(r"(- |\d\. |\|)")
+    for before, line in itertools.pairwise(prose(page).splitlines()):
+        goes_on = not before or before.startswith((" ", "<!--")) or block.match(before)
+        assert goes_on or not block.match(line), line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -67,7 +67,7 @@ def test_the_same_sources_give_the_same_wheel(wheel, tmp_path):
 
 
 def test_the_change_log_has_this_version():
-    sections = re.findall(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    sections = re.findall(r"^## (\S+)(?: - \d{4}-\d\d-\d\d)?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert ugejax.__version__ in sections
     assert sections[0] in ("Unreleased", ugejax.__version__)
 

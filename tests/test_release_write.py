@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from release_examples import make_arguments, make_release
 
+from ugejax import __version__
 from ugejax.app.release import read_release, verify_release, write_release
 from ugejax.app.release import write as write_module
 from ugejax.errors import UserError
@@ -68,7 +69,7 @@ def test_the_card_adds_what_was_measured(tmp_path: Path):
     change = (make_arguments()["images"] / 255 - make_arguments()["originals"] / 255).reshape(6, -1)
     assert card["realised_eps"]["l2_max"] == pytest.approx(np.linalg.norm(change, axis=1).max())
     assert card["psnr"]["min"] <= card["psnr"]["mean"] and card["ssim"]["min"] <= card["ssim"]["mean"] < 1
-    assert set(card["versions"]) == {"ugejax", "jax", "numpy"}
+    assert set(card["versions"]) == {"ugejax", "jax", "numpy"} and card["versions"]["ugejax"] == __version__
     for name, digest in card["sha256"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert set(card["sha256"]) == {"data.npz", "manifest.csv"}

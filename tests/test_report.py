@@ -217,18 +217,18 @@ def test_the_same_evaluation_gives_the_same_page(html):
     assert to_html(make_content(make_results(), make_evidence())) == html
 
 
-def test_the_verdict_is_a_sentence_with_its_uncertainty():
+def test_the_verdict_is_said_with_its_uncertainty():
     content = make_content(make_results(), None)
     low, high = interval(0.8, 100)
     assert content.verdict == (
-        f"Who holds the key gets 0.800 (95\u00a0%: {low:.3f} to {high:.3f}) from the release, where the same network "
-        "without protection gets 0.900 from the originals; hackers without countermeasure get 0.250 on average, and "
-        "the best of all hackers, hacker cnn with class-means, gets 0.450 (95\u00a0%: 0.356 to 0.548), where the "
-        "originals give 0.500; guessing gets 0.333."
+        f"The partner, who holds the key, gets an accuracy of 0.800 (95\u00a0%: {low:.3f} to {high:.3f}) from the "
+        "release; the same network without its secret part gets 0.900 from the originals. Hackers without "
+        "countermeasure get 0.250 on average. The best of all hackers, hacker cnn with class-means, gets 0.450 "
+        "(95\u00a0%: 0.356 to 0.548), and 0.500 from the originals. Guessing gives 0.333."
     )
     assert "trained once" in content.uncertainty
     attack = make_content(make_results([make_row("hacker", "none", 0.5, 0.2)]), None)
-    assert attack.verdict.startswith("Hackers without countermeasure get 0.200 on average")
+    assert attack.verdict.startswith("Hackers without countermeasure get 0.200 on average.")
     assert any("No hacker who knows the method" in limit for limit in attack.limits)
     assert any("No countermeasure" in limit for limit in attack.limits)
 

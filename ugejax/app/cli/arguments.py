@@ -17,6 +17,13 @@ class Parser(argparse.ArgumentParser):
         """Take the options of `argparse.ArgumentParser`."""
         super().__init__(**options, allow_abbrev=False)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments; a command refuses by itself what it does not know."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -84,7 +91,11 @@ def _whole(text: str, least: int) -> int:
 
 def build_parser() -> Parser:
     """The parser of all commands."""
-    parser = Parser(prog="ugejax", description="Make a labelled image set learnable for the holder of a key only.")
+    parser = Parser(
+        prog="ugejax", description="Make a labelled image set learnable for the holder of a key only.",
+        epilog="Begin with `ugejax demo`, or with `ugejax check` and your own images. `ugejax COMMAND --help` has the "
+        "options of a command. Exit codes: 0 done, 1 a check failed, 2 a mistake in what was given, 130 interrupted.",
+    )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="protect digits in photographs, train both sides, show what happened")
@@ -92,7 +103,7 @@ def build_parser() -> Parser:
     demo.add_argument("--seed", type=natural, default=0, help="seed of the key and of everything else (default 0)")
     _cache(demo)
 
-    check = commands.add_parser("check", help="look at a source before anything long begins: what would be protected?")
+    check = commands.add_parser("check", help="look at a source before anything long begins: what would be protected")
     check.add_argument("source", metavar="SOURCE", help="as for protect")
     _subset(check)
     check.add_argument("--subset-seed", type=natural, help="as for protect (default 0)")
@@ -107,7 +118,9 @@ def build_parser() -> Parser:
         "(--perturbation-epochs), up to 1 GiB of images lies on the device. A baseline holds all images.",
     )  # fmt: skip
     protect.add_argument(
-        "source", metavar="SOURCE", help="digits, digits-photos, a TFDS name, an image folder, .npz, or .npy pair"
+        "source",
+        metavar="SOURCE",
+        help="digits, digits-photos, a TFDS name, an image folder, .npz, .npy pair or others, see docs/data-sets.md",
     )
     protect.add_argument("--out", type=Path, required=True, help="release folder to make")
     protect.add_argument(
@@ -118,10 +131,10 @@ def build_parser() -> Parser:
     )
     protect.add_argument(
         "--reuse-key", action="store_true",
-        help="make another release with a key that has made one. Both show the same anchors, stripes and subspaces, "
-        "what is learned of the key from one holds for the other, and a partner with the key reads both; never with "
-        "images that others gave you",
-    )  # fmt: skip  # fmt: skip
+        help="make another release with a key that has made one. Both show the same anchors, stripes and subspaces: "
+        "what somebody learns of the key from one holds for the other. A partner with the key reads both. Never do it "
+        "with images that others gave you",
+    )  # fmt: skip
     _passphrase(protect, " or shall have where it is made")
     _subset(protect)
     protect.add_argument(
@@ -145,11 +158,11 @@ def build_parser() -> Parser:
     apply.add_argument("--save-images", action="store_true", help="also write images/<index>.png")
 
     train = commands.add_parser("train", help="the partner's call: train the authorized network on a release")
-    train.add_argument("release", type=Path, metavar="RELEASE")
-    train.add_argument("--key", type=Path, required=True)
+    train.add_argument("release", type=Path, metavar="RELEASE", help="release folder")
+    train.add_argument("--key", type=Path, required=True, help="key folder")
     _passphrase(train)
     train.add_argument("--out", type=Path, required=True, help="folder for the trained network; resumes what is there")
-    train.add_argument("--epochs", type=positive, help="default: as the key's recipe says")
+    train.add_argument("--epochs", type=positive, help="of the training (default: as the key's recipe says)")
     train.add_argument("--augment", action="store_true", help="random crops and flips")
     _batch(train, "of the training")
     train.add_argument("--test", help="clean test images, as for SOURCE, to report accuracy on")
@@ -157,8 +170,8 @@ def build_parser() -> Parser:
     _log(train)
 
     evaluate = commands.add_parser("evaluate", help="train the authorized network and hackers on both image sets")
-    evaluate.add_argument("release", type=Path, metavar="RELEASE")
-    evaluate.add_argument("--key", type=Path, required=True)
+    evaluate.add_argument("release", type=Path, metavar="RELEASE", help="release folder")
+    evaluate.add_argument("--key", type=Path, required=True, help="key folder")
     _passphrase(evaluate)
     _evaluation(evaluate)
     evaluate.add_argument(
@@ -166,10 +179,12 @@ def build_parser() -> Parser:
     )
 
     attack = commands.add_parser("attack", help="the hacker's call: train on a release without the key")
-    attack.add_argument("release", type=Path, metavar="RELEASE")
+    attack.add_argument("release", type=Path, metavar="RELEASE", help="release folder")
     _evaluation(attack)
 
-    arena = commands.add_parser("arena", help="methods x countermeasures x networks x seeds, with a leaderboard")
+    arena = commands.add_parser(
+        "arena", help="compare methods, countermeasures, networks and seeds; make a leaderboard"
+    )
     arena.add_argument("source", metavar="SOURCE", help="as for protect")
     arena.add_argument("--out", type=Path, required=True, help="folder of the arena; a grid that is there may grow")
     arena.add_argument("--methods", required=True, help="uge and baselines, comma-separated; see `ugejax list`")
@@ -199,7 +214,7 @@ def build_parser() -> Parser:
     _cache(arena)
 
     verify = commands.add_parser("verify", help="re-read a release and check all that can be checked")
-    verify.add_argument("release", type=Path, metavar="RELEASE")
+    verify.add_argument("release", type=Path, metavar="RELEASE", help="release folder")
     verify.add_argument("--key", type=Path, help="check that the release is this key's and holds nothing of it")
     _passphrase(verify)
     verify.add_argument("--originals", help="the source of the originals, or `card` for the one that the card names")
@@ -223,10 +238,10 @@ def build_parser() -> Parser:
     )
 
     exported = commands.add_parser("export", help="write a release in the form of another tool")
-    exported.add_argument("release", type=Path, metavar="RELEASE")
+    exported.add_argument("release", type=Path, metavar="RELEASE", help="release folder")
     exported.add_argument("kind", metavar="KIND", help="see `ugejax list`")
     exported.add_argument("--out", type=Path, required=True, help="file or folder to make")
-    exported.add_argument("--originals", help="for noise: the originals, where they are not where they were")
+    exported.add_argument("--originals", help="for noise: source of the originals, if they have moved")
     exported.add_argument("--data-dir", help="folder of prepared TFDS data sets")
 
     exported_key = commands.add_parser("export-key", help="write a key's secret part for PyTorch")
@@ -263,7 +278,7 @@ def build_parser() -> Parser:
     passphrase = commands.add_parser(
         "passphrase", help="encrypt a key by a passphrase, change it, or take it away",
         description="Encrypt a key folder by a passphrase, change the passphrase, or take it away. What lay there "
-        "readable before may still be found on the disk: a key is never readable if `ugejax protect` makes it with a "
+        "readable before may still be found on disk: a key is never readable if `ugejax protect` makes it with a "
         "passphrase.",
     )  # fmt: skip
     passphrase.add_argument("key", type=Path, metavar="KEY", help="key folder")
@@ -271,16 +286,25 @@ def build_parser() -> Parser:
     new = passphrase.add_mutually_exclusive_group()
     new.add_argument(
         "--new-passphrase-file", type=Path, metavar="FILE",
-        help="the passphrase that it shall have, a line of text (default: typed twice in a terminal)",
+        help="file with the new passphrase, one line (default: typed twice in a terminal)",
     )  # fmt: skip
-    new.add_argument("--remove", action="store_true", help="it shall have none")
+    new.add_argument("--remove", action="store_true", help="leave the key without a passphrase")
 
     listing = commands.add_parser(
         "list", help="list networks, authorized forms, countermeasures, methods and exchange forms"
     )
     listing.add_argument("kind", nargs="?", metavar="KIND", help="of these alone (default: all)")
     listing.add_argument("--json", action="store_true", help="as JSON, for programs")
+    _describe(commands)
+    _describe(actions)
     return parser
+
+
+def _describe(commands: argparse._SubParsersAction) -> None:
+    """Let the --help of a command that has no description begin with its line in the list of commands."""
+    for listed in commands._choices_actions:
+        command = commands.choices[listed.dest]
+        command.description = command.description or f"{listed.help[0].upper()}{listed.help[1:]}."
 
 
 def flags(parser: argparse.ArgumentParser) -> dict[str, str]:
@@ -310,8 +334,8 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--authorized", metavar="FORM", default="keyed-dither",
-        help="see `ugejax list`, or PACKAGE.MODULE:FORM of your own (default %(default)s); one for all keys, or "
-        "comma-separated one for each",
+        help="authorized form: see `ugejax list`, or PACKAGE.MODULE:FORM of your own (default %(default)s); one for "
+        "all keys, or comma-separated one for each",
     )  # fmt: skip
     parser.add_argument(
         "--dither-step", type=step,
@@ -325,10 +349,13 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("perturbation", "what is not given is set by the defaults of the form")
     group.add_argument("--eps", type=fraction, help="budget, such as 8/255 (default)")
     group.add_argument("--norm", choices=CHOICES["norm"], help="norm of the budget (default linf)")
-    group.add_argument("--parametrisation", choices=CHOICES["parametrisation"])
-    group.add_argument("--code-side", type=positive, help="of a code's patterns in pixels (default 4)")
-    group.add_argument("--code-patterns", type=positive, help="of a class in a code (default 1)")
-    group.add_argument("--code-share", type=weight, help="of the codes' tiles that are laid (default 1)")
+    group.add_argument(
+        "--parametrisation", choices=CHOICES["parametrisation"],
+        help="a texture for each class or for each image, a network that writes it, or small patterns at secret places",
+    )  # fmt: skip
+    group.add_argument("--code-side", type=positive, help="side of a code's patterns in pixels (default 4)")
+    group.add_argument("--code-patterns", type=positive, help="patterns of a class in a code (default 1)")
+    group.add_argument("--code-share", type=weight, help="share of the codes' tiles that are laid (default 1)")
     group.add_argument("--code-cell", type=positive, help="side of the squares that a pattern is made of (default 1)")
     group.add_argument("--code-contrast", type=weight, help="share of tiles of red against green (default 0.08)")
     group.add_argument(
@@ -336,28 +363,30 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--code-period", type=positive, help="of the stripes beside codes, in pixels (default 8)")
     group.add_argument("--start", choices=CHOICES["start"], help="what the perturbation starts from")
-    group.add_argument("--period", type=positive, help="of the stripes in pixels, the middle one of five")
+    group.add_argument("--period", type=positive, help="period of the stripes in pixels, the middle one of five")
     group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the start")
     group.add_argument("--step-size", type=weight, help="signed-gradient step as a share of eps")
-    group.add_argument("--gradient-matching", type=weight, help="weight of L_gm")
-    group.add_argument("--gradient-distance", choices=CHOICES["gradient_distance"])
-    group.add_argument("--feature-distance", type=weight, help="weight of L_fd")
-    group.add_argument("--feature-loss", choices=CHOICES["feature_loss"])
-    group.add_argument("--undistillation", type=weight, help="weight of L_ud")
-    group.add_argument("--temperature", type=weight, help="of the undistillation")
+    group.add_argument("--gradient-matching", type=weight, help="weight of the gradient matching")
+    group.add_argument("--gradient-distance", choices=CHOICES["gradient_distance"], help="of the gradient matching")
+    group.add_argument("--feature-distance", type=weight, help="weight of the feature distance")
+    group.add_argument("--feature-loss", choices=CHOICES["feature_loss"], help="form of the feature distance")
+    group.add_argument("--undistillation", type=weight, help="weight of the undistillation")
+    group.add_argument("--temperature", type=weight, help="of the soft answers in the undistillation")
     group.add_argument(
         "--term", action="append", default=[], type=function, metavar="PACKAGE.MODULE:FUNCTION",
-        help="a term of the loss of your own, a function as docs/researcher.md says or a ugejax.terms.Term; can be "
+        help="a term of the loss of your own, a function as docs/own-losses.md says or a ugejax.terms.Term; can be "
         "given several times",
     )  # fmt: skip
-    group.add_argument("--surrogates", help="networks, comma-separated")
+    group.add_argument("--surrogates", help="networks that train along with the perturbation, comma-separated")
     group.add_argument(
         "--feature-space", type=Path,
         help="measure the feature distance in this encoder: CLIP's image tower or DINOv2 as a safetensors file or "
         "Hugging Face folder, or .npz of a CIFAR ResNet; nothing is downloaded",
     )  # fmt: skip
-    group.add_argument("--prototypes", type=Path, help="of the classes in that space, .npy (default: class means)")
-    group.add_argument("--snapshots", type=positive, help="of the authorized network's trajectory")
+    group.add_argument("--prototypes", type=Path, help="each class as a point of that space, .npy (default: means)")
+    group.add_argument(
+        "--snapshots", type=positive, help="how many sets of weights to take from the authorized network's training"
+    )
     group.add_argument("--transforms", help="one of these in each update, comma-separated, or none (default crop-flip)")
 
 
@@ -382,7 +411,7 @@ def _again(parser: argparse.ArgumentParser) -> None:
 def _passphrase(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "--passphrase-file", type=Path, metavar="FILE",
-        help=f"the passphrase that the key has{more}, a line of text (default $UGEJAX_PASSPHRASE; asked for in a "
+        help=f"file with the passphrase that the key has{more}, one line (default $UGEJAX_PASSPHRASE; asked for in a "
         "terminal where a key needs it)",
     )  # fmt: skip
 
@@ -391,12 +420,11 @@ def _batch(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--batch-size", type=positive, metavar="N",
         help=f"at most this many images in a step {what}, where a recipe has more; another number gives another "
-        "result, which says which it was",
+        "result, which names it",
     )  # fmt: skip
     parser.add_argument(
         "--auto-batch", action="store_true",
-        help="where a step takes more memory than the device has, do it with --batch-size of a half, a quarter and so "
-        "on; what is finished stays",
+        help="if a step needs more memory than the device has, halve --batch-size until it fits; what is done stays",
     )  # fmt: skip
 
 
@@ -415,7 +443,9 @@ def _processes(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--distributed", action="store_true", help="find the others by SLURM, Open MPI, Kubernetes or Cloud TPU"
     )
-    group.add_argument("--coordinator", type=address, metavar="HOST:PORT", help="of process 0, where nothing finds it")
+    group.add_argument(
+        "--coordinator", type=address, metavar="HOST:PORT", help="of process 0, where no scheduler tells it"
+    )
     group.add_argument("--processes", type=positive, metavar="N", help="how many there are")
     group.add_argument("--process", type=natural, metavar="I", help="number of this one, from 0")
 
@@ -451,6 +481,6 @@ def _evaluation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=positive, default=1, help="trials of each row (default 1)")
     _batch(parser, "of a training")
     parser.add_argument("--test", help="clean test images, where the release's source has none")
-    parser.add_argument("--originals", help="the originals, where they are not where they were")
+    parser.add_argument("--originals", help="source of the originals, if they have moved")
     parser.add_argument("--data-dir", help="folder of prepared TFDS data sets")
     _cache(parser)

@@ -18,9 +18,10 @@ from ugejax.views import equal_anchors, find_form
 CLASS_WISE_LIMITS = [
     "The perturbation is class-wise: a hacker who knows the method, estimates the texture of each class from the "
     "release and subtracts it, learns most of what the originals teach (countermeasure class-means).",
-    "Nor does he have to know the method who fits a closed form in place of training a network (countermeasure ridge).",
-    "Nobody has to know the method to undo a part of it by JPEG, grey images or another filter, and most of it by such "
-    "a filter together with crops and flips (countermeasures grey+crop-flip, jpeg-10+crop-flip) or by strong "
+    "A hacker who fits a closed form in place of training a network needs no knowledge of the method (countermeasure "
+    "ridge).",
+    "No knowledge is needed to undo a part of it by JPEG, grey images or another filter, and most of it by such a "
+    "filter together with crops and flips (countermeasures grey+crop-flip, jpeg-10+crop-flip) or by strong "
     "augmentation (countermeasure ueraser-lite).",
 ]
 GENERATOR_LIMITS = [
@@ -37,7 +38,7 @@ CODES_LIMITS = [
 ]
 STRIPES_LIMIT = (
     "The stripes are public but for which class has which, and each image shows its own (countermeasure exact-word). "
-    "A filter that takes waves of their periods away undoes a part of it, or all where they are short."
+    "A filter that removes waves of their periods undoes a part of the protection, or all where they are short."
 )
 
 

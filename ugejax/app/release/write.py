@@ -2,18 +2,19 @@
 
 import csv
 import hashlib
-import importlib.metadata
 import io
 import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ugejax import __version__
 from ugejax.app.files import published, synced
 from ugejax.app.release.quality import Quality, measure_quality
 from ugejax.data import Images
@@ -73,7 +74,7 @@ def write_release(
         "image_shape": list(images.shape[1:]),
         "class_names": list(class_names),
         **(quality or measure_quality(images, originals)).summary(),
-        "versions": {name: _version(name) for name in ("ugejax", "jax", "numpy")},
+        "versions": {"ugejax": __version__, "jax": version("jax"), "numpy": version("numpy")},
     }
     if clash := (set(added) | {"sha256"}) & set(card):
         raise ValueError(f"the card must not have the fields {sorted(clash)}, which are added here")
@@ -153,10 +154,3 @@ def _write(path: Path, content: Iterable[bytes]) -> str:
 
 def _to_json(card: Mapping[str, Any]) -> str:
     return json.dumps(card, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -81,11 +81,11 @@ def _curves(figure: Figure, groups: list[Group]) -> None:
         for clean, protected in group.curves:
             epochs = epochs_of(protected, group.epochs)
             marker = "." if len(epochs) == 1 else ""
-            axis.plot(epochs, clean, f"{marker}--", color=colour, alpha=0.5, linewidth=1)
+            axis.plot(epochs, clean, f"{marker}--", color=colour, alpha=0.8, linewidth=1.2)
             name = None if label in labelled else f"{label}, release"
             axis.plot(epochs, protected, f"{marker}-", color=colour, label=name)
             labelled.add(label)
-    axis.plot([], [], "--", color=_INK, alpha=0.6, linewidth=1, label="the same on originals")
+    axis.plot([], [], "--", color=_INK, alpha=0.8, linewidth=1.2, label="the same on originals")
     axis.grid()
     figure.legend(loc="outside lower center", ncol=2, fontsize=9)
 

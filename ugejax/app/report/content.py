@@ -18,7 +18,7 @@ from ugejax.evaluation.results import HACKERS
 # Countermeasures that estimate the perturbation from the release: what a hacker does who knows the method.
 ADAPTIVE = ("class-means", "key-recovery", "learned-purifier", "orthogonal-projection", "spectrum-notch")
 HEAD = (
-    "who trains, countermeasure",
+    "who trains, and how",
     "on originals",
     "on the release",
     "95\u00a0% interval",
@@ -35,13 +35,13 @@ NOT_RECORDED = (
 TABLE_NOTES = (
     "on originals: the clean control, the same training with the same countermeasure on the originals",
     "share: accuracy on the release over that of the control",
-    "peak: the best epoch on the release, what early stopping by clean images would have got",
+    "peak: the best epoch on the release, where a hacker with clean test images can stop",
     "relabelled: on the release, under the best one-to-one map of the network's answers to the classes",
 )
 FEATURES = (
     "Penultimate features of clean test images after training without countermeasure, laid out by t-SNE. Where "
-    "classes lie apart the features tell them apart, which is not to say that the network gives them their own names. "
-    "Distances between clusters mean nothing."
+    "classes lie apart, the features tell them apart; the network may still give them wrong names. Distances between "
+    "clusters mean nothing."
 )
 NO_FEATURES = "No network was trained without countermeasure."
 
@@ -100,7 +100,7 @@ class Content:
 
     Attributes:
         title: what was protected.
-        verdict: what came of it, in a sentence.
+        verdict: what came of it, in a few sentences.
         uncertainty: what its intervals mean.
         facts: what was protected and how, names and values.
         settings: every setting of the method, names and values.
@@ -204,14 +204,14 @@ def group_rows(rows: Iterable[dict[str, Any]], n_test: int) -> tuple[Group, ...]
 
 
 def verdict(groups: tuple[Group, ...], summary: dict[str, Any], chance: float | None) -> str:
-    """What came of it, in a sentence, with its uncertainty."""
-    parts = []
+    """What came of it, in a few sentences, with its uncertainty."""
+    sentences = []
     kept = next((group for group in groups if (group.role, group.countermeasure) == ("authorized", "none")), None)
     if kept is not None:
-        part = f"Who holds the key gets {_with_interval(kept)} from the release"
+        part = f"The partner, who holds the key, gets an accuracy of {_with_interval(kept)} from the release"
         if kept.backbone is not None:
-            part += f", where the same network without protection gets {kept.backbone:.3f} from the originals"
-        parts.append(part)
+            part += f"; the same network without its secret part gets {kept.backbone:.3f} from the originals"
+        sentences.append(f"{part}.")
     best = next(
         (
             group
@@ -222,18 +222,18 @@ def verdict(groups: tuple[Group, ...], summary: dict[str, Any], chance: float | 
         None,
     )
     if best is not None:
-        average = summary["mean_hacker"]
-        part = "" if average is None else f"hackers without countermeasure get {average:.3f} on average, and "
+        if (average := summary["mean_hacker"]) is not None:
+            sentences.append(f"Hackers without countermeasure get {average:.3f} on average.")
         how = "without countermeasure" if best.countermeasure == "none" else f"with {best.countermeasure}"
-        part += (
-            f"the best of all hackers, {best.role.replace('_', ' ')} {best.network} {how}, gets "
-            f"{_with_interval(best)}, where the originals give {best.clean:.3f}"
+        sentences.append(
+            f"The best of all hackers, {best.role.replace('_', ' ')} {best.network} {how}, gets "
+            f"{_with_interval(best)}, and {best.clean:.3f} from the originals."
         )
-        parts.append(part)
-    sentence = "; ".join(parts) or "Nobody trained on the release"
+    if not sentences:
+        sentences.append("Nobody trained on the release.")
     if chance is not None:
-        sentence += f"; guessing gets {chance:.3f}"
-    return sentence[0].upper() + sentence[1:] + "."
+        sentences.append(f"Guessing gives {chance:.3f}.")
+    return " ".join(sentences)
 
 
 def table_cells(group: Group) -> tuple[str, ...]:
@@ -269,7 +269,7 @@ def _with_interval(group: Group) -> str:
 def _uncertainty(n_test: int, seeds: int) -> str:
     text = f"Accuracies are fractions of {n_test} clean test images; intervals are Wilson's for that many images. "
     if seeds == 1:
-        return text + "Every network was trained once, so how much trainings differ is not in them."
+        return text + "Every network was trained once: they do not show how much trainings differ."
     return text + f"Each row is the mean over {seeds} trainings; the table gives their lowest and highest beside it."
 
 
@@ -301,7 +301,7 @@ def _facts(results: dict[str, Any], card: dict[str, Any]) -> Iterable[tuple[str,
         found = card.get(field)
         if isinstance(found, dict) and found:
             yield title, ", ".join(f"{count} {name}" for name, count in found.items())
-    yield "seed of what is public", str(card["seed"])
+    yield "public seed", str(card["seed"])
     yield "made with", ", ".join(f"{name} {version}" for name, version in card["versions"].items())
     yield "evaluated on", results["backend"]
 
@@ -321,8 +321,8 @@ def _limits(
         )
     else:
         yield (
-            "No hacker who knows the method was evaluated; what one gets is unknown here "
-            f"(countermeasures {','.join(ADAPTIVE)})."
+            "No hacker who knows the method was evaluated, so what one gets is unknown here. Countermeasures that know "
+            f"it: {', '.join(ADAPTIVE)}."
         )
     yield from card.get("limits", ())
     if card.get("key_from_seed"):
@@ -333,7 +333,7 @@ def _limits(
         default=None,
     )
     if peak is not None:
-        yield f"Who stops early by clean images of his own gets more: up to {peak.peak:.3f} ({peak.title})."
+        yield f"A hacker who stops early, by clean images of his own, gets more: up to {peak.peak:.3f} ({peak.title})."
     if len(results["rows"]) and not any(group.countermeasure != "none" for group in hackers):
         yield "No countermeasure was evaluated: these hackers train on the release as it is."
 
