@@ -109,15 +109,21 @@ def test_the_derivative_is_that_of_the_sum_and_moves_the_patterns_down():
     noise, batch = placed.start(jax.random.key(0), texture, jnp.zeros(0), SECRET), batch_of((8, 8, 1), 6, 2)
     direction = jax.random.normal(jax.random.key(1), noise.patterns.shape)
 
+    @jax.jit
     def sums(patterns):
         state = noise.replace(patterns=patterns)
         return jax.vmap(placed._sum, in_axes=(None, 0, 0, None))(state, batch.y, batch.index, (8, 8, 1))
 
     grad = jax.random.normal(jax.random.key(2), (6, 8, 8, 1))
     expected = jnp.vdot(sums(noise.patterns + direction) - sums(noise.patterns), grad)  # the sum is linear
-    _, pull_back = jax.vjp(lambda patterns: placed.wanted(noise.replace(patterns=patterns), batch), noise.patterns)
-    np.testing.assert_allclose(jnp.vdot(direction, pull_back(grad)[0]), 0.03 * expected, rtol=1e-4)
-    moved = placed.moved(noise, batch, None, grad, None)
+
+    @jax.jit
+    def pulled_back(grad):
+        _, pull_back = jax.vjp(lambda patterns: placed.wanted(noise.replace(patterns=patterns), batch), noise.patterns)
+        return pull_back(grad)[0]
+
+    np.testing.assert_allclose(jnp.vdot(direction, pulled_back(grad)), 0.03 * expected, rtol=1e-4)
+    moved = jax.jit(lambda grad: placed.moved(noise, batch, None, grad, None))(grad)
     assert float(jnp.vdot(sums(moved.patterns) - sums(noise.patterns), grad)) < 0
     np.testing.assert_allclose(jnp.abs(moved.patterns - noise.patterns), 0.1, rtol=1e-5)
 

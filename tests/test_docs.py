@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from process_examples import with_devices
 
 from ugejax.app.cli import main
 from ugejax.app.cli.arguments import build_parser
@@ -166,7 +167,7 @@ def test_what_a_researcher_adds_works(monkeypatch):
 
 def test_functions_of_arrays_run_under_jit_vmap_and_pmap():
     _, tour = blocks("researcher.md")
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": with_devices(4)}
     done = subprocess.run([sys.executable, "-c", tour], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
@@ -175,7 +176,7 @@ def test_a_method_a_countermeasure_and_a_network_are_added_by_one_file_and_one_l
     block, _ = blocks("researcher.md")
     parts = re.split(r"^# (ugejax/\w+)/(\w+)\.py; in registry\.py: (.+)\n", block, flags=re.MULTILINE)[1:]
     assert len(parts) == 3 * 4
-    shutil.copytree(ROOT / "ugejax", tmp_path / "ugejax", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "ugejax", tmp_path / "ugejax")
     for folder, module, line, code in zip(*(parts[start::4] for start in range(4)), strict=True):
         (tmp_path / folder / f"{module}.py").write_text(code)
         with (tmp_path / folder / "registry.py").open("a") as registry:

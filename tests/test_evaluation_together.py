@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from evaluation_examples import make_evaluation, make_trial, toy
 from flax import linen as nn
+from process_examples import with_devices
 
 from ugejax.app.cache import FolderCache
 from ugejax.countermeasures.adversarial import pgd
@@ -220,9 +221,7 @@ print([score.by_epoch for score in run_together(trials)] == [trial.run()[0].by_e
 
 
 def test_batches_of_all_are_spread_over_devices():
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=3", "PYTHONPATH": os.path.dirname(__file__)
-    }  # fmt: skip
+    environment = os.environ | {"XLA_FLAGS": with_devices(3), "PYTHONPATH": os.path.dirname(__file__)}
     done = subprocess.run(
         [sys.executable, "-c", ON_SEVERAL_DEVICES], env=environment, capture_output=True, text=True, check=False
     )
