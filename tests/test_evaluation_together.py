@@ -34,7 +34,9 @@ def different(number: int, **changes) -> list[Trial]:
     """Trials of their own weights, keys and images; every second one shares its images with the one before."""
     sets = [toy(12, seed).images for seed in range(number)]
     return [
-        make_trial(recipe=RECIPE, variables=None, key=jax.random.key(seed), images=sets[seed // 2], **changes)
+        make_trial(
+            **{"recipe": RECIPE, "variables": None, "key": jax.random.key(seed), "images": sets[seed // 2]} | changes
+        )
         for seed in range(number)
     ]
 
@@ -215,7 +217,8 @@ from test_evaluation_together import different
 from ugejax.evaluation.together import run_together
 assert jax.device_count() == 3
 from test_evaluation_together import Convolutional
-trials = different(2, module=Convolutional())
+from ugejax.training import Recipe
+trials = different(2, module=Convolutional(), recipe=Recipe(epochs=2, batch_size=5, mirror=True))
 print([score.by_epoch for score in run_together(trials)] == [trial.run()[0].by_epoch for trial in trials])
 """
 
