@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from process_examples import with_devices
 
 from ugejax.app.cli import main
 from ugejax.app.cli.arguments import build_parser
@@ -167,7 +166,7 @@ def test_what_a_researcher_adds_works(monkeypatch):
 
 def test_functions_of_arrays_run_under_jit_vmap_and_pmap():
     _, tour = blocks("researcher.md")
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": with_devices(4)}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     done = subprocess.run([sys.executable, "-c", tour], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
