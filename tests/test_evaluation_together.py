@@ -23,7 +23,7 @@ from ugejax.evaluation.ensemble import Ensemble
 from ugejax.evaluation.together import groups, run_together, train_ahead, worthwhile
 from ugejax.evaluation.trial import Phase, Score, Trial
 from ugejax.memory import OutOfMemory
-from ugejax.networks import build
+from ugejax.networks import build, initial_variables
 from ugejax.training import Recipe, fit, fit_together, initial_state, make_train_step
 
 EVALUATE = importlib.import_module("ugejax.evaluation.evaluate")  # as an attribute of the package it is the function
@@ -75,7 +75,7 @@ def test_each_network_is_trained_as_it_is_alone():
     images = [toy(n, seed).images for seed in (0, 1, 0)]
     labels = [np.arange(n, dtype=np.int32) % 3, np.arange(n, dtype=np.int32) % 2, np.arange(n, dtype=np.int32) // 4]
     keys = [jax.random.key(seed) for seed in (5, 6, 7)]
-    states = [initial_state(module.init(key, jnp.zeros((1, 8, 8, 1))), optimizer) for key in keys]
+    states = [initial_state(initial_variables(module, key, (8, 8, 1)), optimizer) for key in keys]
     epochs = []
     trained = fit_together(
         step, states, images, labels, RECIPE, keys, after_epoch=lambda epoch, now: epochs.append((epoch, len(now)))

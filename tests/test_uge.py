@@ -1,6 +1,7 @@
 """The method on its page: its update under every transformation of JAX, its losses' derivatives, terms of one's own."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -64,8 +65,13 @@ def toy(n: int = 12) -> Batch:
     return Batch(jnp.asarray(images), jnp.arange(n) % CLASSES, jnp.arange(n))
 
 
+@functools.cache
+def initialiser(module: nn.Module):
+    return jax.jit(module.init)
+
+
 def variables_of(module: nn.Module, seed: int = 0, dtype: type = jnp.float32) -> dict:
-    return module.init(jax.random.key(seed), jnp.zeros((1, *SHAPE), dtype))
+    return initialiser(module)(jax.random.key(seed), jnp.zeros((1, *SHAPE), dtype))
 
 
 def network_of(view=None, trains: str = "all") -> tuple[AuthorizedNetwork, dict]:
