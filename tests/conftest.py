@@ -1,6 +1,8 @@
 """Fixtures shared by the whole suite."""
 
+import contextlib
 import importlib.metadata
+import io
 import os
 import shutil
 from pathlib import Path
@@ -41,16 +43,17 @@ def _cache(tmp_path, monkeypatch):
 def made(tmp_path_factory) -> Path:
     """A folder with toy.npz, a release R, its key key-R, and the release other of another key."""
     # Late, since they import jax, which reads the environment.
-    from cli_examples import protect, run, write_toy
+    from cli_examples import protect, write_toy
 
     from ugejax.app.cli import main
 
     folder = tmp_path_factory.mktemp("made")
     write_toy(folder / "toy.npz")
-    done = run(*protect(folder, "R", "--seed", "0"), cache=folder / "cache")
-    assert done.returncode == 0, done.stderr
-    assert "PSNR" in done.stdout
-    assert main(protect(folder, "other", "--seed", "1")) == 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as told:
+        patch.setenv("UGEJAX_CACHE", str(folder / "cache"))
+        assert main(protect(folder, "R", "--seed", "0")) == 0
+        assert main(protect(folder, "other", "--seed", "1")) == 0
+    assert told.getvalue().count("PSNR") == 2
     return folder
 
 

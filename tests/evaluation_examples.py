@@ -10,7 +10,7 @@ from ugejax.authorized import new_key
 from ugejax.data import Dataset
 from ugejax.evaluation import Evaluation
 from ugejax.evaluation.trial import Trial
-from ugejax.networks import build
+from ugejax.networks import build, initial_variables
 from ugejax.training import Recipe, default_recipe
 
 
@@ -38,7 +38,7 @@ def make_evaluation(**changes) -> Evaluation:
 def make_trial(**changes) -> Trial:
     data, test = toy(12, 0), toy(6, 1)
     module = build("mlp", 3)
-    variables = module.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32))
+    variables = initial_variables(module, jax.random.key(0), (8, 8, 1))
     trial = Trial(
         module, variables, "all", Recipe(), data.images, data.labels, test.images, test.labels, jax.random.key(0)
     )

@@ -26,7 +26,8 @@ def made(tmp_path_factory) -> Path:
     np.savez(folder / "large.npz", data=np.zeros((2, 12, 12, 1), np.uint8), targets=np.arange(2))
     np.savez(folder / "other.npz", data=images[chosen], targets=labels[chosen] // 2, class_names=np.array(["0", "cat"]))
     command = ["protect", str(folder / "toy.npz"), "--out", str(folder / "R"), "--key", str(folder / "key-R"), *TINY]
-    assert main([*command, "--parametrisation", "generator", "--perturbation-epochs", "1", "--seed", "0"]) == 0
+    command += ["--parametrisation", "generator", "--transforms", "none", "--perturbation-epochs", "1", "--seed", "0"]
+    assert main(command) == 0
     return folder
 
 

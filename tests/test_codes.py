@@ -117,6 +117,7 @@ def test_the_derivative_is_that_of_the_tiles_and_moves_the_patterns_down():
     noise, batch = placed.start(jax.random.key(0), texture, jnp.zeros(0), SECRET), batch_of((8, 8, 2), 6, 2)
     direction = jax.random.normal(jax.random.key(1), noise.patterns.shape)
 
+    @jax.jit
     def tiles(patterns):
         state = noise.replace(patterns=patterns)
         laid = jax.vmap(placed._tiles, in_axes=(None, 0, 0, None))(state, batch.y, batch.index, (8, 8))
@@ -124,9 +125,14 @@ def test_the_derivative_is_that_of_the_tiles_and_moves_the_patterns_down():
 
     grad = jax.random.normal(jax.random.key(2), (6, 8, 8, 2))
     expected = jnp.vdot(tiles(noise.patterns + direction) - tiles(noise.patterns), grad)  # the tiles are linear
-    _, pull_back = jax.vjp(lambda patterns: placed.wanted(noise.replace(patterns=patterns), batch), noise.patterns)
-    np.testing.assert_allclose(jnp.vdot(direction, pull_back(grad)[0]), 0.03 * expected, rtol=1e-4)
-    moved = placed.moved(noise, batch, None, grad, None)
+
+    @jax.jit
+    def pulled_back(grad):
+        _, pull_back = jax.vjp(lambda patterns: placed.wanted(noise.replace(patterns=patterns), batch), noise.patterns)
+        return pull_back(grad)[0]
+
+    np.testing.assert_allclose(jnp.vdot(direction, pulled_back(grad)), 0.03 * expected, rtol=1e-4)
+    moved = jax.jit(lambda grad: placed.moved(noise, batch, None, grad, None))(grad)
     assert float(jnp.vdot(tiles(moved.patterns) - tiles(noise.patterns), grad)) < 0
     np.testing.assert_allclose(jnp.abs(moved.patterns - noise.patterns), 0.1, rtol=1e-5)
 

@@ -46,7 +46,7 @@ def perturbation(method: Method = METHOD, module: Linear | None = None):
     """An update with all losses, and its state."""
     module = module or Linear()
     keys = jax.random.split(jax.random.key(0), 2)
-    first, second = (module.init(key, jnp.zeros((1, *SHAPE))) for key in keys)
+    first, second = (initial_variables(module, key, SHAPE) for key in keys)
     network = AuthorizedNetwork(IdentityView(), module, first, "all")
     trajectory = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
     optimizer = optax.sgd(0.1)
@@ -59,7 +59,7 @@ def training():
     """A training step, and its state."""
     recipe = Recipe(batch_size=10, augment=("crop-flip",))
     optimizer = recipe.build_optimizer(20)
-    state = initial_state(Linear().init(jax.random.key(0), jnp.zeros((1, *SHAPE))), optimizer)
+    state = initial_state(initial_variables(Linear(), jax.random.key(0), SHAPE), optimizer)
     return make_train_step(Linear(), optimizer, recipe), state
 
 

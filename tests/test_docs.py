@@ -186,7 +186,7 @@ def test_a_method_a_countermeasure_and_a_network_are_added_by_one_file_and_one_l
     block, _ = blocks("researcher.md")
     parts = re.split(r"^# (ugejax/\w+)/(\w+)\.py; in registry\.py: (.+)\n", block, flags=re.MULTILINE)[1:]
     assert len(parts) == 3 * 4
-    shutil.copytree(ROOT / "ugejax", tmp_path / "ugejax", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "ugejax", tmp_path / "ugejax")
     for folder, module, line, code in zip(*(parts[start::4] for start in range(4)), strict=True):
         (tmp_path / folder / f"{module}.py").write_text(code)
         with (tmp_path / folder / "registry.py").open("a") as registry:

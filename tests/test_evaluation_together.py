@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from evaluation_examples import make_evaluation, make_trial, toy
 from flax import linen as nn
+from process_examples import with_devices
 
 from ugejax.app.cache import FolderCache
 from ugejax.countermeasures.adversarial import pgd
@@ -22,7 +23,7 @@ from ugejax.evaluation.ensemble import Ensemble
 from ugejax.evaluation.together import groups, run_together, train_ahead, worthwhile
 from ugejax.evaluation.trial import Phase, Score, Trial
 from ugejax.memory import OutOfMemory
-from ugejax.networks import build
+from ugejax.networks import build, initial_variables
 from ugejax.training import Recipe, fit, fit_together, initial_state, make_train_step
 
 EVALUATE = importlib.import_module("ugejax.evaluation.evaluate")  # as an attribute of the package it is the function
@@ -33,7 +34,9 @@ def different(number: int, **changes) -> list[Trial]:
     """Trials of their own weights, keys and images; every second one shares its images with the one before."""
     sets = [toy(12, seed).images for seed in range(number)]
     return [
-        make_trial(recipe=RECIPE, variables=None, key=jax.random.key(seed), images=sets[seed // 2], **changes)
+        make_trial(
+            **{"recipe": RECIPE, "variables": None, "key": jax.random.key(seed), "images": sets[seed // 2]} | changes
+        )
         for seed in range(number)
     ]
 
@@ -72,7 +75,7 @@ def test_each_network_is_trained_as_it_is_alone():
     images = [toy(n, seed).images for seed in (0, 1, 0)]
     labels = [np.arange(n, dtype=np.int32) % 3, np.arange(n, dtype=np.int32) % 2, np.arange(n, dtype=np.int32) // 4]
     keys = [jax.random.key(seed) for seed in (5, 6, 7)]
-    states = [initial_state(module.init(key, jnp.zeros((1, 8, 8, 1))), optimizer) for key in keys]
+    states = [initial_state(initial_variables(module, key, (8, 8, 1)), optimizer) for key in keys]
     epochs = []
     trained = fit_together(
         step, states, images, labels, RECIPE, keys, after_epoch=lambda epoch, now: epochs.append((epoch, len(now)))
@@ -214,15 +217,14 @@ from test_evaluation_together import different
 from ugejax.evaluation.together import run_together
 assert jax.device_count() == 3
 from test_evaluation_together import Convolutional
-trials = different(2, module=Convolutional())
+from ugejax.training import Recipe
+trials = different(2, module=Convolutional(), recipe=Recipe(epochs=2, batch_size=5, mirror=True))
 print([score.by_epoch for score in run_together(trials)] == [trial.run()[0].by_epoch for trial in trials])
 """
 
 
 def test_batches_of_all_are_spread_over_devices():
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=3", "PYTHONPATH": os.path.dirname(__file__)
-    }  # fmt: skip
+    environment = os.environ | {"XLA_FLAGS": with_devices(3), "PYTHONPATH": os.path.dirname(__file__)}
     done = subprocess.run(
         [sys.executable, "-c", ON_SEVERAL_DEVICES], env=environment, capture_output=True, text=True, check=False
     )

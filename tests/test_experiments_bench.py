@@ -199,6 +199,7 @@ def test_lowerings_are_timed_forward_and_in_both_derivatives(tmp_path, monkeypat
 def test_both_ways_to_train_several_hackers_are_timed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(together, "IMAGES", 8)
     monkeypatch.setattr(together, "TEST_IMAGES", 4)
+    monkeypatch.setattr(together, "EPOCHS", 1)
     together.compare(["mlp"], count=2, repeats=1, out=tmp_path)
     (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert row["ratio"] == pytest.approx(row["together_seconds"] / row["alone_seconds"])

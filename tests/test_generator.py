@@ -14,7 +14,7 @@ from ugejax.perturbations.parametrisation import Generated, GeneratorState
 from ugejax.perturbations.start import class_stripes
 from ugejax.training import Batch
 
-GENERATOR = dataclasses.replace(TINY, parametrisation="generator", epochs=2)
+GENERATOR = dataclasses.replace(TINY, parametrisation="generator", epochs=2, transforms=("crop-flip",))
 APPLY = jax.jit(Generator().apply)
 REACH = 6  # pixels from the middle of 13x13 to their rim
 

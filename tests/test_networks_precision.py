@@ -1,6 +1,7 @@
 """Networks whose bodies compute in bfloat16: what remains float32, how near they come, and that they learn."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,11 +61,16 @@ def equations(jaxpr):
                 yield from equations(part.jaxpr)
 
 
+def products_and_results(function, *arguments) -> tuple[list[tuple], Any]:
+    """The dtypes of what is multiplied, for each matrix product and convolution, and the shapes of what comes out."""
+    traced, results = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    found = [one for one in equations(traced.jaxpr) if one.primitive.name in ("dot_general", "conv_general_dilated")]
+    return [tuple(operand.aval.dtype for operand in one.invars) for one in found], results
+
+
 def products(function, *arguments) -> list[tuple]:
-    """The dtypes of what is multiplied, for each matrix product and convolution."""
-    traced = jax.make_jaxpr(function)(*arguments).jaxpr
-    found = [one for one in equations(traced) if one.primitive.name in ("dot_general", "conv_general_dilated")]
-    return [tuple(operand.aval.dtype for operand in one.invars) for one in found]
+    """The dtypes alone."""
+    return products_and_results(function, *arguments)[0]
 
 
 def applied(network: Classifier):
@@ -78,11 +84,10 @@ def test_bodies_multiply_in_it_and_all_that_stays_is_float32(name):
     network, x = Classifier(BODIES[name], 3, dtype=HALF), jax.ShapeDtypeStruct((2, *SHAPE), jnp.float32)
     variables = jax.eval_shape(network.init, KEY, x)
     assert variables == jax.eval_shape(Classifier(BODIES[name], 3).init, KEY, x)
-    used = products(applied(network), variables, x)
+    used, (logits, updated) = products_and_results(applied(network), variables, x)
     assert {dtype for operands in used for dtype in operands} == {HALF, jnp.dtype(jnp.float32)}
     assert used[-1] == (jnp.float32, jnp.float32)  # the head
     assert sum(operands != (HALF, HALF) for operands in used) == 1 + MIXED.get(name, 0)
-    logits, updated = jax.eval_shape(applied(network), variables, x)
     features = jax.eval_shape(functools.partial(network.apply, method="features"), variables, x)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((variables, logits, features, updated)))
 

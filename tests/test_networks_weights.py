@@ -10,7 +10,8 @@ from ugejax.app.cache import FolderCache
 from ugejax.errors import UserError
 from ugejax.evaluation import evaluate
 from ugejax.evaluation.trial import Trial
-from ugejax.networks import build, initial_variables, read_weights, write_weights
+from ugejax.networks import NETWORKS, Classifier, Network, build, initial_variables, read_weights, write_weights
+from ugejax.networks.resnet import ResNetBody
 from ugejax.networks.weights import with_weights
 
 SHAPE = (8, 8, 1)
@@ -20,8 +21,10 @@ def variables_of(name: str, num_classes: int, seed: int = 0):
     return initial_variables(build(name, num_classes), jax.random.key(seed), SHAPE)
 
 
-@pytest.mark.parametrize("name", ["mlp", "r20"])
-def test_all_but_the_head_is_read_whatever_the_classes(tmp_path, name):
+@pytest.mark.parametrize("name", ["mlp", "batch-normed"])
+def test_all_but_the_head_is_read_whatever_the_classes(tmp_path, name, monkeypatch):
+    body = ResNetBody(stages=((4, 1), (8, 1)), shortcut="pad")
+    monkeypatch.setitem(NETWORKS, "batch-normed", Network(lambda num_classes: Classifier(body, num_classes), "sgd"))
     write_weights(tmp_path / "w", given := variables_of(name, 5))
     weights = read_weights(tmp_path / "w", name, SHAPE)
     own = variables_of(name, 3, seed=1)

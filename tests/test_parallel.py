@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from process_examples import with_devices
 
 from ugejax.app.protection import Protection
 from ugejax.authorized.network import AuthorizedNetwork
@@ -28,9 +29,7 @@ LABELS = np.arange(50, dtype=np.int32) % 3
 
 
 def test_any_number_of_devices_gives_the_numbers_of_one():
-    # Machine code need not be quick here: compiling it is most of the time.
-    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": with_devices(4)}
     done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
 

@@ -26,7 +26,7 @@ from ugejax.training import Batch, Recipe
 from ugejax.uge import Method, parametrise
 from ugejax.views import FORMS, default_step
 
-TINY = Method(epochs=1, snapshots=2, surrogates=("mlp",), period=4, batch_size=20)
+TINY = Method(epochs=1, snapshots=2, surrogates=("mlp",), period=4, batch_size=20, transforms=())
 
 
 def toy(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -196,7 +196,7 @@ def test_a_step_that_destroys_the_noise_is_refused(tmp_path):
 
 def test_interrupted_after_every_stage_it_ends_with_the_same_bytes(tmp_path):
     images, labels = toy()
-    method = dataclasses.replace(TINY, epochs=2, snapshots=3)
+    method = dataclasses.replace(TINY, epochs=2, snapshots=3, transforms=("crop-flip",))
     reports = []
     undisturbed = protection("plain", method, epochs=3).run(
         images, labels, tmp_path / "whole", lambda stage, done, of, _: reports.append((stage, done, of))
@@ -249,7 +249,7 @@ def test_killed_twice_the_command_ends_with_the_same_bytes(tmp_path, monkeypatch
         return [
             "protect", str(tmp_path / "toy.npz"), "--out", str(tmp_path / name), "--key", str(tmp_path / f"key-{name}"),
             "--seed", "0", "--authorized", "plain", "--network", "mlp", "--surrogates", "mlp",
-            "--perturbation-epochs", "3", "--epochs", "3",
+            "--perturbation-epochs", "3", "--epochs", "3", "--transforms", "none",
         ]  # fmt: skip
 
     assert main(command("whole")) == 0

@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -84,12 +85,12 @@ def test_the_example_of_own_parts_runs():
     assert {name.split(".")[0] for name in imported} == {"dataclasses", "flax", "jax", "numpy", "ugejax"}
 
 
-def test_the_method_in_one_file_runs():
+def test_the_method_in_one_file_runs(monkeypatch, capsys):
     """At the smoke scale, of which the partner's figure is worked: he sees the same of release and originals."""
     arguments = ["--source", "digits", "--eps", "128/255", "--n-train", "120", "--n-test", "60", "--epochs", "1"]
-    path = ROOT / "examples" / "uge_cifar10.py"
-    done = subprocess.run([sys.executable, path, *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    path = str(ROOT / "examples" / "uge_cifar10.py")
+    monkeypatch.setattr(sys, "argv", [path, *arguments])
+    runpy.run_path(path, run_name="__main__")
+    found = dict(line.rsplit(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert list(found) == [f"{who} on {what}" for who in ("partner", "stranger") for what in ("originals", "release")]
     assert found["partner on originals"] == found["partner on release"]

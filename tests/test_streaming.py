@@ -24,7 +24,7 @@ from ugejax.app.shards import ImageShards
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.data import Source, folder, load, load_stream, stream
 from ugejax.errors import UserError
-from ugejax.networks import build
+from ugejax.networks import build, initial_variables
 from ugejax.perturbations import start
 from ugejax.training import Recipe, fit, initial_state, make_train_step
 from ugejax.uge import Method
@@ -212,7 +212,7 @@ def test_a_network_trains_on_a_stream_as_on_resident_images(tmp_path):
     opened = load_stream(Source(str(write_folder(tmp_path))))
     recipe, module = Recipe(epochs=2, batch_size=5, mirror=True), build("mlp", 3)
     optimizer = recipe.build_optimizer(24)
-    state = initial_state(module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
+    state = initial_state(initial_variables(module, jax.random.key(0), (8, 8, 1)), optimizer)
     step = make_train_step(module, optimizer, recipe)
     resident, streamed = (
         fit(step, state, images, jnp.asarray(opened.labels), recipe, jax.random.key(1))

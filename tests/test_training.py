@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.errors import UserError
-from ugejax.networks import NETWORKS, build
+from ugejax.networks import NETWORKS, build, initial_variables
 from ugejax.training import (
     Recipe,
     accuracy,
@@ -38,7 +38,7 @@ def toy(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
 
 def start(recipe: Recipe, trains: str = "all", network: str = "mlp"):
     module = build(network, 3)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    variables = initial_variables(module, jax.random.key(0), (8, 8, 1))
     optimizer = freeze(recipe.build_optimizer(60), trains)
     return module, make_train_step(module, optimizer, recipe), initial_state(variables, optimizer)
 
@@ -151,7 +151,7 @@ class Normalised(nn.Module):
 
 def normalised_step(recipe: Recipe, **options):
     optimizer = recipe.build_optimizer(60)
-    state = initial_state(Normalised().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
+    state = initial_state(initial_variables(Normalised(), jax.random.key(0), (8, 8, 1)), optimizer)
     return on_resident(make_train_step(Normalised(), optimizer, recipe, **options), recipe.batch_size), state
 
 
@@ -237,7 +237,7 @@ class Forgetful(nn.Module):
 def test_other_units_drop_out_in_every_step_and_none_where_the_body_is_frozen(train_mode):
     images, labels = toy()
     optimizer = RECIPE.build_optimizer(60)
-    state = initial_state(Forgetful().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
+    state = initial_state(initial_variables(Forgetful(), jax.random.key(0), (8, 8, 1)), optimizer)
     step = jax.jit(on_resident(make_train_step(Forgetful(), optimizer, RECIPE, train_mode=train_mode), 16))
     one, two = (state.replace(step=jnp.int32(position)) for position in (0, 3))  # of the first batch either time
     losses = [float(step(s, images, labels, jnp.arange(60), jax.random.key(0))[1]) for s in (one, two, one)]

@@ -11,6 +11,7 @@ from ugejax.app.cli import main
 from ugejax.app.cli.arguments import build_parser
 from ugejax.app.cli.protect import method_from
 from ugejax.authorized.network import AuthorizedNetwork
+from ugejax.networks import initial_variables
 from ugejax.training import Batch, initial_state
 from ugejax.uge import Method, NoiseState, make_update
 from ugejax.views import IdentityView, dither_view
@@ -39,7 +40,7 @@ def blind_update(surrogate: nn.Module, images: np.ndarray, labels: np.ndarray, f
     method = Method(feature_loss=feature_loss, transforms=("mixup",), batch_size=20)
     network = AuthorizedNetwork(dither_view(b"secret 0", SHAPE, salt=bytes(16), step=16), None, {}, "all")
     optimizer = optax.sgd(0.1)
-    before = initial_state(surrogate.init(jax.random.key(0), jnp.zeros((1, *SHAPE))), optimizer)
+    before = initial_state(initial_variables(surrogate, jax.random.key(0), SHAPE), optimizer)
     update = make_update(method, network, None, [surrogate], [optimizer], jnp.array([1, 2, 3, 0]))
     state = NoiseState(jnp.zeros((), jnp.int32), jnp.zeros((4, *SHAPE)), (before,))
     after, losses = jax.jit(update)(state, Batch(images, labels, jnp.arange(20)), jax.random.key(0))
@@ -83,11 +84,11 @@ class Linear(nn.Module):
 def test_original_and_released_image_are_transformed_alike():
     """Without a perturbation nothing is left to match, however the images are cut and mixed."""
     method = Method(transforms=("crop-flip", "cutmix"), undistillation=1.0, batch_size=20)
-    variables = Linear().init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
+    variables = initial_variables(Linear(), jax.random.key(0), SHAPE)
     network = AuthorizedNetwork(IdentityView(), Linear(), variables, "all")
     trajectory = jax.tree.map(lambda leaf: leaf[None], variables)
     optimizer = optax.sgd(0.1)
-    surrogate = initial_state(Prior().init(jax.random.key(0), jnp.zeros((1, *SHAPE))), optimizer)
+    surrogate = initial_state(initial_variables(Prior(), jax.random.key(0), SHAPE), optimizer)
     update = jax.jit(make_update(method, network, trajectory, [Prior()], [optimizer], jnp.array([1, 2, 3, 0])))
     images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE), np.uint8)
 
@@ -117,7 +118,7 @@ def test_a_surrogate_drops_out_where_it_trains():
     method = Method(feature_loss="error-max", transforms=(), batch_size=20)
     network = AuthorizedNetwork(dither_view(b"secret 0", SHAPE, salt=bytes(16), step=16), None, {}, "all")
     optimizer = optax.sgd(0.1)
-    surrogate = initial_state(Forgetful().init(jax.random.key(0), jnp.zeros((1, *SHAPE))), optimizer)
+    surrogate = initial_state(initial_variables(Forgetful(), jax.random.key(0), SHAPE), optimizer)
     update = jax.jit(make_update(method, network, None, [Forgetful()], [optimizer], jnp.array([1, 2, 3, 0])))
     images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE), np.uint8)
     state = NoiseState(jnp.zeros((), jnp.int32), jnp.zeros((4, *SHAPE)), (surrogate,))

@@ -56,7 +56,7 @@ def bfloat16(job: Job) -> Iterator[dict[str, Any]]:
         for seed in range(3 if job.scale.demo else 1):
             found = {"network": network, "seed": seed}
             for name, dtype in (("float32", None), ("bfloat16", jnp.bfloat16)):
-                module, recipe = build(network, 10), default_recipe(network, epochs=5)
+                module, recipe = build(network, 10), default_recipe(network, epochs=5 if job.scale.demo else 1)
                 optimizer, key = recipe.build_optimizer(len(train.images)), jax.random.key(seed)
                 variables = prepared(module, initial_variables(module, key, train.images.shape[1:]), train.images)
                 step = make_train_step(module, optimizer, recipe, dtype=dtype)

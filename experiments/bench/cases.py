@@ -55,8 +55,8 @@ def _cases(network: str, batches: dict[int, int], others: int) -> list[Case]:
 
 SCALES = {
     "smoke": [
-        Case("perturbation_update", "gradient_matching", "mlp", 4, 2, size=8),
-        Case("train_step", "", "mlp", 4, 2, size=8),
+        Case("perturbation_update", "gradient_matching", "mlp", 4, 1, size=8),
+        Case("train_step", "", "mlp", 4, 1, size=8),
     ],
     "cpu": [
         *_cases("cnn", {32: 20, 128: 10, 512: 3}, 128),

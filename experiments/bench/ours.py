@@ -16,7 +16,7 @@ from experiments.bench.worker import Answers, clocked, serve
 from ugejax.app.allocator import keep_freed_memory
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.compiler import compiler_options
-from ugejax.networks import build
+from ugejax.networks import build, initial_variables
 from ugejax.networks.convolution import convolve_by_xla
 from ugejax.training import default_recipe, initial_state, make_train_step, prepared
 from ugejax.training.loop import on_resident
@@ -81,7 +81,7 @@ def prepare(case: Case, folder: Path) -> Answers:
     jax.config.update("jax_enable_compilation_cache", False)
     arrays, key = start(case), jax.random.key(0)
     module = build(case.network, NUM_CLASSES)
-    variables = prepared(module, module.init(key, jnp.zeros((1, case.size, case.size, 3))), arrays["images"])
+    variables = prepared(module, initial_variables(module, key, (case.size, case.size, 3)), arrays["images"])
     weights: Any = flax.traverse_util.flatten_dict(variables, sep="/")
     np.savez(folder / "before.npz", **arrays, **weights)
     step, state = step_and_state(case, arrays, variables)

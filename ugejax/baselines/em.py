@@ -17,10 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.baselines.method import BaselineMethod
-from ugejax.baselines.pgd import batches, descend, make_gradient, perturb, uniform_noise
+from ugejax.baselines.pgd import batches, descend, perturb, uniform_noise
 from ugejax.baselines.release import release
-from ugejax.baselines.surrogate import joint_surrogate, shuffled_batches
-from ugejax.losses import error_minimising
+from ugejax.baselines.surrogate import error_gradient, joint_surrogate, shuffled_batches
 from ugejax.reporting import Report
 from ugejax.training import accuracy, decode
 
@@ -105,10 +104,7 @@ def _by_turns(
     size = min(settings.batch_size, len(images))
     module, state, train = joint_surrogate(init_key, settings.surrogate, images, num_classes, batch_size=size)
 
-    def loss(weights, key, x_u, y):
-        return error_minimising(module.apply(weights, x_u, train=False), y)
-
-    gradient, order = make_gradient(loss), shuffled_batches(order_key, len(images), size)
+    gradient, order = error_gradient(module), shuffled_batches(order_key, len(images), size)
     released = release(images, of_images(noise), eps=eps, norm="linf")
     for turn in range(settings.rounds):
         values = []

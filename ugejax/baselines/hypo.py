@@ -16,10 +16,9 @@ import jax
 import numpy as np
 
 from ugejax.baselines.method import BaselineMethod
-from ugejax.baselines.pgd import descend, make_gradient, perturb
+from ugejax.baselines.pgd import descend, perturb
 from ugejax.baselines.release import release
-from ugejax.baselines.surrogate import clean_checkpoints
-from ugejax.losses import error_minimising
+from ugejax.baselines.surrogate import clean_checkpoints, error_gradient
 from ugejax.reporting import Report
 
 
@@ -52,11 +51,8 @@ def hypocritical(
         train_key, settings.surrogate, images, labels, num_classes, epochs=settings.epochs, report=report
     )
 
-    def loss(weights, key, x_u, y):
-        return error_minimising(module.apply(weights, x_u, train=False), y)
-
     of_batch = functools.partial(
-        descend, make_gradient(loss), [weights],
+        descend, error_gradient(module), [weights],
         eps=eps, step_size=settings.step_size * eps, steps=settings.pgd_steps,
     )  # fmt: skip
 

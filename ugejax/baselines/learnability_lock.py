@@ -19,7 +19,7 @@ import optax
 
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import joint_surrogate, shuffled_batches
-from ugejax.compiler import compiled
+from ugejax.compiler import compiled, kept
 from ugejax.losses import error_minimising
 from ugejax.reporting import Report
 from ugejax.training import accuracy, decode
@@ -79,18 +79,7 @@ def learn_lock(
     init_key, train_key, lock_key = jax.random.split(key, 3)
     size = min(settings.batch_size, len(images))
     module, state, train = joint_surrogate(init_key, settings.surrogate, images, num_classes, batch_size=size)
-    optimizer = optax.sgd(settings.learning_rate, momentum=0.9)
-
-    @compiled
-    def improve(params, opt_state, weights, x, y):
-        def loss(params):
-            return error_minimising(module.apply(weights, lock(params, decode(x), y), train=False), y).mean()
-
-        value, grad = jax.value_and_grad(loss)(params)
-        updates, opt_state = optimizer.update(grad, opt_state)
-        return project(optax.apply_updates(params, updates)), opt_state, value
-
-    locked = jax.jit(lambda params, x, y: lock(params, decode(x), y))
+    optimizer, improve, locked = _programs(module, lock, project, settings.learning_rate)
     train_order = shuffled_batches(train_key, len(images), size)
     lock_order = shuffled_batches(lock_key, len(images), size)
 
@@ -113,6 +102,24 @@ def learn_lock(
         if figures["accuracy"] > settings.stop_accuracy:
             break
     return params
+
+
+@kept
+def _programs(
+    module: Any, lock: Callable[..., jax.Array], project: Callable[..., Any], learning_rate: float
+) -> tuple[optax.GradientTransformation, Callable[..., Any], Callable[..., jax.Array]]:
+    """The lock's optimizer, a step of it against a network, and locked images of uint8 ones."""
+    optimizer = optax.sgd(learning_rate, momentum=0.9)
+
+    def improve(params, opt_state, weights, x, y):
+        def loss(params):
+            return error_minimising(module.apply(weights, lock(params, decode(x), y), train=False), y).mean()
+
+        value, grad = jax.value_and_grad(loss)(params)
+        updates, opt_state = optimizer.update(grad, opt_state)
+        return project(optax.apply_updates(params, updates)), opt_state, value
+
+    return optimizer, compiled(improve), jax.jit(lambda params, x, y: lock(params, decode(x), y))
 
 
 def release_locked(

@@ -12,6 +12,7 @@ ones (16 channels, published 32 to 256).
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ import numpy as np
 
 from ugejax.baselines.learnability_lock import LockSettings, learn_lock, release_locked
 from ugejax.baselines.method import BaselineMethod
+from ugejax.compiler import kept
 from ugejax.reporting import Report
 from ugejax.training import decode
 
@@ -53,9 +55,9 @@ def unlock(params: ConvLock, released: np.ndarray, labels: np.ndarray, *, eps: f
     away and what was clipped to [0, 1] stays lost, in the pixel and a little in its neighbours.
     """
     x_u, y = decode(jnp.asarray(released)), jnp.asarray(labels)
-    x, branch = x_u, jax.jit(_branch)
+    x = x_u
     for _ in range(steps):
-        x = x_u - branch(params, x, y, eps)
+        x = x_u - _compiled_branch(params, x, y, eps)
     return np.asarray(jnp.round(255 * jnp.clip(x, 0, 1)).astype(jnp.uint8))
 
 
@@ -79,12 +81,18 @@ def learn(
         jnp.sqrt(2 / fan_in) * jax.random.normal(own_key, (num_classes, fan_in, fan_out))
         for own_key, (fan_in, fan_out) in zip(jax.random.split(init_key, len(sizes)), sizes, strict=True)
     ]
-    project = jax.jit(functools.partial(contract, eps=eps))
+    lock_within, project = _within(eps)
     return learn_lock(
         learn_key, images, labels, num_classes,
-        lock=functools.partial(lock, eps=eps), params=project(ConvLock(*start)), project=project, settings=settings,
+        lock=lock_within, params=project(ConvLock(*start)), project=project, settings=settings,
         report=report,
     )  # fmt: skip
+
+
+@kept
+def _within(eps: float) -> tuple[Callable[..., jax.Array], Callable[[ConvLock], ConvLock]]:
+    """The lock and its contraction with a budget."""
+    return functools.partial(lock, eps=eps), jax.jit(functools.partial(contract, eps=eps))
 
 
 def learnability_lock_conv(
@@ -101,6 +109,9 @@ def _branch(params: ConvLock, x: jax.Array, y: jax.Array, eps: float) -> jax.Arr
     z = jax.nn.relu(jnp.einsum("bhwi,bio->bhwo", _neighbourhoods(x), enter))
     z = jax.nn.relu(jnp.einsum("bhwi,bio->bhwo", z, mix))
     return eps * jnp.tanh(jnp.einsum("bhwi,bio->bhwo", _neighbourhoods(z), leave))
+
+
+_compiled_branch = jax.jit(_branch)
 
 
 def _neighbourhoods(x: jax.Array) -> jax.Array:

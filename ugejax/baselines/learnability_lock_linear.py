@@ -6,6 +6,7 @@ b): `unlock` is the inverse. See `learnability_lock` for how it is learned.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 
 from ugejax.baselines.learnability_lock import LockSettings, learn_lock, release_locked
 from ugejax.baselines.method import BaselineMethod
+from ugejax.compiler import kept
 from ugejax.reporting import Report
 from ugejax.training import decode
 
@@ -46,15 +48,21 @@ def learn(
 ) -> LinearLock:  # fmt: skip
     """The key; the same arguments give the same key, so who has made a release can make its key again."""
     shape = (num_classes, *images.shape[1:])
+    return learn_lock(
+        key, images, labels, num_classes,
+        lock=lock, params=LinearLock(jnp.ones(shape), jnp.zeros(shape)), project=_projection(eps), settings=settings,
+        report=report,
+    )  # fmt: skip
+
+
+@kept
+def _projection(eps: float) -> Callable[[LinearLock], LinearLock]:
+    """Brings weights and biases within the budget."""
 
     def project(params):
         return LinearLock(jnp.clip(params.weight, 1 - eps / 2, 1 + eps / 2), jnp.clip(params.bias, -eps / 2, eps / 2))
 
-    return learn_lock(
-        key, images, labels, num_classes,
-        lock=lock, params=LinearLock(jnp.ones(shape), jnp.zeros(shape)), project=project, settings=settings,
-        report=report,
-    )  # fmt: skip
+    return project
 
 
 def learnability_lock_linear(

@@ -24,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.baselines.method import BaselineMethod
-from ugejax.baselines.pgd import descend, make_gradient, perturb
+from ugejax.baselines.pgd import Gradient, descend, make_gradient, perturb
 from ugejax.baselines.release import release
+from ugejax.compiler import kept
 from ugejax.losses import error_minimising
 from ugejax.reporting import Report
 from ugejax.training import decode
@@ -108,13 +109,7 @@ def neural_tangent_attack(
     report: Report,
 ) -> np.ndarray:  # fmt: skip
     """NTGA; see `Baseline`."""
-
-    def loss(validation, key, x_u, y):
-        x_v, y_v = validation
-        outputs = trained_outputs(x_v, x_u, jax.nn.one_hot(y, num_classes), time=settings.time)
-        return -error_minimising(outputs, y_v)
-
-    gradient, count = make_gradient(loss), min(settings.validation, len(images))
+    gradient, count = _gradient(num_classes, settings.time), min(settings.validation, len(images))
 
     def of_batch(key, x, y, delta):
         index = np.asarray(jax.random.choice(key, len(images), (count,), replace=False))
@@ -132,6 +127,18 @@ def neural_tangent_attack(
         batch_size=settings.block, report=report,
     )  # fmt: skip
     return release(images, delta, eps=eps, norm="linf")
+
+
+@kept
+def _gradient(num_classes: int, time: int) -> Gradient:
+    """Of the validation loss times -1; the context is (validation images, their labels)."""
+
+    def loss(validation, key, x_u, y):
+        x_v, y_v = validation
+        outputs = trained_outputs(x_v, x_u, jax.nn.one_hot(y, num_classes), time=time)
+        return -error_minimising(outputs, y_v)
+
+    return make_gradient(loss)
 
 
 NTGA = BaselineMethod(

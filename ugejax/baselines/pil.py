@@ -10,7 +10,9 @@ so that -delta, the part of x_u that a linear map can read, tells the class, and
 published code the perturbation is subtracted, and delta is a share of the raw image, not of the normalised one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +20,10 @@ import numpy as np
 import optax
 
 from ugejax.baselines.method import BaselineMethod
-from ugejax.baselines.pgd import Loss, descend, make_gradient, perturb, uniform_noise
+from ugejax.baselines.pgd import Gradient, Loss, descend, make_gradient, perturb, uniform_noise
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import shuffled_batches
+from ugejax.compiler import kept
 from ugejax.losses import error_minimising
 from ugejax.reporting import Report
 from ugejax.training import decode
@@ -68,17 +71,7 @@ def train_linear(
     size = min(settings.batch_size, len(images))
     per_epoch = len(images) // size
     count = per_epoch * settings.epochs
-    optimizer = optax.sgd(optax.cosine_decay_schedule(settings.learning_rate, count), momentum=0.9)
-
-    @jax.jit
-    def step(weights, state, x, y):
-        def loss(weights):
-            return error_minimising(_logits(weights, decode(x)), y).mean()
-
-        value, grad = jax.value_and_grad(loss)(weights)
-        updates, state = optimizer.update(grad, state)
-        return optax.apply_updates(weights, updates), state, value
-
+    optimizer, step = _training(settings.learning_rate, count)
     weights = jnp.zeros((int(np.prod(images.shape[1:])), num_classes))
     state, order = optimizer.init(weights), shuffled_batches(key, len(images), size)
     for done in range(1, count + 1):
@@ -89,6 +82,27 @@ def train_linear(
     return weights
 
 
+@kept
+def _training(learning_rate: float, count: int) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+    """The optimizer for so many steps, and a step (weights, optimizer state, x, y) -> (both, mean loss)."""
+    optimizer = optax.sgd(optax.cosine_decay_schedule(learning_rate, count), momentum=0.9)
+
+    def step(weights, state, x, y):
+        def loss(weights):
+            return error_minimising(_logits(weights, decode(x)), y).mean()
+
+        value, grad = jax.value_and_grad(loss)(weights)
+        updates, state = optimizer.update(grad, state)
+        return optax.apply_updates(weights, updates), state, value
+
+    return optimizer, jax.jit(step)
+
+
+@kept
+def _gradient(num_classes: int, balance: float) -> Gradient:
+    return make_gradient(linearising_loss(num_classes, balance))
+
+
 def linearise(
     key: jax.Array, images: np.ndarray, labels: np.ndarray, num_classes: int, *, eps: float, settings: PilSettings,
     report: Report,
@@ -96,7 +110,7 @@ def linearise(
     """PIL; see `Baseline`."""
     train_key, start_key, noise_key = jax.random.split(key, 3)
     weights = train_linear(train_key, images, labels, num_classes, settings, report)
-    gradient = make_gradient(linearising_loss(num_classes, settings.balance))
+    gradient = _gradient(num_classes, settings.balance)
 
     def of_batch(key, x, y, change):  # the change of the image, -delta
         return descend(

@@ -19,9 +19,10 @@ import numpy as np
 import optax
 
 from ugejax.baselines.method import BaselineMethod
-from ugejax.baselines.pgd import descend, descent_step, make_gradient, perturb, uniform_noise
+from ugejax.baselines.pgd import Gradient, descend, descent_step, make_gradient, perturb, uniform_noise
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import joint_surrogate, shuffled_batches
+from ugejax.compiler import kept
 from ugejax.constraints.budget import box
 from ugejax.reporting import Report
 from ugejax.training import decode
@@ -98,16 +99,11 @@ def defend(
     module, state, train = joint_surrogate(
         init_key, settings.surrogate, images, num_classes, batch_size=size, decay_at=decay_at
     )
-    view = _make_view(num_classes, settings.transforms)
+    transformed = _view(num_classes, settings.transforms)
     worst = _make_attack(module, eps, settings)
     met = _make_random(eps, settings) if against_random else worst
 
-    def loss(context, key, x_u, y):
-        weights, delta_a = context
-        z, y = view(key, x_u, y, settings.samples)
-        return optax.softmax_cross_entropy(module.apply(weights, z + delta_a, train=False), y)
-
-    gradient, transformed = make_gradient(loss), jax.jit(view, static_argnums=3)
+    gradient = _gradient(module, num_classes, settings.transforms, settings.samples)
 
     def of_batch(key, x, y, delta, weights):
         delta, value = box(delta, x), jnp.zeros(())
@@ -138,7 +134,8 @@ def defend(
     return release(images, delta, eps=eps, norm="linf")
 
 
-def _make_view(num_classes: int, transforms: tuple[str, ...]) -> Callable[..., tuple[jax.Array, jax.Array]]:
+@kept
+def _view(num_classes: int, transforms: tuple[str, ...]) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """(key, x [B, ...], y int32 [B], samples J) -> (t(x) [J B, ...], labels float [J B, K]), t drawn for each image."""
     transform = compose(transforms)
 
@@ -146,17 +143,35 @@ def _make_view(num_classes: int, transforms: tuple[str, ...]) -> Callable[..., t
         x = jnp.tile(x, (samples, 1, 1, 1))
         return transform(key, x, jnp.tile(jax.nn.one_hot(y, num_classes), (samples, 1)))
 
-    return view
+    return jax.jit(view, static_argnums=3)
 
 
-def _make_attack(module: Any, eps: float, settings: RemSettings) -> Attack:
-    """The maximum over delta_a: projected gradient ascent from a random start."""
-    radius = settings.attack_radius * eps
+@kept
+def _gradient(module: Any, num_classes: int, transforms: tuple[str, ...], samples: int) -> Gradient:
+    """Of the loss of transformed images beside delta_a; the context is (the network's variables, delta_a)."""
+    view = _view(num_classes, transforms)
+
+    def loss(context, key, x_u, y):
+        weights, delta_a = context
+        z, y = view(key, x_u, y, samples)
+        return optax.softmax_cross_entropy(module.apply(weights, z + delta_a, train=False), y)
+
+    return make_gradient(loss)
+
+
+@kept
+def _gain_gradient(module: Any) -> Gradient:
+    """Of the loss by delta_a, times -1; the context is the network's variables, labels are soft."""
 
     def gain(weights, key, z_a, y):
         return -optax.softmax_cross_entropy(module.apply(weights, z_a, train=False), y)
 
-    gradient = make_gradient(gain)
+    return make_gradient(gain)
+
+
+def _make_attack(module: Any, eps: float, settings: RemSettings) -> Attack:
+    """The maximum over delta_a: projected gradient ascent from a random start."""
+    radius, gradient = settings.attack_radius * eps, _gain_gradient(module)
 
     def attack(weights, key, z, y):
         start = jax.random.uniform(key, z.shape, minval=-radius, maxval=radius)

@@ -11,17 +11,19 @@ over the checkpoints in the inner loop) is left out.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ugejax.baselines.method import BaselineMethod
-from ugejax.baselines.pgd import batches, descend, make_gradient, perturb
+from ugejax.baselines.pgd import Gradient, batches, descend, make_gradient, perturb
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import clean_checkpoints
-from ugejax.compiler import compiled
+from ugejax.compiler import compiled, kept
 from ugejax.losses import class_prototypes
 from ugejax.reporting import Report
 from ugejax.training import decode
@@ -64,9 +66,7 @@ def self_ensemble(
         epochs=settings.epochs, checkpoints=settings.checkpoints, report=report,
     )  # fmt: skip
 
-    @compiled
-    def features(weights, x):
-        return module.apply(weights, x, train=False, method="features")
+    features = _features(module)
 
     def means(weights):
         phi = [
@@ -75,12 +75,8 @@ def self_ensemble(
         ]
         return class_prototypes(jnp.concatenate(phi), jnp.asarray(labels), num_classes=num_classes)
 
-    def loss(context, key, x_u, y):
-        weights, prototypes = context
-        return jnp.mean(jnp.square(features(weights, x_u) - prototypes[y]), axis=-1)
-
     of_batch = functools.partial(
-        descend, make_gradient(loss), [(weights, means(weights)) for weights in checkpoints],
+        descend, _gradient(module), [(weights, means(weights)) for weights in checkpoints],
         eps=eps, step_size=settings.step_size * eps, steps=settings.pgd_steps,
     )  # fmt: skip
 
@@ -89,6 +85,24 @@ def self_ensemble(
         batch_size=settings.batch_size, report=report,
     )  # fmt: skip
     return release(images, delta, eps=eps, norm="linf")
+
+
+@kept
+def _features(module: Any) -> Callable[..., jax.Array]:
+    """(the network's variables, x) -> features."""
+    return compiled(lambda weights, x: module.apply(weights, x, train=False, method="features"))
+
+
+@kept
+def _gradient(module: Any) -> Gradient:
+    """Of the distance of features; the context is (the network's variables, the classes' features)."""
+    features = _features(module)
+
+    def loss(context, key, x_u, y):
+        weights, prototypes = context
+        return jnp.mean(jnp.square(features(weights, x_u) - prototypes[y]), axis=-1)
+
+    return make_gradient(loss)
 
 
 SEP = BaselineMethod(

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ugejax.baselines.pgd import Gradient, make_gradient
 from ugejax.compiler import compiled, kept
+from ugejax.losses import error_minimising
 from ugejax.networks import build, initial_variables
 from ugejax.reporting import Report
 from ugejax.training import Batch, Recipe, TrainState, default_recipe, fit, initial_state, make_train_step, prepared
@@ -101,6 +103,16 @@ def joint_surrogate(
         return step(state, Batch(x, y), unused)
 
     return module, state, train
+
+
+@kept
+def error_gradient(module: Any) -> Gradient:
+    """The gradient of a network's cross-entropy, see `make_gradient`; the context is its variables."""
+
+    def loss(weights, key, x_u, y):
+        return error_minimising(module.apply(weights, x_u, train=False), y)
+
+    return make_gradient(loss)
 
 
 def shuffled_batches(key: jax.Array, n: int, size: int) -> Iterator[np.ndarray]:

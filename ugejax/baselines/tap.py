@@ -10,15 +10,17 @@ carries features of class g(y) under the label y.
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 
 from ugejax.baselines.method import BaselineMethod
-from ugejax.baselines.pgd import descend, make_gradient, perturb, uniform_noise
+from ugejax.baselines.pgd import Gradient, descend, make_gradient, perturb, uniform_noise
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import clean_checkpoints
+from ugejax.compiler import kept
 from ugejax.reporting import Report
 from ugejax.transforms import compose
 
@@ -59,14 +61,8 @@ def targeted_adversarial_poison(
         train_key, settings.surrogate, images, labels, num_classes,
         epochs=settings.epochs, transforms=settings.transforms, report=report,
     )  # fmt: skip
-    transform = compose(settings.transforms)
-
-    def loss(weights, key, x_u, y):
-        z, targets = transform(key, x_u, jax.nn.one_hot(y, num_classes))
-        return optax.softmax_cross_entropy(module.apply(weights, z, train=False), targets)
-
     of_batch = functools.partial(
-        descend, make_gradient(loss), [weights],
+        descend, _gradient(module, settings.transforms, num_classes), [weights],
         eps=eps, step_size=settings.step_size * eps, steps=settings.pgd_steps,
     )  # fmt: skip
 
@@ -75,6 +71,18 @@ def targeted_adversarial_poison(
         batch_size=settings.batch_size, report=report,
     )  # fmt: skip
     return release(images, delta, eps=eps, norm="linf")
+
+
+@kept
+def _gradient(module: Any, transforms: tuple[str, ...], num_classes: int) -> Gradient:
+    """Of the loss of transformed images; the context is the network's variables."""
+    transform = compose(transforms)
+
+    def loss(weights, key, x_u, y):
+        z, targets = transform(key, x_u, jax.nn.one_hot(y, num_classes))
+        return optax.softmax_cross_entropy(module.apply(weights, z, train=False), targets)
+
+    return make_gradient(loss)
 
 
 TAP = BaselineMethod(

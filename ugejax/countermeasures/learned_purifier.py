@@ -8,6 +8,7 @@ train in minutes on a CPU; no details are drawn that the network does not see.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import optax
 from flax import linen as nn
 
 from ugejax.batches import at_a_time, in_pieces
-from ugejax.compiler import compiled
+from ugejax.compiler import compiled, kept
 from ugejax.countermeasures.hacker_data import HackerData, Pairs, to_uint8
 from ugejax.errors import UserError
 from ugejax.training import decode
@@ -28,14 +29,20 @@ LEARNING_RATE = 2e-3  # of Adam, the peak of one cycle
 
 
 class Restorer(nn.Module):
-    """A U-Net of ten 3x3 convolutions on three scales, the coarsest a quarter of the side: it sees over 30 pixels."""
+    """A U-Net of ten 3x3 convolutions on three scales, the coarsest a quarter of the side: it sees over 30 pixels.
+
+    Attributes:
+        width: channels of every layer.
+    """
+
+    width: int
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """What is to be added to images x, float [B, H, W, C]; without training, zero."""
 
         def layer(y: jax.Array, stride: int = 1) -> jax.Array:
-            return nn.relu(nn.Conv(WIDTH, (3, 3), strides=stride)(y))
+            return nn.relu(nn.Conv(self.width, (3, 3), strides=stride)(y))
 
         def twice(y: jax.Array) -> jax.Array:
             return y.repeat(2, axis=1).repeat(2, axis=2)
@@ -75,18 +82,8 @@ def _purified(data: HackerData, pairs: Pairs) -> HackerData:
 @functools.lru_cache(maxsize=1)  # the clean control has the same pairs of the hacker's own
 def train_restorer(pairs: Pairs, seed: int) -> dict:
     """Weights of a `Restorer` that was trained on pairs; initial weights and the batches follow from the seed."""
-    module, count = Restorer(), len(pairs.originals)
-    optimizer = optax.adam(optax.cosine_onecycle_schedule(max(STEPS, 10), LEARNING_RATE))
-    params = jax.jit(module.init)(jax.random.key(seed), jnp.zeros((1, *pairs.originals.shape[1:])))
-    state = optimizer.init(params)
-
-    @compiled
-    def step(params, state, originals, released):
-        x, x_u = decode(originals), decode(released)
-        gradient = jax.grad(lambda params: jnp.square(x_u + module.apply(params, x_u) - x).mean())(params)
-        updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
-
+    count, (start, step) = len(pairs.originals), _programs(WIDTH, STEPS, LEARNING_RATE)
+    params, state = start(jax.random.key(seed), jnp.zeros((1, *pairs.originals.shape[1:])))
     size, rng = min(at_a_time(pairs.originals.shape[1:], most=BATCH), count), np.random.default_rng(seed)
     for _ in range(STEPS):
         batch = rng.choice(count, size, replace=False)
@@ -94,13 +91,32 @@ def train_restorer(pairs: Pairs, seed: int) -> dict:
     return params
 
 
+@kept
+def _programs(width: int, steps: int, learning_rate: float) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What a training runs: (key, image) -> weights and optimizer state, and (both, originals, released) -> both."""
+    module = Restorer(width)
+    optimizer = optax.adam(optax.cosine_onecycle_schedule(max(steps, 10), learning_rate))
+
+    def start(key, x):
+        params = module.init(key, x)
+        return params, optimizer.init(params)
+
+    def step(params, state, originals, released):
+        x, x_u = decode(originals), decode(released)
+        gradient = jax.grad(lambda params: jnp.square(x_u + module.apply(params, x_u) - x).mean())(params)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return jax.jit(start), compiled(step)
+
+
 def restored(params: dict, images: np.ndarray) -> np.ndarray:
     """Images [N, H, W, C] with the change that a `Restorer` of those weights makes, float32 in [0, 1]."""
-    run, size = _restorer(), at_a_time(images.shape[1:], most=500)
+    run, size = _restorer(WIDTH), at_a_time(images.shape[1:], most=500)
     parts = in_pieces(lambda part, _: np.asarray(run(params, jnp.asarray(decode(images[part])))), len(images), size)
     return np.concatenate([part for _, part in parts])
 
 
 @functools.cache
-def _restorer() -> Callable[[dict, jax.Array], jax.Array]:
-    return compiled(lambda params, x: jnp.clip(x + Restorer().apply(params, x), 0, 1))
+def _restorer(width: int) -> Callable[[dict, jax.Array], jax.Array]:
+    return compiled(lambda params, x: jnp.clip(x + Restorer(width).apply(params, x), 0, 1))

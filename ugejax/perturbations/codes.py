@@ -136,15 +136,17 @@ def draw_patterns(secret: bytes, count: int, *, side: int, cell: int = 1) -> np.
     signs = _nearly_white(stream, _DRAWN * count, cells).reshape(-1, cells, cells)
     spectra, mirrored = (_spectra(some) for some in (signs, signs[..., ::-1]))
     taken: list[int] = []
+    free, likeness = np.ones(len(signs), bool), np.zeros(len(signs), np.int64)  # to those that were taken, the largest
     limit = _LIKE
     while len(taken) < count:
         for candidate in range(len(signs)):
             if len(taken) == count:
                 break
-            if candidate not in taken:
-                others = np.concatenate([spectra[taken], mirrored[taken]])
-                if np.abs(_correlation(spectra[candidate], others)).max(initial=0) <= limit * cells**2:
-                    taken.append(candidate)
+            if free[candidate] and likeness[candidate] <= limit * cells**2:
+                taken.append(candidate)
+                free[candidate] = False
+                for other in (spectra[candidate], mirrored[candidate]):
+                    likeness = np.maximum(likeness, np.abs(_correlation(spectra, other)).max(axis=(1, 2)))
         limit += _MORE
     return signs[taken].repeat(cell, axis=1).repeat(cell, axis=2)
 

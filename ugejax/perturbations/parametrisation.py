@@ -180,7 +180,7 @@ class Generated:
 
     def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> GeneratorState:
         """Weights with which it gives the textures."""
-        params = jax.jit(Generator().init)(key, texture[:1], texture[:1])
+        params = _generator_weights(key, texture[:1], texture[:1])
         return GeneratorState(texture, params, optax.adam(LEARNING_RATE).init(params))
 
     def wanted(self, noise: GeneratorState, batch: Batch) -> jax.Array:
@@ -198,6 +198,9 @@ class Generated:
             averaged(pull_back(grad)[0], axis_name), noise.opt_state, noise.params
         )
         return GeneratorState(noise.texture, optax.apply_updates(noise.params, updates), opt_state)
+
+
+_generator_weights = jax.jit(Generator().init)
 
 
 @dataclass(frozen=True)

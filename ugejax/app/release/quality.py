@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from ugejax.batches import at_a_time
 from ugejax.data.stream import Images, pieces
@@ -89,6 +88,8 @@ def _ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     window = min(7, height - 1 + height % 2, width - 1 + width % 2)  # odd
     n_pixels = window**2
     to_sample = n_pixels / max(1, n_pixels - 1)
+
+    from scipy import ndimage  # a tenth of the imports of commands, of which some measure nothing
 
     def local_mean(z: np.ndarray) -> np.ndarray:
         return ndimage.uniform_filter1d(ndimage.uniform_filter1d(z, window, axis=1), window, axis=2)
