@@ -1,68 +1,84 @@
-"""Methods beside each other at the scale `search`: a `speedrun` network of 6 epochs on 20,000 images of CIFAR-10.
+"""Methods beside each other on CIFAR-10, at the scale `search` or `field`: a `speedrun` network as every hacker.
 
 Command:
-    python -m experiments.search --data-dir TFDS_FOLDER --estimate
-    python -m experiments.search --data-dir TFDS_FOLDER [--methods codes,stripes] [--countermeasures none,grey]
-        [--seeds 1] [--out runs/search]
+    python -m experiments.search --data-dir TFDS_FOLDER --estimate [--scale field]
+    python -m experiments.search --data-dir TFDS_FOLDER [--scale field] [--seeds 1] [--out runs/search]
+    python -m experiments.search --data-dir TFDS_FOLDER [--methods codes,stripes] [--countermeasures field,coin]
 
-Time: some seven minutes of two idle CPU cores a training; `--estimate` prints the hours that remain. What is finished
-is not done again, and a training that was cut off goes on from its last epoch: every training is a row of
-experiments/results/trainings.json, written when it ends.
+Time: at `search`, 20,000 images and 6 epochs, some seven minutes of two idle CPU cores a training; at `field`, all
+50,000 and 11 epochs, some half an hour. `--estimate` prints the hours that remain. What is finished is not done again,
+and a training that was cut off goes on from its last epoch: every training is a row of
+experiments/results/trainings.json, written when it ends, and so is what was measured of every release.
 
-Expect: of clean images 0.867, of grey ones 0.836; of AR 0.116, where APBench has 0.117 for a ResNet-18 on all images.
-The other cells are in docs/results/trainings.md.
+Expect: at `search` of clean images 0.867, of grey ones 0.836; of AR 0.116, where APBench has 0.117 for a ResNet-18 on
+all images. The other cells are in docs/results/trainings.md.
+
+Without `--methods` and `--countermeasures` the plan of the scale is done, see `PLANS`; otherwise all methods or those
+that are named, against the columns that published tables have or those that are named. A countermeasure may be a group:
+`field`, the columns of published tables, or `today`, other hackers (experiments/columns.py).
 
 Trainings go countermeasure by countermeasure, each method before the control that they share, so that an early stop
-leaves whole columns. The authorized network trains on every release with a key, after the hackers without
-countermeasure.
+leaves whole columns. Who is authorized trains on every release with a key, after the hackers without countermeasure.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from experiments.columns import FIELD, TODAY, parse_columns
 from experiments.scales import checked
 from experiments.tables import table_head, table_row
-from experiments.trainings import RESULTS, Training, Trainings, estimate
+from experiments.trainings import AUTHORIZED, LOCK, RESULTS, Training, Trainings, estimate
 from ugejax import UserError
 from ugejax.app.allocator import keep_freed_memory
-from ugejax.countermeasures import parse_countermeasures
 from ugejax.registry import split_names
 
-# What is compared: a method, and those of its settings that are not the defaults.
+# What is compared, by worth: a method, and those of its settings that are not the defaults. A surrogate is a residual
+# network, as in the field, and trains on all images of the release.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "stripes": ("uge", {}),
     "codes": ("uge", {"parametrisation": "codes"}),
+    "stripes": ("uge", {}),
     "ar": ("ar", {}),
-    # Its surrogate is a residual network, as in the field, and trains on all images of the release.
     "tap": ("tap", {"surrogate": "r20", "epochs": 15}),
     "lsp": ("lsp", {}),
     "ops": ("ops", {}),
+    "lock": (LOCK, {}),
+    "em": ("em", {"surrogate": "r20"}),
+    "dune": ("dune", {"surrogate": "r20"}),
+    "dune-linf": ("dune-linf", {"surrogate": "r20"}),
 }
-COLUMNS = "none,grey,class-means-oracle,jpeg-10,learned-purifier"
 SCALES = {
     "search": Training("speedrun", n_train=20000, n_test=2000, epochs=6, own="cifar100"),
+    "field": Training("speedrun", n_train=50000, n_test=10000, epochs=11, own="cifar100"),
     "smoke": Training("mlp", n_train=60, n_test=30, epochs=1),
+}
+Block = tuple[Sequence[str], Sequence[str]]
+# Methods by countermeasures, one block after the other.
+PLANS: dict[str, Sequence[Block]] = {
+    "search": ((tuple(METHODS), FIELD), (("codes", "stripes", "ar", "tap"), TODAY)),
+    "field": ((("codes", "stripes", "tap", "lsp", "ar"), ("none", "grey", "jpeg-10", "class-means")),),
+    "smoke": ((("codes", "lsp"), ("none", "grey")),),
 }
 
 
-def planned(at: Training, methods: Sequence[str], countermeasures: Sequence[str], seeds: int) -> Iterator[Training]:
-    """The trainings of a table in the order in which they are worth their time; a shared control comes once."""
+def planned(at: Training, blocks: Iterable[Block], seeds: int) -> Iterator[Training]:
+    """The trainings of tables in the order in which they are worth their time; a shared control comes once."""
     seen = []
     for seed in range(seeds):
-        for countermeasure in countermeasures:
-            these = [
-                replace(at, method=method, settings=settings, countermeasure=countermeasure, seed=seed)
-                for method, settings in map(METHODS.__getitem__, methods)
-            ]
-            partners = [replace(one, role="authorized") for one in these if one.method == "uge"]
-            controls = [one.control for one in these]
-            for one in [*these, *controls, *(partners if countermeasure == "none" else [])]:
-                if one not in seen:
-                    seen.append(one)
-                    yield one
+        for methods, countermeasures in blocks:
+            for countermeasure in countermeasures:
+                these = [
+                    replace(at, method=method, settings=settings, countermeasure=countermeasure, seed=seed)
+                    for method, settings in map(METHODS.__getitem__, methods)
+                ]
+                partners = [replace(one, role="authorized") for one in these if one.method in AUTHORIZED]
+                controls = [one.control for one in these]
+                for one in [*these, *controls, *(partners if countermeasure == "none" else [])]:
+                    if one not in seen:
+                        seen.append(one)
+                        yield one
 
 
 def parse_methods(names: str) -> tuple[str, ...]:
@@ -103,12 +119,16 @@ def run(arguments: argparse.Namespace, planned: Sequence[Training]) -> int:
 
 def main() -> int:
     parser = trainings_parser(__doc__)
-    parser.add_argument("--methods", type=checked(parse_methods), default=("codes", "stripes"))
-    parser.add_argument("--countermeasures", type=checked(parse_countermeasures), default=COLUMNS)
+    parser.add_argument("--methods", type=checked(parse_methods), help=f"comma-separated, of {', '.join(METHODS)}")
+    parser.add_argument(
+        "--countermeasures", type=checked(parse_columns), help="comma-separated; see `ugejax list`; field and today"
+    )
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
-    at = SCALES[arguments.scale]
-    return run(arguments, list(planned(at, arguments.methods, arguments.countermeasures, arguments.seeds)))
+    blocks = PLANS[arguments.scale]
+    if arguments.methods or arguments.countermeasures:
+        blocks = ((arguments.methods or tuple(METHODS), arguments.countermeasures or FIELD),)
+    return run(arguments, list(planned(SCALES[arguments.scale], blocks, arguments.seeds)))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ SMALL = {
     "surrogate": "mlp", "rounds": 2, "epochs": 4, "train_steps": 3, "batch_size": BATCH, "pgd_steps": 2,
     "checkpoints": 2, "attack_steps": 2, "stop_error": 1e-9, "stop_accuracy": 2.0, "time": 16, "block": N,
     "validation": N // 2, "step_size": 0.3, "trials": 1, "pool": 1,
+    "particles": 3, "moves": 2,
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 from baselines_examples import BATCH, CLASSES, N, digits
 
-from ugejax.baselines import BASELINES, em, learnability_lock_conv, learnability_lock_linear, ntga, pgd, rem
+from ugejax.baselines import BASELINES, dune, em, learnability_lock_conv, learnability_lock_linear, ntga, pgd, rem
 from ugejax.baselines.em import EmSettings
 from ugejax.baselines.hypo import HypoSettings
 from ugejax.baselines.learnability_lock import LockSettings
@@ -375,3 +375,30 @@ def test_contracted_kernels_halve_distances_at_least_and_small_ones_are_left_alo
     assert 0.005 < ratio(tame).max() <= 0.5
     for before, after in zip(tame, learnability_lock_conv.contract(tame, eps=eps), strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-4)
+
+
+def test_dune_shifts_the_colours_of_a_class_as_one_and_keeps_its_distance():
+    settings = dune.DuneSettings(
+        surrogate="mlp", epochs=2, checkpoints=2, batch_size=BATCH, pgd_steps=1, step_size=1e-6, particles=4, moves=3
+    )
+    images, labels = images_and_labels()
+    for name, reach in (("dune", 0.11), ("dune-linf", 4 / 255)):
+        change = protect(name, settings).astype(int) - images
+        colours = change.reshape(N, -1)
+        assert (colours == colours[:, :1]).all()
+        of_class = [set(colours[labels == label, 0]) for label in range(CLASSES)]
+        assert all(len(found) == 1 for found in of_class) and len(set.union(*of_class)) > 2
+        assert 0 < np.abs(colours).max() <= round(255 * reach)
+
+
+def test_a_swarm_finds_the_least_and_stays_where_it_is_bound():
+    settings = dune.DuneSettings(particles=20, moves=30)
+    wanted = np.array([0.07, -0.02, 0.15])
+    found = dune.swarm(KEY, lambda point: float(np.square(point - wanted).sum()), 3, settings, 0.1, bounded=False)
+    np.testing.assert_allclose(found, wanted, atol=0.01)
+    found = dune.swarm(KEY, lambda point: float(np.square(point - wanted).sum()), 3, settings, 0.1, bounded=True)
+    np.testing.assert_allclose(found, [0.07, -0.02, 0.1], atol=0.01)
+
+
+def test_psnr_of_a_tenth_is_twenty_decibels():
+    np.testing.assert_allclose(dune.psnr(np.full((2, 4, 4, 3), [0.1, 0.1, -0.1])), 20)

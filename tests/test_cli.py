@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from cli_examples import PNG, protect, tree
 
+from ugejax.app import checkpoint
+from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.app.cli import evaluate, main
 from ugejax.app.cli.arguments import build_parser
 from ugejax.app.cli.catalogue import gather
@@ -74,6 +76,36 @@ def test_images_on_request(place):
     pictures = sorted((place / "pictures" / "images").iterdir())
     assert len(pictures) == 48
     assert all(picture.read_bytes().startswith(PNG) for picture in pictures)
+
+
+def test_an_evaluation_that_was_cut_off_goes_on_within_a_training(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SPACING", 0.0)
+    save, saved = StepCheckpoints.save, []
+
+    def command(name):
+        where = ["--out", str(tmp_path / name), "--cache", str(tmp_path / f"cache-{name}")]
+        return ["evaluate", str(made / "R"), "--key", str(made / "key-R"), *where, "--hackers", "mlp", "--epochs", "3"]
+
+    def found(name):
+        rows = json.loads((tmp_path / name / "results.json").read_text())["rows"]
+        return [{field: row[field] for field in row if field != "seconds"} for row in rows]
+
+    def cut_off(checkpoints, step, tree):
+        save(checkpoints, step, tree)
+        saved.append(step)
+        if len(saved) == 5:
+            raise KeyboardInterrupt
+
+    assert main(command("whole")) == 0
+    monkeypatch.setattr(StepCheckpoints, "save", cut_off)
+    assert main(command("cut")) == 130
+    (left,) = (tmp_path / "cut" / "trainings").iterdir()
+    assert [path.name for path in left.iterdir()] == ["2"]
+    assert main(command("cut")) == 0
+    # Four trainings of three epochs each: the partner's and the hacker's on either set, none of them begun twice.
+    assert saved == 4 * [1, 2, 3]
+    assert found("cut") == found("whole") and len(found("cut")) == 2
+    assert not (tmp_path / "cut" / "trainings").exists()
 
 
 def test_evaluate_and_report(made, tmp_path, capsys):

@@ -45,7 +45,7 @@ def trained(monkeypatch) -> list[str]:
     """Digests of the trials that would have been trained; each gets an accuracy of its own."""
     digests = []
 
-    def run(trial, report):
+    def run(trial, report, snapshots):
         digests.append(trial.digest)
         report(1, 1, 0.5)
         return Score([int(trial.digest[:4], 16) / 2**16], 2.0), None
@@ -195,10 +195,10 @@ def test_an_interrupted_arena_goes_on(trained, tmp_path, monkeypatch, capsys):
     command = arena(tmp_path / "arena", methods="uge")
     train = Trial.run
 
-    def interrupt(trial, report):
+    def interrupt(trial, report, snapshots):
         if trained:
             raise KeyboardInterrupt
-        return train(trial, report)
+        return train(trial, report, snapshots)
 
     monkeypatch.setattr(Trial, "run", interrupt)
     assert main(command) == 130
@@ -239,7 +239,7 @@ def place(tmp_path_factory) -> Path:
     """A folder with an arena, another folder and a file."""
     folder = tmp_path_factory.mktemp("place")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trial, "run", lambda trial, report: (Score([0.5], 1.0), None))
+        patch.setattr(Trial, "run", lambda trial, report, snapshots: (Score([0.5], 1.0), None))
         assert main(arena(folder / "arena", "--cache", str(folder / "cache"), methods="lsp")) == 0
     (folder / "other").mkdir()
     (folder / "other" / "file").touch()

@@ -126,7 +126,7 @@ def untrained(monkeypatch) -> list[str]:
     """Digests of the trials that would have been trained."""
     digests = []
 
-    def run(trial, report):
+    def run(trial, report, snapshots):
         digests.append(trial.digest)
         return Score([0.25] * (trial.epochs - 1) + [0.125], 1.0), trial.variables
 

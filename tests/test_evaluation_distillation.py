@@ -22,7 +22,7 @@ def test_students_learn_from_the_teacher_of_their_own_image_set(tmp_path, monkey
     students = []
     run = Trial.run
 
-    def run_teacher(trial, report):
+    def run_teacher(trial, report, snapshots):
         if trial.test_images is evaluation.test.images and trial.labels is evaluation.originals.labels:
             return run(dataclasses.replace(trial, recipe=dataclasses.replace(trial.recipe, epochs=20)), report)
         students.append(trial)

@@ -16,7 +16,7 @@ from ugejax.evaluation.trial import Score, Trial
 def test_who_is_asked_is_trained_by_the_evaluation_as_well(tmp_path, monkeypatch):
     trained = []
 
-    def run(trial, report):
+    def run(trial, report, snapshots):
         trained.append(trial.digest)
         return Score([0.5], 1.0), None
 
@@ -50,7 +50,7 @@ def test_features_are_the_principal_components_of_the_test_images(tmp_path, monk
 
 
 def test_who_could_not_be_trained_is_named(tmp_path, monkeypatch):
-    def run(trial, report):
+    def run(trial, report, snapshots):
         raise UserError("the training loss was nan in step 1 of epoch 1")
 
     monkeypatch.setattr(Trial, "run", run)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from evaluation_examples import make_trial, toy
 
-from ugejax.app.cache import default_cache
+from ugejax.app import checkpoint
+from ugejax.app.cache import FolderCache, default_cache
 from ugejax.app.checkpoint import StepCheckpoints
+from ugejax.app.seal import Seal
 from ugejax.countermeasures.adversarial import pgd
 from ugejax.countermeasures.dp_sgd import clip_and_noise
 from ugejax.countermeasures.last_layer import fit_last_layer
@@ -169,3 +171,30 @@ def test_a_training_that_was_cut_off_goes_on_from_its_last_epoch(tmp_path, then,
     assert told == list(range(cut + 1, trial.epochs + 1))  # a head, which is not kept, is fitted again
     assert score.by_epoch == whole.by_epoch and score.relabelled == whole.relabelled
     chex.assert_trees_all_equal(variables, trained)
+
+
+@pytest.mark.parametrize("seal", [None, Seal(bytes(16), required=True)])
+def test_what_is_under_way_lies_in_a_folder_until_it_is_done(tmp_path, monkeypatch, seal):
+    trial, folder = make_trial(recipe=Recipe(epochs=3, batch_size=6)), tmp_path / "trainings"
+    cache = FolderCache(tmp_path / "cache", folder, seal)
+    monkeypatch.setattr(checkpoint, "SPACING", 0.0)
+
+    def stop(epoch, epochs, accuracy):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trial.run_cached(cache, stop)
+    (left,) = folder.iterdir()
+    assert left.stat().st_mode & 0o077 == 0
+    assert [path.name for path in left.iterdir()] == (["2.sealed"] if seal else ["2"])
+    told = []
+    assert trial.run_cached(cache, lambda epoch, *_: told.append(epoch)).by_epoch == trial.run()[0].by_epoch
+    assert told == [3] and not any(folder.iterdir())
+
+
+def test_a_training_of_seconds_leaves_nothing_on_its_way(tmp_path):
+    trial, cache = make_trial(recipe=Recipe(epochs=2, batch_size=6)), FolderCache(tmp_path / "cache", tmp_path / "t")
+    told = []
+    trial.run_cached(cache, lambda epoch, *_: told.append((tmp_path / "t").exists()))
+    assert told == [False, False]

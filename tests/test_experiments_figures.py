@@ -27,7 +27,7 @@ EXPERIMENTS = {
 def _untrained(monkeypatch, tmp_path):
     """Trials end at once, with the weights that they start from."""
 
-    def run(trial, report=None):
+    def run(trial, report=None, snapshots=None):
         variables = trial.variables
         if variables is None:
             variables = initial_variables(trial.module, jax.random.key(0), trial.images.shape[1:])

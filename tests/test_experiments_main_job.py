@@ -55,7 +55,7 @@ def test_the_release_is_the_command_s(name, toy, tmp_path, capsys):
 def test_rows_are_those_of_evaluate_and_what_is_finished_is_kept(toy, tmp_path, monkeypatch, capsys):
     asked = []
 
-    def run(trial, report=None):
+    def run(trial, report=None, snapshots=None):
         asked.append(trial.images.shape)
         variables = trial.variables  # None where they are drawn by training
         if variables is None:

@@ -77,7 +77,7 @@ def test_the_whole_experiment_runs(name, dithered, monkeypatch, tmp_path, capsys
     monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "load_job", lambda arguments, form: dithered)
     monkeypatch.setattr(generator, "unseen_images", lambda data_dir, job: toy(60, 2))
-    monkeypatch.setattr(Trial, "run", lambda trial, report: (Score([0.25, 0.5], 1.0), dithered.network.variables))
+    monkeypatch.setattr(Trial, "run", lambda *_: (Score([0.25, 0.5], 1.0), dithered.network.variables))
     if name == "generator":
         monkeypatch.setattr(generator, "TIMED", 60)
     command = [name, "--data-dir", "", "--out", str(tmp_path / "out"), "--hackers", "mlp-other-init"]
@@ -96,7 +96,7 @@ def test_every_teacher_is_asked_everything(job, monkeypatch, tmp_path):
     released = make_evaluation().released
     students = []
 
-    def run(trial, report):
+    def run(trial, report, snapshots):
         if trial.module != job.network.module:
             students.append(trial)
         return Score([0.5], 1.0), job.network.variables

@@ -9,14 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cli_examples import write_toy
+from hacker_examples import labels_of, natural
 
 from experiments import calibration, detectability, search, trainings
-from experiments.search import COLUMNS, METHODS, SCALES, planned
-from experiments.trainings import RESULTS, Training, hours_of_tap
-from ugejax.countermeasures import parse_countermeasures
-from ugejax.evaluation.trial import Trial
+from experiments.columns import EITHER, FIELD, GROUPS, JUDGED, TODAY, judged, parse_columns
+from experiments.search import METHODS, PLANS, SCALES, planned
+from experiments.trainings import LOCK, RESULTS, Training, hours, hours_of_making, unlocked
+from ugejax.countermeasures import countermeasure_of, learned_purifier
+from ugejax.evaluation.trial import Score, Trial
 
 SMALL = Training("mlp", n_train=48, n_test=12, epochs=2)
+STUB = Score([0.5], 1.0), None
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def test_every_question_of_the_calibration_is_asked_with_its_control_first():
 
 def test_columns_come_whole_and_shared_controls_once():
     columns = ("none", "grey", "learned-purifier")
-    asked = list(planned(SCALES["search"], ("codes", "stripes"), columns, seeds=1))
+    asked = list(planned(SCALES["search"], ((("codes", "stripes"), columns),), seeds=1))
     hackers = [one for one in asked if one.role == "hacker"]
     assert [one.countermeasure for one in hackers] == 3 * ["none"] + 3 * ["grey"] + 4 * ["learned-purifier"]
     assert [one.method for one in hackers][:6] == 2 * ["uge", "uge", "originals"]
@@ -54,7 +57,82 @@ def test_columns_come_whole_and_shared_controls_once():
     known = [one.knows for one in hackers if one.method == "originals"]
     assert known == [None, None, *({"method": "uge", "settings": METHODS[name][1]} for name in ("codes", "stripes"))]
     assert [one.settings for one in asked if one.role == "authorized"] == [METHODS["codes"][1], {}]
-    assert len(list(planned(SCALES["search"], tuple(METHODS), parse_countermeasures(COLUMNS), seeds=3))) > 90
+
+
+def test_every_scale_has_its_plan_and_begins_with_what_is_worth_most():
+    assert set(PLANS) == set(SCALES)
+    for scale, blocks in PLANS.items():
+        for methods, countermeasures in blocks:
+            assert set(methods) <= set(METHODS) and parse_columns(",".join(countermeasures)) == tuple(countermeasures)
+        asked = list(planned(SCALES[scale], blocks, seeds=2))
+        assert len({json.dumps(one.described, sort_keys=True) for one in asked}) == len(asked)
+        assert (asked[0].method, asked[0].countermeasure, asked[0].seed) == ("uge", "none", 0)
+    field = list(planned(SCALES["field"], PLANS["field"], seeds=1))
+    assert {(one.network, one.n_train, one.n_test, one.epochs) for one in field} == {("speedrun", 50000, 10000, 11)}
+    assert len(field) == 4 * (5 + 1) + 2  # columns of methods and their control, and two partners
+
+
+def test_groups_of_columns_have_names():
+    assert parse_columns("coin,field,jpeg-10") == ("coin", *FIELD)
+    assert not set(FIELD) & set(TODAY)
+
+
+def test_the_worse_of_two_counts_as_one_column():
+    every = {name: 0.1 for name in FIELD} | {"class-means": 0.3, "orthogonal-projection": 0.2, "coin": 0.9}
+    assert judged(every) == {name: 0.1 for name in FIELD if name not in EITHER} | {"class-means": 0.3}
+    assert len(judged(every)) == JUDGED == 7
+    assert judged({"orthogonal-projection": 0.2}) == {"orthogonal-projection": 0.2}
+
+
+@pytest.fixture
+def pictures(tmp_path) -> str:
+    """60 images of 16x16 pixels in colour."""
+    np.savez(tmp_path / "pictures.npz", data=natural(60), targets=labels_of(60))
+    return str(tmp_path / "pictures.npz")
+
+
+def test_every_column_can_be_trained(pictures, tmp_path, monkeypatch):
+    pairs = []
+    monkeypatch.setattr(learned_purifier, "_purified", lambda data, own: pairs.append(own) or data)
+    every = trainings.Trainings(tmp_path / "results.json", tmp_path / "runs", pictures, None)
+    begun, train = [], Trial.run
+
+    def run(trial, *arguments, **named):
+        begun.append(trial)
+        # Those are trained that need more of it than images do, and the one whose weights the pretrained begins with.
+        if named or trial.then or trial.adversary or trial.variables is not None:
+            return train(trial, *arguments, **named)
+        return STUB
+
+    monkeypatch.setattr(Trial, "run", run)
+    for column in dict.fromkeys(name for group in GROUPS.values() for name in group):
+        training = replace(SMALL, method="uge", countermeasure=column, epochs=1)
+        assert every.done(training)["countermeasure"] == column
+        fitted = begun[-1]
+        assert np.isfinite(fitted.images).all() and len(fitted.images) == 48, column
+        assert (fitted.adversary is not None) == (countermeasure_of(column).adversary is not None)
+    assert (pairs[0].originals != pairs[0].released).any()
+    # The pretrained one begins with what was learned of his own images, which stand for the test images here.
+    (weights,) = (tmp_path / "runs" / "trainings").glob("*.safetensors")
+    assert weights.stat().st_size > 0
+
+
+def test_a_lock_is_undone_by_its_key_and_both_sides_are_rows(run, monkeypatch, tmp_path):
+    monkeypatch.setitem(METHODS, "lock", (LOCK, {"surrogate": "mlp", "rounds": 1, "train_steps": 1}))
+    run("--methods", "lock", "--countermeasures", "none")
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert [(row["method"], row["role"]) for row in found["rows"]] == [
+        (LOCK, "hacker"), ("originals", "hacker"), (LOCK, "authorized"),
+    ]  # fmt: skip
+    (release,) = found["releases"]
+    assert release["method"] == LOCK and release["linf"] <= 8 and release["psnr"] > 30 and release["seconds"] > 0
+    every = trainings.Trainings(tmp_path / "none.json", tmp_path / "runs", str(tmp_path / "toy.npz"), None)
+    method, settings = METHODS["lock"]
+    protected = every.release(replace(SMALL, method=method, settings=settings))
+    originals = protected.train.images.astype(int)
+    assert np.abs(unlocked(protected) - originals).max() <= 1 < np.abs(protected.released - originals).max()
+    # Who finds a release that is there knows what was measured of it, and not how long it took.
+    assert every.releases == [release | {"seconds": None}]
 
 
 def test_a_hacker_augments_besides_shifts_and_mirrors():
@@ -99,7 +177,7 @@ def test_what_is_there_is_not_trained_again(run, monkeypatch, tmp_path, capsys):
 def test_wrong_names_are_told(run, capsys):
     with pytest.raises(SystemExit):
         run("--methods", "codes,strips")
-    assert "strips: choose from stripes, codes" in capsys.readouterr().err
+    assert "strips: choose from codes, stripes" in capsys.readouterr().err
 
 
 def test_committed_rows_are_of_planned_trainings():
@@ -111,12 +189,16 @@ def test_committed_rows_are_of_planned_trainings():
     assert all(row["peak"] == max(row["by_epoch"]) and len(row["by_epoch"]) == row["recipe"]["epochs"] for row in rows)
 
 
-def test_tap_is_estimated_by_its_arithmetic(monkeypatch):
+def test_a_release_and_a_training_are_estimated_by_their_arithmetic(monkeypatch):
     monkeypatch.setitem(trainings.GFLOP, "r20", 0.02)
     monkeypatch.setitem(trainings.SHARE, "r20", 0.5)
     tap = Training("mlp", 60, 30, epochs=1, method="tap", settings={"surrogate": "r20", "epochs": 1, "pgd_steps": 1})
     # 4 s an image at 0.01 GFLOP/s, and 60 * (1 + 2 / 3) passes.
-    np.testing.assert_allclose(hours_of_tap(tap, 0.01), 4 * 100 / 3600)
+    np.testing.assert_allclose(hours_of_making(tap, 0.01), 4 * 100 / 3600)
+    assert hours_of_making(replace(tap, method="lsp", settings={}), 0.01) == 0
+    # One step of an adversary is a second derivative.
+    plain = hours(replace(tap, network="r20"), [], 0.01)
+    assert hours(replace(tap, network="r20", countermeasure="fgsm-rs"), [], 0.01) == 2 * plain
 
 
 # What rows of a version say, at a scale at which it takes seconds: the releases' bytes and the curves of a training.

@@ -151,7 +151,7 @@ def test_a_training_whose_loss_is_no_number_stops_and_says_whose(tmp_path):
 
 
 def test_an_evaluation_says_who_could_not_be_trained(tmp_path, monkeypatch):
-    def run(trial, report):
+    def run(trial, report, snapshots):
         raise UserError("the training loss was nan in step 1 of epoch 1")
 
     monkeypatch.setattr(Trial, "run", run)

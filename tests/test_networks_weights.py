@@ -57,9 +57,9 @@ def test_pretrained_hackers_and_their_controls_begin_with_them(tmp_path, monkeyp
     write_weights(tmp_path / "w", trained)
     starts, run = [], Trial.run
 
-    def recorded(trial, report):
+    def recorded(trial, report, snapshots):
         starts.append(trial.variables)
-        return run(trial, report)
+        return run(trial, report, snapshots)
 
     monkeypatch.setattr(Trial, "run", recorded)
     evaluation = make_evaluation(

@@ -6,7 +6,22 @@ from pathlib import Path
 import pytest
 
 from experiments import results_pages
-from experiments.results_pages import BLOCK, MISSING, TABLES, filled, pages, trainings
+from experiments.columns import FIELD
+from experiments.results_pages import (
+    BLOCK,
+    MISSING,
+    PLOT,
+    TABLES,
+    beside_published,
+    draw,
+    drawn,
+    filled,
+    methods,
+    pages,
+    points,
+    results,
+    trainings,
+)  # fmt: skip
 
 ROOT = Path(__file__).parent.parent
 RECORDED = sorted((ROOT / "docs" / "results").glob("*.md"))
@@ -15,6 +30,10 @@ RECORDED = sorted((ROOT / "docs" / "results").glob("*.md"))
 def test_committed_pages_are_what_the_command_writes():
     stale = [str(page.relative_to(ROOT)) for page in pages() if filled(page.read_text()) != page.read_text()]
     assert not stale, f"run python -m experiments.results_pages for {', '.join(stale)}"
+
+
+def test_the_committed_figure_has_the_points_of_the_committed_results():
+    assert drawn(PLOT) == points(results("trainings")), "run python -m experiments.results_pages"
 
 
 def test_every_table_stands_on_a_page_and_once():
@@ -63,10 +82,10 @@ def row(method, last, *, countermeasure="none", role="hacker", seed=0, knows=Non
     }  # fmt: skip
 
 
-def cells(rows) -> dict[str, list[str]]:
+def cells(rows, make=trainings) -> dict[str, list[str]]:
     """The lines of what `trainings` makes of rows, by the first cell; those of seconds after those of accuracies."""
     found: dict[str, list[str]] = {}
-    for line in trainings(rows).splitlines():
+    for line in make(rows).splitlines():
         if line.startswith("|") and not line.startswith("|---"):
             name, *others = [cell.strip() for cell in line.strip("|").split("|")]
             found.setdefault(name, []).extend(others)
@@ -110,3 +129,63 @@ def test_seeds_are_averaged_and_old_versions_left_out():
     assert cells(rows)["ar"][0] == "0.300 (0.300), 0.50, 2 seeds"
     assert cells([*rows, row("ar", 0.1, version=2)])["ar"][0] == f"0.100 (0.100), {MISSING}"
     assert trainings([]) == ""
+
+
+def test_who_subtracts_what_is_beyond_the_originals_has_the_control_of_none():
+    found = cells([row("originals", 0.8), row("ar", 0.2, countermeasure="class-means-oracle")])
+    assert found["originals"] == ["0.800 (0.800)", "0.800 (0.800)", "80", MISSING]  # trained once
+    assert found["ar"][:2] == [MISSING, "0.200 (0.200), 0.25"]
+
+
+def release(method, *, psnr, settings=None, **changes):
+    """What was measured of a release that rows of `net` knew."""
+    known = {"version": 1, "method": method, "settings": settings or {}, "network": "net", "n_train": 1000}
+    return known | {"eps": 8 / 255, "norm": "linf", "linf": 8, "psnr": psnr, "seconds": 61.4} | changes
+
+
+def every_column(method, accuracy, **changes):
+    """Rows of all columns that methods are judged by, the same in each, but for one."""
+    rows = [row(method, accuracy, countermeasure=name) for name in FIELD]
+    return [one | changes if one["countermeasure"] == "orthogonal-projection" else one for one in rows]
+
+
+def test_methods_are_summed_up_over_the_same_columns():
+    rows = [
+        *every_column("originals", 0.8), *every_column("ar", 0.2, last=0.55), row("ar", 0.9, countermeasure="coin"),
+        row("uge", 0.1) | {"relabelled": 0.3}, row("uge", 0.6, role="authorized"),
+        row("ops", 0.9, countermeasure="coin"),
+    ]  # fmt: skip
+    releases = [
+        release("ar", psnr=35.02, eps=1.0, norm="l2", linf=39),
+        release("ops", psnr=34.8, eps=1.0, linf=255, seconds=None),
+        release("uge", psnr=31.41, settings={"parametrisation": "codes"}),  # of another release than the rows have
+    ]
+    found = cells({"rows": rows, "releases": releases}, methods)
+    assert list(found) == ["method", "ar", "uge"]  # the most columns first; one of none of them has no line
+    assert found["ar"] == [
+        "0.250", "7 of 7", "orthogonal-projection: 0.550", "0.31", MISSING, MISSING, "L2 1.00", "39", "35.0", "61",
+    ]  # fmt: skip
+    assert found["uge"] == [
+        "0.100", "1 of 7", "none: 0.100", "0.12", "0.300", "0.600, 0.75 of clean", MISSING, MISSING, MISSING, MISSING,
+    ]  # fmt: skip
+    budgets = [
+        cells({"rows": rows, "releases": [release("ar", psnr=30, eps=eps)]}, methods)["ar"][6] for eps in (1.0, 8 / 255)
+    ]
+    assert budgets == ["none", "8/255"]
+
+
+def test_the_figure_has_methods_with_columns_enough_and_a_measured_release(tmp_path):
+    rows = [*every_column("ar", 0.2), row("uge", 0.1), *every_column("ops", 0.3)]
+    found = {"rows": rows, "releases": [release("ar", psnr=35.024), release("uge", psnr=31)]}
+    (point,) = points(found)
+    assert point[1:] == ["ar", 7, 35.02, 0.2]
+    assert drawn(tmp_path / "figure.png") == points({"rows": rows}) == []
+    draw(tmp_path / "figure.png", [point])
+    assert drawn(tmp_path / "figure.png") == [point]
+
+
+def test_a_figure_far_from_the_published_one_is_marked():
+    found = cells([row("ar", 0.2), row("ar", 0.6, countermeasure="grey"), row("uge", 0.1)], beside_published)
+    assert found["method"] == ["none", "grey", "jpeg-10", "cutmix", "bdr"]
+    assert found["ar"][:3] == ["0.117 / 0.200", "0.352 / 0.600 !", f"0.848 / {MISSING}"]
+    assert found["em"][0] == f"0.208 / {MISSING}"

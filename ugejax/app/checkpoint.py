@@ -9,12 +9,14 @@ arrays by their names.
 """
 
 import errno
+import functools
 import hashlib
 import io
 import logging
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:  # imported late: half a second that most commands' mistakes n
 # Orbax reports every step there, and with every error the whole way that it took through Orbax.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 _CHECKSUM = "sha256"
+# Seconds between the checkpoints of `SpacedCheckpoints`: a kill costs so much and an epoch, and what is written little.
+SPACING = 20.0
 
 
 def save_tree(path: Path, tree: Any, seal: Seal | None = None) -> None:
@@ -243,6 +247,40 @@ class StepCheckpoints:
         if step in self._manager.all_steps():
             self._manager.delete(step)
         sealed(self.path / str(step)).unlink(missing_ok=True)
+
+
+class SpacedCheckpoints:
+    """The last of the checkpoints of a training, at least `SPACING` seconds apart.
+
+    A training of seconds leaves none, and no folder; one whose epochs take longer leaves one after each.
+    """
+
+    def __init__(self, path: Path, *, seal: Seal | None = None):
+        """Nothing is made yet, and the time runs.
+
+        Args:
+            path: folder.
+            seal: as for `StepCheckpoints`.
+        """
+        self._path, self._seal, self._saved = path, seal, time.monotonic()
+
+    def steps(self) -> list[int]:
+        """The steps that are there, ascending; see `StepCheckpoints.steps`."""
+        return self._opened.steps() if self._path.exists() else []
+
+    def save(self, step: int, tree: Any) -> None:
+        """Write a step if the time has come; see `StepCheckpoints.save`."""
+        if time.monotonic() - self._saved >= SPACING:
+            self._opened.save(step, tree)
+            self._saved = time.monotonic()
+
+    def restore(self, step: int, like: Any) -> Any:
+        """Read a step into the structure of `like`; see `StepCheckpoints.restore`."""
+        return self._opened.restore(step, like)
+
+    @functools.cached_property
+    def _opened(self) -> StepCheckpoints:
+        return StepCheckpoints(self._path, seal=self._seal)
 
 
 def _on_host(tree: Any) -> Any:

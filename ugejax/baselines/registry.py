@@ -7,6 +7,7 @@ from typing import Any
 
 from ugejax.baselines.ar import AR
 from ugejax.baselines.cuda import CUDA
+from ugejax.baselines.dune import DUNE, DUNE_LINF
 from ugejax.baselines.em import EM, EM_CLASS
 from ugejax.baselines.hypo import HYPO
 from ugejax.baselines.learnability_lock_conv import LEARNABILITY_LOCK_CONV
@@ -41,6 +42,8 @@ BASELINES: Registry[BaselineMethod] = Registry(
         "ar": AR,
         "ops": OPS,
         "cuda": CUDA,
+        "dune": DUNE,
+        "dune-linf": DUNE_LINF,
         "learnability-lock-linear": LEARNABILITY_LOCK_LINEAR,
         "learnability-lock-conv": LEARNABILITY_LOCK_CONV,
         "random": RANDOM,

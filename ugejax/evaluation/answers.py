@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ugejax.evaluation.cache import Cache
-from ugejax.evaluation.trial import Trial
+from ugejax.evaluation.trial import Trial, keep_score
 from ugejax.training import outputs
 
 
@@ -28,7 +28,8 @@ def answers_of(
     Returns:
         Its answers to each set of queries, float32 [Q, K] or [Q, D].
     """
-    content = hashlib.sha256(f"{trial.digest} {method}".encode())
+    digest = trial.digest
+    content = hashlib.sha256(f"{digest} {method}".encode())
     for images in queries:
         content.update(f"{images.shape} {images.dtype}".encode())
         content.update(np.ascontiguousarray(images).tobytes())
@@ -38,10 +39,11 @@ def answers_of(
             return [kept[one] for one in kept.files]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         pass  # not there, or damaged: do it again
-    score, variables = trial.run(report)
-    trial.keep(cache, score)
-    answers = [outputs(trial.module, variables, x, method) for x in queries]
-    file = io.BytesIO()
-    np.savez(file, *answers)
-    cache.write(name, file.getvalue())
+    with cache.under_way(digest) as snapshots:
+        score, variables = trial.run(report, snapshots)
+        keep_score(cache, digest, score)
+        answers = [outputs(trial.module, variables, x, method) for x in queries]
+        file = io.BytesIO()
+        np.savez(file, *answers)
+        cache.write(name, file.getvalue())
     return answers

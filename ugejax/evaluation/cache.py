@@ -1,6 +1,9 @@
 """Where what trials found is kept, so that none is done twice."""
 
+from contextlib import AbstractContextManager
 from typing import Protocol
+
+from ugejax.training.trajectory import Snapshots
 
 
 class Cache(Protocol):
@@ -12,4 +15,11 @@ class Cache(Protocol):
 
     def write(self, name: str, content: bytes) -> None:
         """Keep a content, whole or not at all."""
+        ...
+
+    def under_way(self, digest: str) -> AbstractContextManager[Snapshots | None]:
+        """Snapshots of the trial of that digest while a block trains it; None where none are kept.
+
+        A block that is cut off leaves them to the next; those of a block that ends are deleted.
+        """
         ...

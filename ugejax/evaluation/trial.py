@@ -229,11 +229,13 @@ class Trial:
         return cached_score(cache, self.digest)
 
     def run_cached(self, cache: Cache, report: Callable[[int, int, float], None]) -> Score:
-        """The score, from the cache if this very trial is in it."""
-        if (score := self.cached(cache)) is not None:
+        """The score, from the cache if this very trial is in it; a training that was cut off goes on from there."""
+        digest = self.digest
+        if (score := cached_score(cache, digest)) is not None:
             return score
-        score, _ = self.run(report)
-        self.keep(cache, score)
+        with cache.under_way(digest) as snapshots:
+            score, _ = self.run(report, snapshots)
+            keep_score(cache, digest, score)
         return score
 
     def keep(self, cache: Cache, score: Score) -> None:

@@ -4,6 +4,7 @@ arena.json                what all rows have in common, and the settings of each
 releases/METHOD-SEED/     one release for each method and seed
 keys/uge-SEED/            the key of each that has one; private
 seconds/METHOD-SEED.json  what each protection took
+trainings/                those that are under way, for a run that goes on; private
 results.json, results.csv, leaderboard.md, leaderboard.html
 """
 
@@ -39,6 +40,11 @@ class Folder:
     def key(self, job: Job) -> Path:
         """The key of that release, outside of any."""
         return self.path / "keys" / f"{job.method}-{job.seed}"
+
+    @property
+    def trainings(self) -> Path:
+        """Where trainings are kept that are under way."""
+        return self.path / "trainings"
 
     def claim(self, grid: Grid) -> dict[str, Any]:
         """What arena.json shall say, for a grid that may grow but whose rows stay comparable; nothing is written.

@@ -2,8 +2,10 @@
 
 import argparse
 import collections
+import dataclasses
 import functools
 import os
+import shutil
 import sys
 from typing import Any
 
@@ -60,7 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     folder.path.mkdir(parents=True, exist_ok=True)
     with alone_in(folder.path):
         folder.write_claim(folder.claim(grid))  # once more: another run may have been at work until now
+        cache = dataclasses.replace(cache, trainings=folder.trainings)
         _fill(grid, folder, splits.train, splits.test, cache, arguments.jobs)
+        shutil.rmtree(folder.trainings, ignore_errors=True)  # what a run left that was killed, and other code
     print((folder.path / "leaderboard.md").read_text())
     print(f"{folder.path}/: results.json, results.csv, leaderboard.md, leaderboard.html; keys/ is private")
     return 0

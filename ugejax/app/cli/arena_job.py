@@ -18,6 +18,7 @@ from ugejax.app.cli.arguments import build_parser
 from ugejax.app.cli.opening import open_key, open_network
 from ugejax.app.cli.originals import check_originals
 from ugejax.app.imitation import imitation_of
+from ugejax.app.keys import seal_of
 from ugejax.app.release import read_release
 from ugejax.data import load
 from ugejax.evaluation import Evaluation, evaluate
@@ -60,6 +61,7 @@ def train_job(
         if job.kind == "authorized":
             key = open_key(folder.key(job))
             network = open_network(key, folder.key(job), release.card, folder.release(job))
+            cache = dataclasses.replace(cache, seal=seal_of(key) / "arena")
     evaluation = Evaluation(
         originals, originals.images if release is None else release.images, test, key, network,
         hackers=() if key else (str(job.network),), countermeasures=(str(job.countermeasure),), epochs=grid.epochs,

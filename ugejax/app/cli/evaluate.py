@@ -1,6 +1,8 @@
 """`ugejax evaluate` and `ugejax attack`: train both sides, or the hackers alone; leave results and pictures."""
 
 import argparse
+import dataclasses
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from ugejax.app.cli.own import own_part
 from ugejax.app.cli.places import check_out, usable_cache
 from ugejax.app.cli.progress import Reporter
 from ugejax.app.imitation import imitation_of
+from ugejax.app.keys import seal_of
 from ugejax.app.lock import alone_in
 from ugejax.app.release import read_release
 from ugejax.app.report import draw_curves, draw_images, gather, print_table, write_evidence
@@ -111,6 +114,8 @@ def evaluate_into(
 ) -> dict:
     """Evaluate and write results.json, evidence.npz, images.png and accuracy.png into a folder; returns the results.
 
+    The training that is under way is kept in OUT/trainings, so that a run that was cut off goes on from there.
+
     Args:
         out: the folder.
         evaluation: what to evaluate.
@@ -120,8 +125,12 @@ def evaluate_into(
         further: evaluations of the same release whose rows come after those.
     """
     out.mkdir(parents=True, exist_ok=True)
+    seal = None if evaluation.key is None else seal_of(evaluation.key) / "evaluate"
+    cache = dataclasses.replace(cache, trainings=out / "trainings", seal=seal)
     with alone_in(out):
-        return _evaluate_into(out, evaluation, card, release, cache, further)
+        results = _evaluate_into(out, evaluation, card, release, cache, further)
+        shutil.rmtree(out / "trainings", ignore_errors=True)  # what a run left that was killed, and other code
+    return results
 
 
 def _evaluate_into(
