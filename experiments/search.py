@@ -39,7 +39,7 @@ from ugejax.registry import split_names
 # network, as in the field, and trains on all images of the release.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "codes": ("uge", {"parametrisation": "codes"}),
-    "stripes": ("uge", {}),
+    "stripes": ("uge", {"parametrisation": "class-wise"}),
     "ar": ("ar", {}),
     "tap": ("tap", {"surrogate": "r20", "epochs": 15}),
     "lsp": ("lsp", {}),
