@@ -42,6 +42,7 @@ def in_place_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
         utils=types.SimpleNamespace(data=types.SimpleNamespace(Dataset=object)),
         arange=lambda n, device: np.arange(n).view(Tensor),
         stack=lambda arrays, axis: np.stack(arrays, axis).view(Tensor),
+        cat=lambda arrays, axis: np.concatenate(arrays, axis).view(Tensor),
         from_numpy=lambda array: array.view(Tensor),
     )
     monkeypatch.setitem(sys.modules, "torch", torch)

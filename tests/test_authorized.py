@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_sample_images
 
 from ugejax.app.keys import build_authorized, read_key, set_passphrase, write_key
 from ugejax.app.lock import alone_in
@@ -132,9 +133,24 @@ def test_the_dither_depends_on_the_image_and_on_the_secret():
     np.testing.assert_array_equal(view.dither(x[2]), dither[2])
 
 
-def test_the_dithered_view_is_near_the_image():
+def test_the_dithered_view_is_in_the_cells_and_near_photographs():
     view, x = VIEWS["dither"], jnp.asarray(images(0) / 255, jnp.float32)
-    assert float(jnp.abs(view.apply(x) - x).max()) <= view.step / 2 / 255
+    _, lowest = view._cells(x)
+    levels = np.asarray(view.apply(x)) * 255
+    assert (levels > np.asarray(lowest) - 1e-3).all() and (levels < np.asarray(lowest) + view.step - 1 + 1e-3).all()
+    # Nearer than the middle of each cell, which is off by step / sqrt(12).
+    photograph = load_sample_images().images[0][:256:4, :256:4]
+    wide = dither_view(b"secret 3", photograph.shape, salt=bytes(16), step=24)
+    off = np.asarray(wide.apply(jnp.asarray(photograph / 255, jnp.float32))) * 255 - photograph
+    assert np.sqrt((off**2).mean()) < 0.95 * 24 / np.sqrt(12)
+
+
+def test_the_dithered_view_of_grey_images_is_the_middle_of_the_cells():
+    view = dither_view(b"secret 3", (8, 8, 1), salt=bytes(16), step=6)
+    x = jnp.asarray(images(0)[:, :8, :8, :1] / 255, jnp.float32)
+    _, lowest = view._cells(x)
+    middle = (np.clip(lowest, 0, 255) + np.clip(np.asarray(lowest) + 5, 0, 255)) / 2
+    np.testing.assert_allclose(np.asarray(view.apply(x)) * 255, middle, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -1,13 +1,14 @@
 """`keyed-dither`: quantisation with a secret dither per image; its blind set is the quantisation cell of every pixel.
 
-v(x) = Q(x + u) - u, subtractive dithered quantisation with step D on the 8-bit grid, where the dither u in {0..D-1}
+v(x) = S(Q(x + u) - u), subtractive dithered quantisation with step D on the 8-bit grid, where the dither u in {0..D-1}
 of every value is pseudo-random, keyed by the secret, by the salt of the release and by the content of the image itself:
 a few secret *anchor* pixels that no perturbation touches. The perturbed image may move anywhere inside its cells and v
 does not change, in exact integer arithmetic, hence with no leak by clipping or rounding. In each value the cell leaves
 the perturbation an interval of length (D - 1)/255 placed at random, at every frequency alike, and photographs do not
 share a dither, so the release carries no subspace, histogram or covariance that is common to its images and would tell
-the key. Images of one release that agree in every anchor do share one, as drawings on a blank ground may; those of
-another release never do.
+the key. S smooths the quantiser's noise in colour, of which photographs have little at high frequencies: the channels'
+differences from their mean are blurred, and each value is brought back into its cell. Images of one release that agree
+in every anchor do share a dither, as drawings on a blank ground may; those of another release never do.
 
 Our choice, not the paper's. Dithered quantisers as a secret code: Chen & Wornell, "Quantization index modulation", IEEE
 Transactions on Information Theory 47(4), 2001.
@@ -97,6 +98,19 @@ class DitherView(DitheredQuantiser):
         """The same quantiser for the images of a release with this salt of 16 bytes, or for none."""
         return replace(self, salt=None if salt is None else _words(salt))
 
+    def apply(self, x: jax.Array) -> jax.Array:
+        """A value in each value's cell, the middle but for colour, which is smoothed; the gradient is zero everywhere.
+
+        In whole numbers up to the last division, so that no program rounds otherwise.
+        """
+        _, lowest = self._cells(x)
+        lower, upper = jnp.clip(lowest, 0, 255), jnp.clip(lowest + self.step - 1, 0, 255)
+        middle, channels = lower + upper, x.shape[-1]  # twice
+        brightness = middle.sum(axis=-1, keepdims=True)
+        colour = _blurred(_blurred(channels * middle - brightness))
+        value = (256 * brightness + colour) / (512 * channels)
+        return jnp.clip(value, lower, upper) / 255
+
     def dither_of_one(self, levels: jax.Array) -> jax.Array:
         """ChaCha20's words under the BLAKE2s tag of salt and anchors, each brought below the step."""
         pixels = levels.reshape(-1, levels.shape[-1])[self.anchors]
@@ -120,6 +134,14 @@ class DitherView(DitheredQuantiser):
 def _dither(view: DitheredQuantiser, levels: jax.Array) -> jax.Array:
     flat = levels.reshape(-1, *levels.shape[-3:])
     return jax.vmap(view.dither_of_one)(flat).reshape(levels.shape)
+
+
+def _blurred(values: jax.Array) -> jax.Array:
+    """16 times the blur of int32 [..., H, W, C]: a quarter of each value and three quarters of its neighbours' mean."""
+    padded = jnp.pad(values, [(0, 0)] * (values.ndim - 3) + [(1, 1), (1, 1), (0, 0)], mode="edge")
+    inner = slice(1, -1)
+    beside = padded[..., :-2, inner, :] + padded[..., 2:, inner, :]
+    return 4 * values + 3 * (beside + padded[..., inner, :-2, :] + padded[..., inner, 2:, :])
 
 
 def to_levels(x: jax.Array) -> jax.Array:
