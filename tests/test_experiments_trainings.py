@@ -56,7 +56,9 @@ def test_columns_come_whole_and_shared_controls_once():
     # Who makes pairs of his own knows a method, in his control as well.
     known = [one.knows for one in hackers if one.method == "originals"]
     assert known == [None, None, *({"method": "uge", "settings": METHODS[name][1]} for name in ("codes", "stripes"))]
-    assert [one.settings for one in asked if one.role == "authorized"] == [METHODS["codes"][1], {}]
+    assert [one.settings for one in asked if one.role == "authorized"] == [
+        METHODS[name][1] for name in ("codes", "stripes")
+    ]
 
 
 def test_every_scale_has_its_plan_and_begins_with_what_is_worth_most():
@@ -118,7 +120,9 @@ def test_every_column_can_be_trained(pictures, tmp_path, monkeypatch):
 
 
 def test_a_lock_is_undone_by_its_key_and_both_sides_are_rows(run, monkeypatch, tmp_path):
-    monkeypatch.setitem(METHODS, "lock", (LOCK, {"surrogate": "mlp", "rounds": 1, "train_steps": 1}))
+    monkeypatch.setitem(
+        METHODS, "lock", (LOCK, {"surrogate": "mlp", "rounds": 1, "train_steps": 1, "learning_rate": 100.0})
+    )
     run("--methods", "lock", "--countermeasures", "none")
     found = json.loads((tmp_path / "results.json").read_text())
     assert [(row["method"], row["role"]) for row in found["rows"]] == [
