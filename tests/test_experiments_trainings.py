@@ -121,7 +121,7 @@ def test_every_column_can_be_trained(pictures, tmp_path, monkeypatch):
 
 def test_a_lock_is_undone_by_its_key_and_both_sides_are_rows(run, monkeypatch, tmp_path):
     monkeypatch.setitem(
-        METHODS, "lock", (LOCK, {"surrogate": "mlp", "rounds": 1, "train_steps": 1, "learning_rate": 100.0})
+        METHODS, "lock", (LOCK, {"surrogate": "mlp", "rounds": 1, "train_steps": 1, "learning_rate": 0.5})
     )
     run("--methods", "lock", "--countermeasures", "none")
     found = json.loads((tmp_path / "results.json").read_text())
@@ -134,7 +134,9 @@ def test_a_lock_is_undone_by_its_key_and_both_sides_are_rows(run, monkeypatch, t
     method, settings = METHODS["lock"]
     protected = every.release(replace(SMALL, method=method, settings=settings))
     originals = protected.train.images.astype(int)
-    assert np.abs(unlocked(protected) - originals).max() <= 1 < np.abs(protected.released - originals).max()
+    inside = (originals > 8) & (originals < 247)  # what the lock clips is lost
+    undone, locked = (np.abs(images - originals)[inside].max() for images in (unlocked(protected), protected.released))
+    assert undone <= 1 < 4 <= locked
     # Who finds a release that is there knows what was measured of it, and not how long it took.
     assert every.releases == [release | {"seconds": None}]
 
@@ -208,7 +210,7 @@ def test_a_release_and_a_training_are_estimated_by_their_arithmetic(monkeypatch)
 # What rows of a version say, at a scale at which it takes seconds: the releases' bytes and the curves of a training.
 RECORDED = {
     "stripes": (1, "420d3b3d037f75c4", [5 / 12, 1, 1]),
-    "codes": (2, "699648851ea914f5", [5 / 12, 1, 1]),
+    "codes": (2, "227ec86f4520c317", [5 / 12, 11 / 12, 1]),
 }
 
 

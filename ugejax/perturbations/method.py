@@ -50,7 +50,7 @@ class Method:
         code_patterns: for each class and channel.
         code_share: of the tiles that are laid in the codes' half; stripes fill the others.
         code_cell: side of the squares that a pattern is made of, in pixels; divides `code_side`.
-        code_contrast: share of the tiles that are laid of a further code, red against green, over all that is there.
+        code_contrast: share of the tiles that are laid of a further code, red against green, over those.
         code_columns: width in pixels of the bands of columns that stripes and codes have in turn, at most half the
             image's; 0 for codes everywhere.
         code_period: of the stripes beside codes, the middle one of five, in pixels.
@@ -79,7 +79,7 @@ class Method:
     code_patterns: int = 1
     code_share: float = 1.0
     code_cell: int = 1
-    code_contrast: float = 0.08
+    code_contrast: float = 0.15
     code_columns: int = 16
     code_period: int = 8
 

@@ -237,27 +237,26 @@ class Summed:
 def _codes(method: Method, eps: float, channels: int) -> Summed:
     """Placed codes in half of an image, and class-wise stripes of brightness in the other.
 
-    In colour red and green have one code together and blue has one of its own. Over them, and over the stripes, lie
-    tiles of a third that red has against green, so that no mix of the channels is without code. Codes and stripes have
-    the whole budget where they are: half as strong everywhere, JPEG takes the stripes as well. What is wanted beyond
-    the budget is cut off, so that of several the one with the largest weight decides.
+    In colour red and green have one code together and blue has one of its own. Over them lie tiles of a third that red
+    has against green, so that no mix of the channels is without code. Codes and stripes have the whole budget where
+    they are: half as strong everywhere, JPEG takes the stripes as well. What is wanted beyond the budget is cut off, so
+    that of several the one with the largest weight decides.
     """
 
-    def code(name: str, colour: tuple[float, ...], share: float, columns: int) -> Placed:
+    def code(name: str, colour: tuple[float, ...], share: float = method.code_share) -> Placed:
         return Placed(
             eps, method.step_size, name, colour, method.code_side, method.code_patterns, share, method.code_cell,
-            columns,
+            method.code_columns,
         )  # fmt: skip
 
-    beside = method.code_share, method.code_columns
     if channels == 3:
         codes = {
-            code("bright", (1.0, 1.0, 0.0), *beside): 2.0,
-            code("blue", (0.0, 0.0, 1.0), *beside): 2.0,
-            code("contrast", (1.0, -1.0, 0.0), method.code_contrast, 0): 4.0,
+            code("bright", (1.0, 1.0, 0.0)): 2.0,
+            code("blue", (0.0, 0.0, 1.0)): 2.0,
+            code("contrast", (1.0, -1.0, 0.0), method.code_contrast): 4.0,
         }
     else:
-        codes = {code("bright", (1.0,) * channels, *beside): 2.0}
+        codes = {code("bright", (1.0,) * channels): 2.0}
     stripes = Striped(eps, method.step_size * eps, method.code_period)
     return Summed((*codes, stripes), (*codes.values(), 1.0))
 

@@ -357,7 +357,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--code-patterns", type=positive, help="patterns of a class in a code (default 1)")
     group.add_argument("--code-share", type=weight, help="share of the codes' tiles that are laid (default 1)")
     group.add_argument("--code-cell", type=positive, help="side of the squares that a pattern is made of (default 1)")
-    group.add_argument("--code-contrast", type=weight, help="share of tiles of red against green (default 0.08)")
+    group.add_argument("--code-contrast", type=weight, help="share of tiles of red against green (default 0.15)")
     group.add_argument(
         "--code-columns", type=natural, help="width of the bands that stripes and codes have in turn (default 16)"
     )
