@@ -1,4 +1,4 @@
-"""Several devices: bulk work on images by `jax.pmap`, and the mesh over which the batches of a training are spread.
+"""Several devices: bulk work on images by `jax.shard_map`, and the mesh over which a training's batches are spread.
 
 On one device both do nothing. On several the numbers are those of one, but for the order in which sums are taken:
 bulk work treats every image by itself, and a batch that is spread remains one batch (its batch norm, its mixing of
@@ -20,6 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ugejax.compiler import kept
 
 _AXIS = "data"
+_ROWS = "rows"  # of bulk work; `spread` within it would take the axis of batches for its own
 
 
 def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int) -> Callable[..., np.ndarray]:
@@ -35,29 +36,31 @@ def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int)
         and a mask takes the filling out again, so that one program serves all.
     """
     devices = jax.local_devices()
-    each = -(-batch_size // len(devices))
-    mapped, copy = _mapped(function, 0, *devices), _mapped(_with_shared, (0, None), *devices)
-    _, copies = copy(np.arange(len(devices)), shared)
+    mapped, whole = _mapped(function, *devices)
+    each, copies = -(-batch_size // len(devices)), jax.device_put(shared, whole)
 
     def run(*arrays: np.ndarray) -> np.ndarray:
         rows = np.arange(each * len(devices))
         real = rows < len(arrays[0])
         filled = np.minimum(rows, len(arrays[0]) - 1)
-        parts = (np.asarray(array)[filled].reshape(len(devices), each, *array.shape[1:]) for array in arrays)
-        result = np.asarray(mapped(copies, *parts))
-        return result.reshape(-1, *result.shape[2:])[real]
+        return np.asarray(mapped(copies, tuple(np.asarray(array)[filled] for array in arrays)))[real]
 
     return run
 
 
 @kept
-def _mapped(function: Callable[..., Any], in_axes: Any, *devices: Any) -> Callable[..., Any]:
-    return jax.pmap(function, in_axes=in_axes, devices=devices)
+def _mapped(function: Callable[..., jax.Array], *devices: Any) -> tuple[Callable[..., jax.Array], NamedSharding]:
+    """The compiled (shared, arrays [B, ...]) -> [B, ...] on these devices, and how `shared` lies on them."""
+    mesh = Mesh(np.array(devices), (_ROWS,))
+    specs = PartitionSpec(), PartitionSpec(_ROWS)
 
+    def on_one(shared, arrays):
+        return function(shared, *arrays)
 
-def _with_shared(index: jax.Array, shared: Any) -> Any:
-    # Of several processes jax.pmap cannot return nothing, and there may be nothing to share.
-    return index, shared
+    # No row depends on another one, so that nothing has to be said of what devices have in common.
+    mapped = jax.shard_map(on_one, mesh=mesh, in_specs=specs, out_specs=specs[1], check_vma=False)
+    whole, by_rows = (NamedSharding(mesh, spec) for spec in specs)
+    return jax.jit(mapped, in_shardings=(whole, by_rows)), whole
 
 
 def spread(batch: Any) -> Any:
