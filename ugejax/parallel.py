@@ -36,21 +36,25 @@ def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int)
         and a mask takes the filling out again, so that one program serves all.
     """
     devices = jax.local_devices()
-    mapped, whole = _mapped(function, *devices)
+    mapped, whole, by_rows = _mapped(function, *devices)
     each, copies = -(-batch_size // len(devices)), jax.device_put(shared, whole)
 
     def run(*arrays: np.ndarray) -> np.ndarray:
         rows = np.arange(each * len(devices))
         real = rows < len(arrays[0])
         filled = np.minimum(rows, len(arrays[0]) - 1)
-        return np.asarray(mapped(copies, tuple(np.asarray(array)[filled] for array in arrays)))[real]
+        # Put there by hand: of several processes jax.jit takes no NumPy array for rows.
+        parts = jax.device_put(tuple(np.asarray(array)[filled] for array in arrays), by_rows)
+        return np.asarray(mapped(copies, parts))[real]
 
     return run
 
 
 @kept
-def _mapped(function: Callable[..., jax.Array], *devices: Any) -> tuple[Callable[..., jax.Array], NamedSharding]:
-    """The compiled (shared, arrays [B, ...]) -> [B, ...] on these devices, and how `shared` lies on them."""
+def _mapped(
+    function: Callable[..., jax.Array], *devices: Any
+) -> tuple[Callable[..., jax.Array], NamedSharding, NamedSharding]:
+    """The compiled (shared, arrays [B, ...]) -> [B, ...] on these devices, and how each of the two lies on them."""
     mesh = Mesh(np.array(devices), (_ROWS,))
     specs = PartitionSpec(), PartitionSpec(_ROWS)
 
@@ -58,9 +62,8 @@ def _mapped(function: Callable[..., jax.Array], *devices: Any) -> tuple[Callable
         return function(shared, *arrays)
 
     # No row depends on another one, so that nothing has to be said of what devices have in common.
-    mapped = jax.shard_map(on_one, mesh=mesh, in_specs=specs, out_specs=specs[1], check_vma=False)
-    whole, by_rows = (NamedSharding(mesh, spec) for spec in specs)
-    return jax.jit(mapped, in_shardings=(whole, by_rows)), whole
+    mapped = jax.jit(jax.shard_map(on_one, mesh=mesh, in_specs=specs, out_specs=specs[1], check_vma=False))
+    return mapped, NamedSharding(mesh, specs[0]), NamedSharding(mesh, specs[1])
 
 
 def spread(batch: Any) -> Any:
