@@ -226,13 +226,14 @@ def _bulk(view, x):
 
 
 def by_pmap(*, within_jit: bool) -> Export:
-    """Bulk work on all devices, as `ugejax.parallel.in_bulk` maps it."""
+    """Bulk work on all devices by `jax.pmap`."""
     mapped = jax.pmap(_bulk, in_axes=(None, 0))
     x = shaped(jax.device_count(), BATCH, *SHAPE)
     return (jax.jit(mapped) if within_jit else mapped), (view_of("keyed-dither"), x)
 
 
 def by_shard_map() -> Export:
+    """The same as `ugejax.parallel.in_bulk` maps it."""
     specs = {"in_specs": (PartitionSpec(), PartitionSpec("data")), "out_specs": PartitionSpec("data")}
     mapped = jax.shard_map(_bulk, check_vma=False, **specs)  # on the mesh of the context
     return mapped, (view_of("keyed-dither"), shaped(2 * BATCH, *SHAPE))

@@ -14,7 +14,7 @@ from ugejax.baselines.em import EmSettings
 from ugejax.baselines.hypo import HypoSettings
 from ugejax.baselines.learnability_lock import LockSettings
 from ugejax.baselines.ntga import NtgaSettings
-from ugejax.baselines.pgd import batches, descend, make_gradient, perturb
+from ugejax.baselines.pgd import batches, descend, make_gradient, perturb, perturb_classes
 from ugejax.baselines.pil import PilSettings, linearising_loss, train_linear
 from ugejax.baselines.rem import RemSettings
 from ugejax.baselines.sep import SepSettings
@@ -90,6 +90,23 @@ def test_what_came_of_a_batch_is_fetched_when_the_next_is_on_the_device():
     )  # fmt: skip
     assert [batch for what, batch in happened if what == "fetched"] == [0, 1, 2]
     assert [what == "fetched" for what, _ in happened] == [False, False, True, False, True, True]
+
+
+def test_a_batch_moves_classes_to_the_mean_of_their_members_and_waits_for_nothing():
+    images = np.array([0, 51, 102, 153, 204], np.uint8).reshape(5, 1, 1, 1)
+    labels, order = np.array([0, 1, 0, 1, 1], np.int32), np.array([4, 3, 2, 1, 0])
+
+    def of_batch(key, x, y, delta):
+        return x + 10 * delta, jnp.zeros(())
+
+    def passed(noise):
+        return perturb_classes(of_batch, KEY, images, labels, order, noise, batch_size=2)
+
+    # Of class 1 images 4 and 3, then 1; of class 0 image 2, then 0; image 4, which fills up the last batch, not again.
+    start = jnp.array([1.0, 2.0, 7.0]).reshape(3, 1, 1, 1)
+    expected = [10 * (10 * 1 + 0.4) + 0, 10 * (10 * 2 + 0.7) + 0.2, 7]
+    np.testing.assert_allclose(passed(start).ravel(), expected, rtol=1e-6)
+    jax.make_jaxpr(passed)(start)  # in which nothing has a value that could be waited for
 
 
 def test_all_steps_on_a_batch_are_one_program_on_an_accelerator(monkeypatch):

@@ -175,10 +175,11 @@ def test_what_a_researcher_adds_works(monkeypatch):
     np.testing.assert_allclose(namespace["TERM"].loss(context)(ramp), [1])
 
 
-def test_functions_of_arrays_run_under_jit_vmap_and_pmap():
-    _, tour = blocks("researcher.md")
+def test_functions_of_arrays_run_under_jit_vmap_and_pmap_and_on_a_mesh():
+    (_, tour), (mesh,) = blocks("researcher.md"), blocks("clusters.md")
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    done = subprocess.run([sys.executable, "-c", tour], env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-c", tour + mesh]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 

@@ -15,6 +15,7 @@ from ugejax.authorized import AuthorizedNetwork, new_key, seen
 from ugejax.federated import (
     Shards,
     average,
+    averaging,
     dirichlet_shards,
     federate,
     iid_shards,
@@ -73,11 +74,35 @@ def test_one_client_is_ordinary_training(network):
         np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])  # one client after the other, and all side by side
+def hold(monkeypatch, clients: int) -> list[int]:
+    """A device that has memory for so many clients side by side; the list gets how many were asked for."""
+    runner, asked = averaging._runner, []
+
+    def limited(*arguments, **options):
+        run = runner(*arguments, **options)
+
+        def run_or_not(first, *rest):
+            asked.append(len(first[1]))
+            if asked[-1] > clients:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+            return run(first, *rest)
+
+        return run_or_not
+
+    monkeypatch.setattr(averaging, "_runner", limited)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("backend", "most", "programs"), [("cpu", 8, []), ("gpu", 3, [3, 3, 3, 3]), ("gpu", 8, [4, 2, 2, 2, 2])],
+    ids=["one after the other", "three at a time, the last with places for nobody", "as many as the memory holds"],
+)  # fmt: skip
 def test_a_round_is_the_average_of_what_the_clients_make_alone_however_many_images_they_have(
-    network, backend, monkeypatch
+    network, backend, most, programs, monkeypatch
 ):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(averaging, "MOST", most)
+    asked = hold(monkeypatch, 3) if backend == "gpu" else []
     data, key = toy(60, 0), jax.random.key(4)
     members = [list(range(0, 24)), list(range(24, 51)), [], [*range(51, 60)]]
     rounds = []
@@ -87,6 +112,7 @@ def test_a_round_is_the_average_of_what_the_clients_make_alone_however_many_imag
         after_round=lambda done, variables: rounds.append((done, variables)),
     )  # fmt: skip
     assert [done for done, _ in rounds] == [1] and rounds[0][1] is result
+    assert asked == programs  # clients in each epoch's
     # Of a client's order only its own images count, so each has the order of a data set of the widest one's size.
     trained = []
     for client, own in enumerate(members):

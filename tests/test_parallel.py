@@ -1,12 +1,16 @@
 """Several devices give the numbers of one: on four forced CPU devices, in a process of its own."""
 
+import contextlib
 import dataclasses
 import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +19,14 @@ import optax
 from flax import linen as nn
 from process_examples import with_devices
 
+from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.app.protection import Protection
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.parallel import in_bulk
 from ugejax.perturbations.parametrisation import initial_noise
-from ugejax.training import Batch, Recipe, fit, initial_state, make_train_step
+from ugejax.training import Batch, Recipe, fit, fit_together, initial_state, make_train_step
 from ugejax.training.loop import accuracy, on_resident, run_steps
-from ugejax.uge import Method, NoiseState, make_update
+from ugejax.uge import Method, NoiseState, make_update, release_batch
 from ugejax.views import IdentityView
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
@@ -60,27 +65,54 @@ class Normalised(nn.Module):
 
 
 def released() -> np.ndarray:
-    """50 images in batches of 8, every value rounded at random by its image's index."""
-    method = Method(parametrisation="sample-wise", epochs=1)
-    network = AuthorizedNetwork(IdentityView(), None, {}, "all")
+    """50 images in batches of 8, every value rounded at random by its image's index; those of `jax.pmap` are the same.
+
+    That takes 48 of them in one batch, which one, two and four devices can share equally.
+    """
+    method, view = Method(parametrisation="sample-wise", epochs=1), IdentityView()
+    network = AuthorizedNetwork(view, None, {}, "all")
     keys = jax.random.split(jax.random.key(0), 3)
     job = Protection(method, network, Recipe(), 3, keys[0], keys[1], b"secret", rounding_key=keys[2])
-    return job.release(IMAGES, LABELS, 0.03 * jax.random.normal(jax.random.key(1), IMAGES.shape), batch_size=8)
+    noise = 0.03 * jax.random.normal(jax.random.key(1), IMAGES.shape)
+    images = job.release(IMAGES, LABELS, noise, batch_size=8)
+    if (count := jax.device_count()) != 3:
+        shards = (np.asarray(rows)[:48].reshape(count, -1, *rows.shape[1:]) for rows in (noise, IMAGES, np.arange(50)))
+        release = functools.partial(release_batch, method)
+        mapped = jax.pmap(release, in_axes=(None, 0, 0, 0, None), devices=jax.devices())
+        np.testing.assert_array_equal(np.concatenate(mapped(view, *shards, keys[2])), images[:48])
+    return images
 
 
-def trained() -> tuple[Any, float]:
-    """Weights and statistics after two epochs in batches of 15, which two and four devices cannot share equally."""
+def trained(checkpoints: StepCheckpoints, begun: int = 0) -> tuple[Any, float]:
+    """Weights and statistics after two epochs in batches of 15, which two and four devices cannot share equally.
+
+    Every epoch leaves a checkpoint; from which to go on is told by its number.
+    """
     recipe = Recipe("sgd", 0.05, 5e-4, 2, 15, ("mixup",))
     optimizer, module = recipe.build_optimizer(50), Normalised()
     state = initial_state(module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
+    state = checkpoints.restore(begun, state) if begun else state
     step = make_train_step(module, optimizer, recipe)
-    after = fit(step, state, jnp.asarray(IMAGES), jnp.asarray(LABELS), recipe, jax.random.key(1))
+    after = fit(
+        step, state, jnp.asarray(IMAGES), jnp.asarray(LABELS), recipe, jax.random.key(1),
+        after_epoch=lambda epoch, state, loss: checkpoints.save(epoch, state),
+    )  # fmt: skip
     restored = jax.device_put(after.variables, jax.devices()[0])  # as a checkpoint is, which no step has followed
     return after.variables, accuracy(module, restored, jnp.asarray(IMAGES), LABELS, batch_size=30)
 
 
-def updated() -> tuple[jax.Array, Any, dict[str, jax.Array]]:
-    """Noise, surrogate and losses after two updates in batches of 15."""
+def trained_together() -> list[Any]:
+    """Weights and statistics of two networks after an epoch in one program."""
+    recipe = Recipe("sgd", 0.05, 5e-4, 1, 15)
+    optimizer, module, keys = recipe.build_optimizer(50), Normalised(), jax.random.split(jax.random.key(0), 2)
+    states = [initial_state(module.init(key, jnp.zeros((1, 8, 8, 1))), optimizer) for key in keys]
+    step = make_train_step(module, optimizer, recipe)
+    after = fit_together(step, states, [IMAGES, IMAGES[::-1]], [LABELS, LABELS[::-1]], recipe, list(keys))
+    return [state.variables for state in after]
+
+
+def updated(checkpoints: StepCheckpoints, begun: int = 0) -> tuple[jax.Array, Any, list[dict[str, jax.Array]]]:
+    """Noise, surrogate and losses after two updates in batches of 15; checkpoints as for `trained`."""
     method = Method(parametrisation="sample-wise", batch_size=15, transforms=("mixup",))
     module, optimizer = Normalised(), optax.sgd(0.05)
     variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
@@ -90,7 +122,12 @@ def updated() -> tuple[jax.Array, Any, dict[str, jax.Array]]:
     start = np.random.default_rng(1).uniform(-0.03, 0.03, IMAGES.shape).astype(np.float32)
     state = NoiseState(jnp.zeros((), jnp.int32), jnp.array(start), (initial_state(variables, optimizer),))
     x, y, order = jnp.asarray(IMAGES), jnp.asarray(LABELS), jax.random.permutation(jax.random.key(4), 50)
-    state, losses = run_steps(on_resident(update, 15))(state, x, y, order, jax.random.key(5), 2)
+    state = checkpoints.restore(begun, state) if begun else state
+    losses = []
+    for done in range(begun, 2):
+        state, loss = run_steps(on_resident(update, 15))(state, x, y, order, jax.random.key(5), 1)
+        checkpoints.save(done + 1, state)
+        losses.append(loss)
     assert np.abs(state.noise - start).max() > 0.002
     return state.noise, state.surrogates[0].variables, losses
 
@@ -137,22 +174,44 @@ def shards_of_a_batch_are_the_batch() -> None:
                 np.testing.assert_allclose(got[device], wanted, rtol=1e-5, atol=atol)
 
 
-def on_one_to_four_devices(of: Callable[[], Any]) -> Iterator[Any]:
-    """Results on the first device, on the first two and so on."""
-    devices = jax.devices()
-    for count in range(1, 5):
-        jax.devices = jax.local_devices = lambda count=count: devices[:count]
-        jax.device_count = lambda count=count: count
-        yield jax.tree.map(np.asarray, of())
-    jax.devices = jax.local_devices = lambda: devices
+def only(count: int) -> contextlib.AbstractContextManager[Any]:
+    """In this context there are the first devices alone."""
+    devices = jax.devices()[:count]
+    return mock.patch.multiple(jax, devices=lambda: devices, local_devices=lambda: devices, device_count=lambda: count)
+
+
+def assert_on_all(
+    of: Callable[..., Any], *, atol: float, folder: Path | None = None, counts: Sequence[int] = (1, 2, 3, 4)
+) -> None:
+    """A result is the same on one device, the first of the counts, and on more.
+
+    With a folder for checkpoints its first two parts, which do not tell of the way, are also those of going on: one
+    device ends what four began, and the other way round.
+    """
+
+    def of_checkpoints(count: int) -> list[StepCheckpoints]:
+        return [StepCheckpoints(folder / str(count), keep=None)] if folder else []
+
+    def assert_same(result, wanted):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=atol), result, wanted)
+
+    results = []
+    for count in counts:
+        with only(count):
+            results.append(jax.tree.map(np.asarray, of(*of_checkpoints(count))))
+        assert_same(results[-1], results[0])
+    for began, ends in [(4, 1), (1, 4)] if folder else []:
+        with only(ends):
+            assert_same(of(*of_checkpoints(began), begun=1)[:2], results[0][:2])
 
 
 def main() -> None:
     assert jax.device_count() == 4
-    for of, atol in ((released, 0), (trained, 1e-6), (updated, 1e-6)):
-        one, *several = on_one_to_four_devices(of)
-        for result in several:
-            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=atol), result, one)
+    assert_on_all(released, atol=0)
+    assert_on_all(trained_together, atol=1e-6, counts=(1, 4))
+    with tempfile.TemporaryDirectory() as folder:
+        assert_on_all(trained, atol=1e-6, folder=Path(folder) / "trained")
+        assert_on_all(updated, atol=1e-6, folder=Path(folder) / "updated")
     shards_of_a_batch_are_the_batch()
 
 

@@ -26,6 +26,7 @@ from ugejax.data import Source, folder, load, load_stream, stream
 from ugejax.errors import UserError
 from ugejax.networks import build, initial_variables
 from ugejax.perturbations import start
+from ugejax.perturbations.parametrisation import NoiseState
 from ugejax.training import Recipe, fit, initial_state, make_train_step
 from ugejax.uge import Method
 from ugejax.views import dither_view
@@ -263,3 +264,32 @@ def test_what_the_devices_cannot_hold_is_optimised_batch_by_batch_with_its_noise
     assert reports == [("perturbation", 2, 2)]
     assert max(asked) == 5
     np.testing.assert_array_equal(noise[:], resident)
+
+
+def test_the_noise_of_a_batch_is_fetched_when_the_next_one_is_on_the_device(tmp_path):
+    fetched = []
+
+    class Rows:
+        """Rows on a device, which note when they are asked for."""
+
+        def __init__(self, value: float):
+            self.value = value
+
+        def copy_to_host_async(self):
+            pass
+
+        def __array__(self, dtype=None, copy=None):
+            fetched.append(self.value)
+            return np.full((2, 2, 2, 1), self.value, np.float32)
+
+    files = NoiseFiles(tmp_path, np.zeros((1, 2, 2, 1), np.float32), np.zeros(7, np.int32), epoch=0)
+    seen = []
+    with files.next_epoch():
+        for place, value in enumerate((1.0, np.inf, 3.0)):
+            state = NoiseState(jnp.zeros((), jnp.int32), Rows(value), ())
+            files.take(state, np.array([2 * place, 2 * place + 1]))
+            seen.append(list(fetched))
+    assert seen == [[], [1], [1, np.inf]] and fetched == [1, np.inf, 3]
+    assert not files.finite
+    files.advance()
+    assert files[:][:, 0, 0, 0].tolist() == [1, 1, np.inf, np.inf, 3, 3, 0]

@@ -1,4 +1,4 @@
-"""Several devices: bulk work on images by `jax.pmap`, and the mesh over which the batches of a training are spread.
+"""Several devices: bulk work on images by `jax.shard_map`, and the mesh over which a training's batches are spread.
 
 On one device both do nothing. On several the numbers are those of one, but for the order in which sums are taken:
 bulk work treats every image by itself, and a batch that is spread remains one batch (its batch norm, its mixing of
@@ -20,6 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ugejax.compiler import kept
 
 _AXIS = "data"
+_ROWS = "rows"  # of bulk work; `spread` within it would take the axis of batches for its own
 
 
 def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int) -> Callable[..., np.ndarray]:
@@ -35,29 +36,34 @@ def in_bulk(function: Callable[..., jax.Array], shared: Any, *, batch_size: int)
         and a mask takes the filling out again, so that one program serves all.
     """
     devices = jax.local_devices()
-    each = -(-batch_size // len(devices))
-    mapped, copy = _mapped(function, 0, *devices), _mapped(_with_shared, (0, None), *devices)
-    _, copies = copy(np.arange(len(devices)), shared)
+    mapped, whole, by_rows = _mapped(function, *devices)
+    each, copies = -(-batch_size // len(devices)), jax.device_put(shared, whole)
 
     def run(*arrays: np.ndarray) -> np.ndarray:
         rows = np.arange(each * len(devices))
         real = rows < len(arrays[0])
         filled = np.minimum(rows, len(arrays[0]) - 1)
-        parts = (np.asarray(array)[filled].reshape(len(devices), each, *array.shape[1:]) for array in arrays)
-        result = np.asarray(mapped(copies, *parts))
-        return result.reshape(-1, *result.shape[2:])[real]
+        # Put there by hand: of several processes jax.jit takes no NumPy array for rows.
+        parts = jax.device_put(tuple(np.asarray(array)[filled] for array in arrays), by_rows)
+        return np.asarray(mapped(copies, parts))[real]
 
     return run
 
 
 @kept
-def _mapped(function: Callable[..., Any], in_axes: Any, *devices: Any) -> Callable[..., Any]:
-    return jax.pmap(function, in_axes=in_axes, devices=devices)
+def _mapped(
+    function: Callable[..., jax.Array], *devices: Any
+) -> tuple[Callable[..., jax.Array], NamedSharding, NamedSharding]:
+    """The compiled (shared, arrays [B, ...]) -> [B, ...] on these devices, and how each of the two lies on them."""
+    mesh = Mesh(np.array(devices), (_ROWS,))
+    specs = PartitionSpec(), PartitionSpec(_ROWS)
 
+    def on_one(shared, arrays):
+        return function(shared, *arrays)
 
-def _with_shared(index: jax.Array, shared: Any) -> Any:
-    # Of several processes jax.pmap cannot return nothing, and there may be nothing to share.
-    return index, shared
+    # No row depends on another one, so that nothing has to be said of what devices have in common.
+    mapped = jax.jit(jax.shard_map(on_one, mesh=mesh, in_specs=specs, out_specs=specs[1], check_vma=False))
+    return mapped, NamedSharding(mesh, specs[0]), NamedSharding(mesh, specs[1])
 
 
 def spread(batch: Any) -> Any:

@@ -63,9 +63,10 @@ class NoiseFiles:
     @contextlib.contextmanager
     def next_epoch(self) -> Iterator[None]:
         """Within it `take` makes the next epoch's file; rows that it does not get keep their values."""
-        self._kept, self.finite = np.ones(len(self._labels), bool), True
+        self._taken, self._kept, self.finite = None, np.ones(len(self._labels), bool), True
         if not leads():
             yield
+            self._fetch()
             return
         path = self._folder / f"{self._epoch + 1}.f32"
         path = sealed(path) if self._seal is not None and self._seal.required else path
@@ -75,6 +76,7 @@ class NoiseFiles:
             seal = self._seal_of(path)
             self._next = _Rows(file, self._row_bytes, len(self._labels), seal and seal.begin(file))
             yield
+            self._fetch()
             kept = np.flatnonzero(self._kept)
             for part in pieces(len(kept), of=self._start.shape[1:]):
                 self._write(kept[part], self[kept[part]])
@@ -86,8 +88,19 @@ class NoiseFiles:
         return dataclasses.replace(state, noise=self[index])
 
     def take(self, state: NoiseState, index: np.ndarray) -> None:
-        """Write what the update has left of these rows as those of the next epoch."""
-        rows = np.asarray(state.noise)
+        """Take what the update has left of these rows as those of the next epoch.
+
+        They are fetched and written by the next call, or at the epoch's end, so that devices work on a batch meanwhile.
+        """
+        state.noise.copy_to_host_async()
+        self._fetch()
+        self._taken = state.noise, index
+
+    def _fetch(self) -> None:
+        if self._taken is None:
+            return
+        (noise, index), self._taken = self._taken, None
+        rows = np.asarray(noise)
         self._kept[index] = False
         self.finite &= bool(np.isfinite(rows).all())
         if leads():

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ugejax.baselines.method import BaselineMethod
-from ugejax.baselines.pgd import batches, descend, perturb, uniform_noise
+from ugejax.baselines.pgd import descend, perturb, perturb_classes, uniform_noise
 from ugejax.baselines.release import release
 from ugejax.baselines.surrogate import error_gradient, joint_surrogate, shuffled_batches
 from ugejax.reporting import Report
-from ugejax.training import accuracy, decode
+from ugejax.training import accuracy
 
 
 @dataclass(frozen=True)
@@ -64,22 +64,13 @@ def error_minimising_classes(
     key: jax.Array, images: np.ndarray, labels: np.ndarray, num_classes: int, *, eps: float, settings: EmSettings,
     report: Report,
 ) -> np.ndarray:  # fmt: skip
-    """Class-wise EM; see `Baseline`.
-
-    As in the published code a batch moves the noise of a class to the mean of what its members would move it to.
-    """
+    """Class-wise EM; see `Baseline`."""
 
     def improve(of_batch, key, noise):
-        noise = noise.copy()
         order = np.asarray(jax.random.permutation(key, len(images)))  # batches of mixed classes, whatever the order
-        for index, count in batches(len(images), settings.batch_size):
-            index = order[index]
-            y = labels[index]
-            delta, _ = of_batch(key, decode(jnp.asarray(images[index])), jnp.asarray(y), noise[y])
-            delta, y = np.asarray(delta)[:count], y[:count]
-            for k in np.unique(y):
-                noise[k] = delta[y == k].mean(axis=0)
-        return noise
+        return np.asarray(
+            perturb_classes(of_batch, key, images, labels, order, jnp.asarray(noise), batch_size=settings.batch_size)
+        )
 
     start = uniform_noise(jax.random.fold_in(key, 0), (num_classes, *images.shape[1:]), eps)
     return _by_turns(

@@ -15,6 +15,7 @@ import numpy as np
 
 from ugejax.compiler import compiled, on_cpu
 from ugejax.constraints.budget import box, project_l2, project_linf
+from ugejax.perturbations.parametrisation import of_classes
 from ugejax.reporting import Report
 from ugejax.training import decode
 
@@ -185,6 +186,49 @@ def perturb(
     if before is not None:
         fetch(*before)
     return result
+
+
+def perturb_classes(
+    of_batch: Callable[..., tuple[jax.Array, jax.Array]],
+    key: jax.Array,
+    images: np.ndarray,
+    labels: np.ndarray,
+    order: np.ndarray,
+    noise: jax.Array,
+    *,
+    batch_size: int,
+) -> jax.Array:
+    """Class-wise perturbations after one pass over an image set; no batch waits for the device.
+
+    As in the published code of EM a batch moves the noise of a class to the mean of what its members would move it to.
+
+    Args:
+        of_batch: as for `perturb`.
+        key: PRNG key of every batch.
+        images: originals, uint8 [N, H, W, C].
+        labels: int32 [N].
+        order: of the images, int [N].
+        noise: where to start, float32 [K, H, W, C].
+        batch_size: images a batch.
+
+    Returns:
+        Shaped like the noise.
+    """
+    for places, count in batches(len(images), batch_size):
+        index = order[places]
+        y = jnp.asarray(labels[index])
+        delta, _ = of_batch(key, decode(jnp.asarray(images[index])), y, noise[y])
+        noise = _means_of_classes(noise, delta, y, count)
+    return noise
+
+
+@jax.jit
+def _means_of_classes(noise: jax.Array, delta: jax.Array, y: jax.Array, count: int) -> jax.Array:
+    """The mean of each class among the first `count` of a batch, the noise itself for a class that is not there."""
+    counted = (jnp.arange(len(y)) < count).astype(delta.dtype)
+    column = counted[:, None, None, None]
+    sums, members = (of_classes(part, y, len(noise)) for part in (column * delta, column))
+    return jnp.where(members > 0, sums / jnp.maximum(members, 1), noise)
 
 
 def uniform_noise(key: jax.Array, shape: tuple[int, ...], eps: float) -> np.ndarray:

@@ -15,9 +15,7 @@ from ugejax.evaluation.relabel import relabelled
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.memory import OutOfMemory, ran_out
 from ugejax.training import accuracy, fit_together, initial_state
-
-# Networks in one program: their activations lie on the device at the same time.
-MOST = 8
+from ugejax.training.together import MOST
 
 
 def groups(trials: Iterable[Trial]) -> list[list[Trial]]:

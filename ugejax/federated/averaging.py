@@ -10,14 +10,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from ugejax.batches import in_pieces
 from ugejax.compiler import on_cpu
 from ugejax.federated.shards import Shards
 from ugejax.parallel import spread
 from ugejax.training import Recipe, initial_state, make_train_step, prepared
 from ugejax.training.loop import run_steps, take
 from ugejax.training.mirror import alternate
+from ugejax.training.together import MOST
 
 
 def average(trees: Any, sizes: jax.Array) -> Any:
@@ -87,19 +90,32 @@ def federate(
 
 
 def _side_by_side(module, optimizer, recipe: Recipe, shards: Shards) -> Callable[..., Any]:
-    """All clients in one program; one that has come to the end of its epoch waits for the others."""
-    run, count = _runner(module, optimizer, recipe, at_once=True), len(shards.sizes)
-    sizes, indices = jnp.asarray(shards.sizes), jnp.asarray(shards.indices)
+    """Several clients in one program; one that has come to the end of its epoch waits for the others.
 
-    def of_all(start, images, labels, keys):
-        states = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], count, axis=0), start)
+    They are `MOST` at a time, or as many fewer as the device's memory holds. What the last program lacks is filled up
+    with the last client, so that all are of one shape.
+    """
+    run, number = _runner(module, optimizer, recipe, at_once=True), len(shards.sizes)
+    steps = recipe.steps_per_epoch(int(shards.sizes.max()))
+
+    def of_some(start, images, labels, keys, clients):
+        sizes, indices = (jnp.asarray(of_each[clients]) for of_each in (shards.sizes, shards.indices))
+        states = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], len(clients), axis=0), start)
         for epoch in range(recipe.epochs):
             shuffled = functools.partial(_shuffled, epoch=epoch, mirror=recipe.mirror)
-            orders = jax.vmap(shuffled)(keys[:, 0], indices, sizes)
-            first = (states, jnp.zeros(count, jnp.int32))
-            steps = recipe.steps_per_epoch(int(sizes.max()))
-            (states, _), _ = run(first, images, labels, (orders, sizes), keys[:, 1], steps)
+            orders = jax.vmap(shuffled)(keys[clients, 0], indices, sizes)
+            first = (states, jnp.zeros(len(clients), jnp.int32))
+            (states, _), _ = run(first, images, labels, (orders, sizes), keys[clients, 1], steps)
         return states.variables
+
+    def of_all(start, images, labels, keys):
+        def work(part, size):
+            clients = np.minimum(np.arange(part.start, part.start + size), number - 1)
+            found = of_some(start, images, labels, keys, clients)
+            return jax.tree.map(lambda leaf: leaf[: part.stop - part.start], found)
+
+        groups = [found for _, found in in_pieces(work, number, min(MOST, number))]
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *groups)
 
     return of_all
 

@@ -134,7 +134,7 @@ def stream_steps(
         step: (state, batch, key) -> (state, loss).
         batch_size: images a step, at most as many as there are.
         before: before(state, index [B] of the batch's images) -> the state to step from.
-        after: after(state, index), once the step is done.
+        after: after(state, index), once the step is begun: what it reads of the state at once, it waits for.
         in_batch: whether the index that a batch tells of an image is its place in the batch, as a state wants it that
             holds something for each image of the batch alone; otherwise it is that in the data set.
     """

@@ -12,6 +12,9 @@ from ugejax.training.loop import check_finite, on_resident, run_steps, training_
 from ugejax.training.recipe import Recipe
 from ugejax.training.step import TrainState
 
+# Networks in one program: their activations lie on the device at the same time.
+MOST = 8
+
 
 def fit_together(
     step: Callable[..., Any],
