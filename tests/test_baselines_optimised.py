@@ -409,10 +409,11 @@ def test_dune_shifts_the_colours_of_a_class_as_one_and_keeps_its_distance():
 
 
 def test_a_swarm_finds_the_least_and_stays_where_it_is_bound():
-    settings = dune.DuneSettings(particles=20, moves=30)
+    settings = dune.DuneSettings(particles=40, moves=80)
     wanted = np.array([0.07, -0.02, 0.15])
     found = dune.swarm(KEY, lambda point: float(np.square(point - wanted).sum()), 3, settings, 0.1, bounded=False)
-    np.testing.assert_allclose(found, wanted, atol=0.01)
+    np.testing.assert_allclose(found, wanted, atol=0.03)
+    assert found[2] > 0.12  # beyond where they began
     found = dune.swarm(KEY, lambda point: float(np.square(point - wanted).sum()), 3, settings, 0.1, bounded=True)
     np.testing.assert_allclose(found, [0.07, -0.02, 0.1], atol=0.01)
 

@@ -1,5 +1,6 @@
 """Placed codes: what tells the class is in the shape of patterns alone, and where they lie is a secret."""
 
+import functools
 import hashlib
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from ugejax import Batch, Method, Protection, build_authorized, class_stripes, new_key, parametrise, seen
 from ugejax.perturbations.codes import Placed, draw_patterns
+from ugejax.perturbations.parametrisation import Summed
 from ugejax.training import Recipe
 from ugejax.views import default_step
 
@@ -19,6 +21,12 @@ CODES = Method(parametrisation="codes")
 def batch_of(shape: tuple[int, int, int], n: int, classes: int) -> Batch:
     images = np.random.default_rng(0).integers(0, 256, (n, *shape)).astype(np.uint8)
     return Batch(jnp.asarray(images) / 255, jnp.arange(n) % classes, jnp.arange(n))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def laid_by(how: Summed, noise, batch: Batch) -> tuple[jax.Array, ...]:
+    """What is wanted, and what each part of it gives."""
+    return how.wanted(noise, batch), *(part.wanted(own, batch) for part, own in zip(how.parts, noise, strict=True))
 
 
 def start_of(method: Method, shape: tuple[int, int, int], classes: int, secret: bytes = SECRET):
@@ -64,9 +72,8 @@ def test_patterns_follow_from_the_secret_alone():
 def test_codes_are_defined_for_every_kind_of_image(shape, classes):
     how, noise = start_of(CODES, shape, classes)
     batch = batch_of(shape, 4, classes)
-    wanted = np.asarray(jax.jit(how.wanted)(noise, batch))
+    wanted, bright, *_, stripes = map(np.asarray, laid_by(how, noise, batch))
     assert wanted.shape == (4, *shape) and (np.abs(wanted) > 0.99 * CODES.eps).all()  # no value is left alone
-    bright, stripes = (np.asarray(how.parts[i].wanted(noise[i], batch)) for i in (0, -1))
     beside = np.arange(shape[1]) // min(16, shape[1] // 2) % 2 == 0
     assert not bright[:, :, beside].any() and bright[:, :, ~beside, 0].all()
     np.testing.assert_array_equal(wanted[:, :, beside], stripes[:, :, beside])
@@ -74,8 +81,8 @@ def test_codes_are_defined_for_every_kind_of_image(shape, classes):
 
 def test_beside_the_codes_are_stripes_of_brightness_that_images_of_a_class_share():
     how, noise = start_of(CODES, (32, 32, 3), 10)
-    batch = batch_of((32, 32, 3), 20, 10)
-    wanted = np.asarray(jax.jit(how.wanted)(noise, batch))
+    batch = batch_of((32, 32, 3), 4, 10)
+    wanted = np.asarray(laid_by(how, noise, batch)[0])  # compiled above
     expected = class_stripes(SECRET, 10, (32, 32, 3), amplitude=CODES.eps, period=8, grey=True)
     np.testing.assert_array_equal(wanted[:, :, :16], np.asarray(expected)[batch.y][:, :, :16])
     np.testing.assert_array_equal(wanted[:, :, :16, 0], wanted[:, :, :16, 2])
@@ -84,10 +91,10 @@ def test_beside_the_codes_are_stripes_of_brightness_that_images_of_a_class_share
 def test_red_and_green_have_a_code_together_and_tiles_of_one_against_the_other():
     batch = batch_of((32, 32, 3), 60, 2)
     how, noise = start_of(CODES, (32, 32, 3), 2)
-    red, green, blue = np.sign(np.moveaxis(np.asarray(jax.jit(how.wanted)(noise, batch)), -1, 0))
+    wanted, _, _, contrast, _ = map(np.asarray, laid_by(how, noise, batch))
+    red, green, blue = np.sign(np.moveaxis(wanted, -1, 0))
     against = red != green
     assert against.mean() == pytest.approx(0.15 / 2, abs=0.02)
-    contrast = np.asarray(how.parts[2].wanted(noise[2], batch))
     np.testing.assert_array_equal(against, contrast[..., 0] != 0)
     np.testing.assert_array_equal(red[against], np.sign(contrast[..., 0])[against])
     assert not contrast[..., 2].any() and (blue != 0).all()
