@@ -6,7 +6,7 @@ Command:
 Time: 22 seconds of one CPU core with --sample, which takes a few small ones of most groups; minutes for all. Rows
 that the folder has are kept.
 
-Expect (rows so far in experiments/results/lowering.json): all lower to both, to StableHLO, but `jax.pmap` as such,
+Expect (rows in experiments/results/lowering.json): all lower to both, to StableHLO, but `jax.pmap` as such,
 which `jax.export` does not take, and which lowers in a `jax.jit`. No program has float64 or calls the host.
 
 Lowering is the step before XLA's compiler for the device, which is not here: that a program lowers says that all its

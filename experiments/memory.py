@@ -14,8 +14,10 @@ what is held between operations. An accelerator's convolutions may ask for more 
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,8 +66,8 @@ ROWS = (
 )
 
 
-def compiled(row: Row) -> jax.stages.Compiled:
-    """The step of a row, compiled from shapes."""
+def step_and_state(row: Row) -> tuple[Callable[..., Any], Any, tuple[jax.ShapeDtypeStruct, ...]]:
+    """The step of a row on resident images, and the shapes of its state and of its images, labels and order."""
     shape = (row.side, row.side, 3)
     module, recipe = build(row.network, CLASSES), default_recipe(row.network)
     optimizer, variables = recipe.build_optimizer(row.images), variable_shapes(row.network, CLASSES, shape)
@@ -79,14 +81,17 @@ def compiled(row: Row) -> jax.stages.Compiled:
         step = make_update(method, network, stacked, (), (), (jnp.arange(CLASSES) + 1) % CLASSES)
         noise = jax.ShapeDtypeStruct((CLASSES, *shape), jnp.float32)
         state = jax.eval_shape(lambda noise: NoiseState(jnp.zeros((), jnp.int32), noise, ()), noise)
+    each = jax.ShapeDtypeStruct((row.images,), jnp.int32)
+    return on_resident(step, row.batch), state, (jax.ShapeDtypeStruct((row.images, *shape), jnp.uint8), each, each)
+
+
+def compiled(row: Row) -> jax.stages.Compiled:
+    """The step of a row, compiled from shapes."""
+    step, state, data = step_and_state(row)
     program = jax.jit(
         lambda step, *arguments: step(*arguments), donate_argnums=1, compiler_options=compiler_options()
     )  # fmt: skip
-    return program.lower(
-        on_resident(step, row.batch), state, jax.ShapeDtypeStruct((row.images, *shape), jnp.uint8),
-        jax.ShapeDtypeStruct((row.images,), jnp.int32), jax.ShapeDtypeStruct((row.images,), jnp.int32),
-        jax.eval_shape(lambda: jax.random.key(0)),
-    ).compile()  # fmt: skip
+    return program.lower(step, state, *data, jax.eval_shape(lambda: jax.random.key(0))).compile()
 
 
 def line(row: Row, taken: Estimate) -> str:

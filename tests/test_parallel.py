@@ -104,7 +104,7 @@ def trained(checkpoints: StepCheckpoints, begun: int = 0) -> tuple[Any, float]:
 def trained_together() -> list[Any]:
     """Weights and statistics of two networks after an epoch in one program."""
     recipe = Recipe("sgd", 0.05, 5e-4, 1, 15)
-    optimizer, module, keys = recipe.build_optimizer(50), Normalised(), jax.random.split(jax.random.key(0), 2)
+    optimizer, module, keys = recipe.build_optimizer(50), Smooth(), jax.random.split(jax.random.key(0), 2)
     states = [initial_state(module.init(key, jnp.zeros((1, 8, 8, 1))), optimizer) for key in keys]
     step = make_train_step(module, optimizer, recipe)
     after = fit_together(step, states, [IMAGES, IMAGES[::-1]], [LABELS, LABELS[::-1]], recipe, list(keys))
