@@ -307,9 +307,9 @@ def beside_published(rows: Sequence[Row]) -> str:
     return "\n\n".join(parts)
 
 
-def grouped(rows: Iterable[Row], by: Callable[[Row], Any]) -> list[tuple[Any, list[Row]]]:
+def grouped(rows: Iterable[Any], by: Callable[[Any], Any]) -> list[tuple[Any, list[Any]]]:
     """Rows by what a function says of them, in the order in which that is first met."""
-    groups: dict[Any, list[Row]] = {}
+    groups: dict[Any, list[Any]] = {}
     for row in rows:
         groups.setdefault(by(row), []).append(row)
     return list(groups.items())

@@ -304,7 +304,8 @@ def _describe(commands: argparse._SubParsersAction) -> None:
     """Let the --help of a command that has no description begin with its line in the list of commands."""
     for listed in commands._choices_actions:
         command = commands.choices[listed.dest]
-        command.description = command.description or f"{listed.help[0].upper()}{listed.help[1:]}."
+        said = str(listed.help)
+        command.description = command.description or f"{said[0].upper()}{said[1:]}."
 
 
 def flags(parser: argparse.ArgumentParser) -> dict[str, str]:
