@@ -39,7 +39,7 @@ from ugejax.training import accuracy, default_recipe
 from ugejax.views import DEFAULT_FORM, default_step
 
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "stripes": {},
+    "stripes": {"parametrisation": "class-wise"},
     "codes": {"parametrisation": "codes"},
 }
 COLUMNS = "none,grey,class-means-oracle,jpeg-10"

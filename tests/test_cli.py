@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cli_examples import PNG, protect, tree
 
+import ugejax
 from ugejax.app import checkpoint
 from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.app.cli import evaluate, main
@@ -323,6 +324,12 @@ def test_list_sees_what_was_registered_since_its_catalogue_was_written(monkeypat
     monkeypatch.setattr("ugejax.app.cli.list.registries_sha256", lambda: "another")
     assert main(["list", "countermeasures"]) == 0
     assert "of my own" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"ugejax {ugejax.__version__}\n"
 
 
 def test_every_command_and_option_says_what_it_is():

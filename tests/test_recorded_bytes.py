@@ -7,6 +7,7 @@ new version of the key (`ugejax.authorized.key.VERSION`), which leaves the old o
 import base64
 import hashlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,9 @@ def test_the_default_form():
         sha256(np.asarray(job.network.view.dither(IMAGES / np.float32(255))).astype("<i4"))
         == "3e3479571a7da26c6b1b6a4abf041fa19f04811ed6de04e88dc6c4ebfe630196"
     )
-    assert sha256(released(job)) == "e724d160c7a8efa232e6d40b8256127e0ae2c6c5788465519dde87bde93a4148"
+    assert sha256(released(job)) == "42b2850fba994e4b410d8610ecf268c6e3cbae0e19a6814b909ae56f065065a1"
+    stripes = replace(job, method=method_of(["keyed-dither"], parametrisation="class-wise"))
+    assert sha256(released(stripes)) == "e724d160c7a8efa232e6d40b8256127e0ae2c6c5788465519dde87bde93a4148"
 
 
 # Subspaces are computed in floating point: bases are compared to 1e-4 and images but for one value in a hundred, which

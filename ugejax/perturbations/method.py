@@ -25,7 +25,7 @@ class Method:
         norm: "linf" or "l2" (per image).
         parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image),
             "sample-wise" (one per image), "generator" (a network that takes the image and its class's texture) or
-            "codes" (small patterns of a class at random places in half of an image, stripes of brightness beside).
+            "codes" (small patterns of a class at random places in half of an image, stripes beside).
         start: "stripes" (class-wise waves) or "misaligned" (class means pushed towards a wrong class).
         period: of the stripes' middle wave in pixels, see `class_stripes`.
         amplitude: of the start, as a multiple of eps; with norm "l2" of a value's share of it, eps / sqrt(H W C).

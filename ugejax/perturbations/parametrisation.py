@@ -100,7 +100,7 @@ class ClassWise:
 
 @dataclass(frozen=True)
 class Striped(ClassWise):
-    """Class-wise stripes of brightness from a secret, whatever texture the method starts from.
+    """Class-wise stripes from a secret, whatever texture the method starts from.
 
     Attributes:
         period: of the middle wave in pixels, see `class_stripes`.
@@ -111,7 +111,7 @@ class Striped(ClassWise):
     def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> jax.Array:
         """Stripes of the texture's shape."""
         classes, h, w, channels = texture.shape
-        return class_stripes(secret, classes, (h, w, channels), amplitude=self.eps, period=self.period, grey=True)
+        return class_stripes(secret, classes, (h, w, channels), amplitude=self.eps, period=self.period)
 
 
 def of_classes(grad: jax.Array, y: jax.Array, num_classes: int) -> jax.Array:
@@ -235,12 +235,13 @@ class Summed:
 
 
 def _codes(method: Method, eps: float, channels: int) -> Summed:
-    """Placed codes in half of an image, and class-wise stripes of brightness in the other.
+    """Placed codes in half of an image, and class-wise stripes in the other.
 
-    In colour red and green have one code together and blue has one of its own. Over them lie tiles of a third that red
-    has against green, so that no mix of the channels is without code. Codes and stripes have the whole budget where
-    they are: half as strong everywhere, JPEG takes the stripes as well. What is wanted beyond the budget is cut off, so
-    that of several the one with the largest weight decides.
+    In colour red and green have a code together. Over it lie tiles of another that red has against green, so that
+    their difference is not without code. Blue has stripes alone, in all of the image: blue against the rest is what
+    natural images have least of, hence what networks find first. Codes and stripes have the whole budget where they
+    are: half as strong everywhere, JPEG takes the stripes as well. What is wanted beyond the budget is cut off, so that
+    of several the one with the largest weight decides.
     """
 
     def code(name: str, colour: tuple[float, ...], share: float = method.code_share) -> Placed:
@@ -252,7 +253,6 @@ def _codes(method: Method, eps: float, channels: int) -> Summed:
     if channels == 3:
         codes = {
             code("bright", (1.0, 1.0, 0.0)): 2.0,
-            code("blue", (0.0, 0.0, 1.0)): 2.0,
             code("contrast", (1.0, -1.0, 0.0), method.code_contrast): 4.0,
         }
     else:

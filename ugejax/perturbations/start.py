@@ -17,9 +17,9 @@ LONGEST = 7 / 16
 
 
 def class_stripes(
-    secret: bytes, num_classes: int, shape: tuple[int, int, int], *, amplitude: float, period: int, grey: bool = False
+    secret: bytes, num_classes: int, shape: tuple[int, int, int], *, amplitude: float, period: int
 ) -> jax.Array:
-    """Stripes for each class: a square wave along the rows or the columns, yellow against blue, or light against dark.
+    """Stripes for each class: a square wave of yellow against blue, along the rows or the columns.
 
     Class-wise noise that is linearly separable is learned first (Yu et al., "Availability attacks create shortcuts",
     KDD 2022, LSP). This kind, our choice, stays so under random crops and flips, and harms perceptrons as well as
@@ -28,8 +28,8 @@ def class_stripes(
     That gives 10 codes (2 directions, 5 periods). With more classes than codes the image is divided into bands of
     rows, and a class has a word of codes.
 
-    Light against dark survives JPEG at quality 10 best, above all where a wave is as long as one of its blocks of
-    eight pixels: there JPEG rounds brightness least.
+    JPEG at a low quality keeps most of a wave that is about as long as one of its blocks of eight pixels: there it
+    rounds brightness least.
 
     Args:
         secret: deals the words to the classes. The words themselves are known to everybody: with ten classes or fewer
@@ -39,7 +39,6 @@ def class_stripes(
         amplitude: absolute value of every element, in units of [0, 1].
         period: in pixels, of the wave in the middle; the others have 1/2, 3/4, 5/4 and 3/2 of its frequency. On images
             of which it is more than 7/16 of a side, that is the period.
-        grey: move all channels together.
 
     Returns:
         float32 [num_classes, H, W, C].
@@ -47,16 +46,14 @@ def class_stripes(
     Raises:
         UserError: the image is too small for so many classes to differ.
     """
-    alphabets, colour = stripe_codes(num_classes, shape, period=period, grey=grey)
+    alphabets, colour = stripe_codes(num_classes, shape, period=period)
     order = Keystream(secret, "stripes").permutation(math.prod(map(len, alphabets)))
     dealt = np.unravel_index(order[:num_classes], [len(letters) for letters in alphabets])
     signs = np.concatenate([letters[codes] for letters, codes in zip(alphabets, dealt, strict=True)], axis=1)
     return jnp.asarray(np.float32(amplitude) * (signs[..., None] * colour))
 
 
-def stripe_codes(
-    num_classes: int, shape: tuple[int, int, int], *, period: int, grey: bool = False
-) -> tuple[list[np.ndarray], np.ndarray]:
+def stripe_codes(num_classes: int, shape: tuple[int, int, int], *, period: int) -> tuple[list[np.ndarray], np.ndarray]:
     """What everybody can know of `class_stripes`, whose arguments these are: all of it but which class has which word.
 
     Returns:
@@ -67,7 +64,7 @@ def stripe_codes(
         UserError: the image is too small for so many classes to differ.
     """
     h, w, channels = shape
-    colour = np.array([1, 1, -1] if channels == 3 and not grey else [1] * channels, np.int8)
+    colour = np.array([1, 1, -1] if channels == 3 else [1] * channels, np.int8)
     frequencies = np.array(FREQUENCIES) / min(period, LONGEST * h, LONGEST * w)
     down, across = _square_waves(h, frequencies)[:, :, None], _square_waves(w, frequencies)[:, None, :]
     # One byte a sign: a code for each of a thousand classes of photographs is large enough in float32.

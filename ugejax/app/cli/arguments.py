@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ugejax import __version__
 from ugejax.perturbations.method import CHOICES
 
 
@@ -96,6 +97,7 @@ def build_parser() -> Parser:
         epilog="Begin with `ugejax demo`, or with `ugejax check` and your own images. `ugejax COMMAND --help` has the "
         "options of a command. Exit codes: 0 done, 1 a check failed, 2 a mistake in what was given, 130 interrupted.",
     )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"ugejax {__version__}", help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="protect digits in photographs, train both sides, show what happened")
@@ -352,7 +354,8 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--norm", choices=CHOICES["norm"], help="norm of the budget (default linf)")
     group.add_argument(
         "--parametrisation", choices=CHOICES["parametrisation"],
-        help="a texture for each class or for each image, a network that writes it, or small patterns at secret places",
+        help="a texture for each class or for each image, a network that writes it, or small patterns at secret places "
+        "(default codes with keyed-dither, class-wise with other forms)",
     )  # fmt: skip
     group.add_argument("--code-side", type=positive, help="side of a code's patterns in pixels (default 4)")
     group.add_argument("--code-patterns", type=positive, help="patterns of a class in a code (default 1)")

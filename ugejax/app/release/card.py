@@ -32,9 +32,12 @@ GENERATOR_LIMITS = [
     "grey), unless grey is among the transforms that it was optimised through; JPEG and other filters undo a part.",
 ]
 CODES_LIMITS = [
+    "No knowledge is needed to undo a part of it by JPEG at low quality, which takes the codes (countermeasure "
+    "jpeg-10), or by grey images (countermeasure grey).",
+    "Beside the codes lie class-wise stripes, which a hacker who knows the method estimates and subtracts "
+    "(countermeasure class-means).",
     "The codes are patterns of a class at random places: whoever protects images of his own can train a network to "
-    "take such patterns away, and nobody has measured here how much that gives him.",
-    "Beside the codes lie class-wise stripes, which a hacker estimates and subtracts (countermeasure class-means).",
+    "take such patterns away (countermeasure learned-purifier).",
 ]
 STRIPES_LIMIT = (
     "The stripes are public but for which class has which, and each image shows its own (countermeasure exact-word). "
