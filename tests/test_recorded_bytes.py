@@ -61,7 +61,7 @@ def test_the_default_form():
         sha256(np.asarray(job.network.view.dither(IMAGES / np.float32(255))).astype("<i4"))
         == "3e3479571a7da26c6b1b6a4abf041fa19f04811ed6de04e88dc6c4ebfe630196"
     )
-    assert sha256(released(job)) == "42b2850fba994e4b410d8610ecf268c6e3cbae0e19a6814b909ae56f065065a1"
+    assert sha256(released(job)) == "90aeb0f885eee2d4312922b712c766edb134e84b471b5bd74745c7ac9e31e44d"
     stripes = replace(job, method=method_of(["keyed-dither"], parametrisation="class-wise"))
     assert sha256(released(stripes)) == "e724d160c7a8efa232e6d40b8256127e0ae2c6c5788465519dde87bde93a4148"
 

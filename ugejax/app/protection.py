@@ -41,7 +41,7 @@ from ugejax.losses import class_prototypes
 from ugejax.memory import OutOfMemory
 from ugejax.networks import build
 from ugejax.parallel import here, in_bulk, on_all_devices
-from ugejax.perturbations.method import CHOICES, TEXTURE, Method
+from ugejax.perturbations.method import CHOICES, Method
 from ugejax.perturbations.parametrisation import initial_noise, parametrise
 from ugejax.perturbations.start import STARTS, class_means, nearest_wrong_class
 from ugejax.reporting import Report
@@ -87,7 +87,7 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
         defaults["epochs"] = 15
     for form in forms:
         defaults |= find_form(form).settings
-    if set(settings) & set(TEXTURE):  # names something that the parametrisation of the form may not have
+    if "start" in settings:  # codes are made for the start that is the default
         defaults["parametrisation"] = Method.parametrisation
     method = Method(**defaults | settings)
     if unused := [name for name in settings if method.unused(name)]:

@@ -3,9 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# What class-wise tensors start from, and so what starts from them: codes have patterns and stripes of their own.
-TEXTURE = ("start", "period", "amplitude")
-
 # Of the settings those that are a choice; what each name stands for is in the registry that it is looked up in.
 CHOICES = {
     "norm": ("linf", "l2"),
@@ -25,7 +22,7 @@ class Method:
         norm: "linf" or "l2" (per image).
         parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image),
             "sample-wise" (one per image), "generator" (a network that takes the image and its class's texture) or
-            "codes" (small patterns of a class at random places in half of an image, stripes beside).
+            "codes" (class-wise, and small patterns of a class at random places over half of an image).
         start: "stripes" (class-wise waves) or "misaligned" (class means pushed towards a wrong class).
         period: of the stripes' middle wave in pixels, see `class_stripes`.
         amplitude: of the start, as a multiple of eps; with norm "l2" of a value's share of it, eps / sqrt(H W C).
@@ -48,12 +45,11 @@ class Method:
             optimisation; () for none.
         code_side: of a code's patterns in pixels.
         code_patterns: for each class and channel.
-        code_share: of the tiles that are laid in the codes' half; stripes fill the others.
+        code_share: of the tiles that are laid in the codes' half; the class's texture fills the others.
         code_cell: side of the squares that a pattern is made of, in pixels; divides `code_side`.
         code_contrast: share of the tiles that are laid of a further code, red against green, over those.
-        code_columns: width in pixels of the bands of columns that stripes and codes have in turn, at most half the
+        code_columns: width in pixels of the bands of columns that texture and codes have in turn, at most half the
             image's; 0 for codes everywhere.
-        code_period: of the stripes beside codes, the middle one of five, in pixels.
     """
 
     eps: float = 8 / 255
@@ -81,7 +77,6 @@ class Method:
     code_cell: int = 1
     code_contrast: float = 0.15
     code_columns: int = 16
-    code_period: int = 8
 
     @property
     def described(self) -> dict[str, Any]:
@@ -90,4 +85,4 @@ class Method:
 
     def unused(self, name: str) -> bool:
         """Whether a setting says nothing of this parametrisation."""
-        return name in TEXTURE if self.parametrisation == "codes" else name.startswith("code_")
+        return name.startswith("code_") and self.parametrisation != "codes"

@@ -21,7 +21,6 @@ from ugejax.parallel import averaged, gathered, summed
 from ugejax.perturbations.codes import Placed
 from ugejax.perturbations.generator import Generator
 from ugejax.perturbations.method import Method
-from ugejax.perturbations.start import class_stripes
 from ugejax.training.prepare import prepared
 from ugejax.training.step import Batch, TrainState, initial_state
 
@@ -96,22 +95,6 @@ class ClassWise:
         """A step by the sign of the sum over each class's images."""
         moved = jnp.sign(summed(of_classes(grad, batch.y, len(noise)), axis_name))
         return jnp.clip(noise - self.step * moved, -2 * self.eps, 2 * self.eps)
-
-
-@dataclass(frozen=True)
-class Striped(ClassWise):
-    """Class-wise stripes from a secret, whatever texture the method starts from.
-
-    Attributes:
-        period: of the middle wave in pixels, see `class_stripes`.
-    """
-
-    period: int
-
-    def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> jax.Array:
-        """Stripes of the texture's shape."""
-        classes, h, w, channels = texture.shape
-        return class_stripes(secret, classes, (h, w, channels), amplitude=self.eps, period=self.period)
 
 
 def of_classes(grad: jax.Array, y: jax.Array, num_classes: int) -> jax.Array:
@@ -235,13 +218,13 @@ class Summed:
 
 
 def _codes(method: Method, eps: float, channels: int) -> Summed:
-    """Placed codes in half of an image, and class-wise stripes in the other.
+    """Placed codes over half of a class-wise perturbation.
 
     In colour red and green have a code together. Over it lie tiles of another that red has against green, so that
-    their difference is not without code. Blue has stripes alone, in all of the image: blue against the rest is what
-    natural images have least of, hence what networks find first. Codes and stripes have the whole budget where they
-    are: half as strong everywhere, JPEG takes the stripes as well. What is wanted beyond the budget is cut off, so that
-    of several the one with the largest weight decides.
+    their difference is not without code. Blue keeps the class's texture, in all of the image: blue against the rest is
+    what natural images have least of, hence what networks find first. Codes and texture have the whole budget where
+    they are: half as strong everywhere, JPEG takes the texture as well. What is wanted beyond the budget is cut off, so
+    that of several the one with the largest weight decides; a class's tensor may be twice the budget.
     """
 
     def code(name: str, colour: tuple[float, ...], share: float = method.code_share) -> Placed:
@@ -251,14 +234,10 @@ def _codes(method: Method, eps: float, channels: int) -> Summed:
         )  # fmt: skip
 
     if channels == 3:
-        codes = {
-            code("bright", (1.0, 1.0, 0.0)): 2.0,
-            code("contrast", (1.0, -1.0, 0.0), method.code_contrast): 4.0,
-        }
+        codes = {code("bright", (1.0, 1.0, 0.0)): 4.0, code("contrast", (1.0, -1.0, 0.0), method.code_contrast): 8.0}
     else:
-        codes = {code("bright", (1.0,) * channels): 2.0}
-    stripes = Striped(eps, method.step_size * eps, method.code_period)
-    return Summed((*codes, stripes), (*codes.values(), 1.0))
+        codes = {code("bright", (1.0,) * channels): 4.0}
+    return Summed((*codes, ClassWise(eps, method.step_size * eps)), (*codes.values(), 1.0))
 
 
 # By the names that `Method.parametrisation` takes: (method, budget of a value, channels) -> parametrisation.

@@ -28,9 +28,6 @@ def class_stripes(
     That gives 10 codes (2 directions, 5 periods). With more classes than codes the image is divided into bands of
     rows, and a class has a word of codes.
 
-    JPEG at a low quality keeps most of a wave that is about as long as one of its blocks of eight pixels: there it
-    rounds brightness least.
-
     Args:
         secret: deals the words to the classes. The words themselves are known to everybody: with ten classes or fewer
             an image shows its own.

@@ -363,9 +363,8 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--code-cell", type=positive, help="side of the squares that a pattern is made of (default 1)")
     group.add_argument("--code-contrast", type=weight, help="share of tiles of red against green (default 0.15)")
     group.add_argument(
-        "--code-columns", type=natural, help="width of the bands that stripes and codes have in turn (default 16)"
+        "--code-columns", type=natural, help="width of the bands that texture and codes have in turn (default 16)"
     )
-    group.add_argument("--code-period", type=positive, help="of the stripes beside codes, in pixels (default 8)")
     group.add_argument("--start", choices=CHOICES["start"], help="what the perturbation starts from")
     group.add_argument("--period", type=positive, help="period of the stripes in pixels, the middle one of five")
     group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the start")
