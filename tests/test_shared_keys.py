@@ -20,6 +20,7 @@ from ugejax.authorized import seen
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.constraints.feasible import feasible
 from ugejax.errors import UserError
+from ugejax.networks import initial_variables
 from ugejax.training import Batch, initial_state
 from ugejax.uge import Method, NoiseState, make_update
 from ugejax.views import IdentityView, content_view, dither_view, linear_view, share_of_budget, shared_blind_set
@@ -88,11 +89,11 @@ def test_gradients_are_matched_for_all_networks_and_summed():
     y = jnp.arange(12) % 3
     method = Method(transforms=(), batch_size=12, undistillation=0.5)
     optimizer = optax.sgd(0.1)
-    surrogate = initial_state(Indifferent().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
+    surrogate = initial_state(initial_variables(Indifferent(), jax.random.key(0), (8, 8, 1)), optimizer)
     networks = []
     for seed, rows in enumerate((slice(0, 4), slice(4, 8))):
         module = Linear(rows)
-        variables = module.init(jax.random.key(seed), jnp.zeros((1, 8, 8, 1)))
+        variables = initial_variables(module, jax.random.key(seed), (8, 8, 1))
         network = AuthorizedNetwork(IdentityView(), module, variables, "all")
         networks.append((network, jax.tree.map(lambda leaf: leaf[None], variables)))
     blind = (AuthorizedNetwork(dither_view(b"secret 2", (8, 8, 1), salt=bytes(16), anchors=1), None, {}, "all"), None)
