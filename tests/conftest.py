@@ -1,6 +1,7 @@
 """Fixtures shared by the whole suite."""
 
 import contextlib
+import gc
 import importlib.metadata
 import io
 import os
@@ -18,11 +19,47 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # They run for a moment each, so optimising them costs more than it gains; JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests what
 # users run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# The emitters that later releases of XLA alone have take a quarter longer to compile.
+# Taken apart for several threads, they cost a quarter more to compile, in each of processes that share the cores. So
+# do the emitters that later releases of XLA alone have.
+flags = [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_parallel_codegen_split_count=1"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+    flags.append("--xla_cpu_use_fusion_emitters=false")
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
+    # A fifth of the rest goes into these, which change no value; no program has numbers of such types.
+    unwanted = [
+        "simplify-while-loops", "while-loop-trip-count-annotator", "while-loop-invariant-code-motion",
+        "small-while-loop-hoisting", "reshape-mover", "cpu-parallel-task-assigner",
+    ]  # fmt: skip
+    types = ["f4e2m1fn", "f8e3m4", "f8e4m3", "f8e4m3b11fnuz", "f8e4m3fnuz", "f8e5m2fnuz", "f8e8m0fnu", "s4", "u4"]
+    unwanted += [f"float-normalization-{name}" for name in types]
+    flags.append(f"--xla_disable_hlo_passes={','.join(unwanted)}")
+os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+
+# Names of layers within a program, which nobody reads here, are a quarter of the time in which a network is traced.
+os.environ.setdefault("FLAX_PROFILE", "0")
+
+# Tracing makes objects by the million and hardly any circles of them: by default a twentieth of the time goes into
+# looking for those.
+gc.set_threshold(20_000, 10, 10)
+
+# Their tests take longest. They start first, so that at the end no process is left alone with one of them.
+SLOWEST = [
+    f"test_{name}.py"
+    for name in ("parallel", "hosts", "experiments_lowering", "experiments_accelerator", "networks_pretrained", "docs")
+]
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest files come first; all else stays in order."""
+    items.sort(key=lambda item: item.path.name not in SLOWEST)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end: it is not looked through for garbage any more."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

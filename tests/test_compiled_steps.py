@@ -179,24 +179,26 @@ def test_snapshots_and_secret_view_are_arguments_of_the_compiled_update():
         assert sum(np.size(constant) for constant in program.consts) < 100
 
 
-@pytest.mark.parametrize("module", [Linear(), Convolutional()], ids=["linear", "convolutional"])
-@pytest.mark.parametrize("parametrisation", ["class-wise", "sample-wise"])
+@pytest.mark.parametrize(
+    ("parametrisation", "module"), [("class-wise", Convolutional()), ("sample-wise", Linear())],
+    ids=["class-wise", "sample-wise"],
+)  # fmt: skip
 def test_steps_on_a_batch_are_those_of_as_many_updates_of_it(parametrisation, module):
     """Without a surrogate that learns between them; the snapshot is the same, since the key and the step are."""
     method = dataclasses.replace(METHOD, parametrisation=parametrisation, feature_distance=0.0, step_size=0.05)
     (single, state), (several, _) = (
-        perturbation(one, module) for one in (method, dataclasses.replace(method, steps_per_batch=3))
+        perturbation(one, module) for one in (method, dataclasses.replace(method, steps_per_batch=2))
     )
     if parametrisation == "sample-wise":
         state = state.replace(noise=state.noise[data()[1]])
     arguments = (first_batch(), jax.random.key(0))
     single, once, losses = jax.jit(single), state, {}
-    for _ in range(3):
+    for _ in range(2):
         once, losses = single(once.replace(step=state.step), *arguments)
     at_once, their_losses = jax.jit(several)(state, *arguments)
     assert int(at_once.step) == 1
     np.testing.assert_allclose(at_once.noise, once.noise, atol=1e-6)
-    assert np.abs(at_once.noise - state.noise).max() > 2 * method.step_size * method.eps
+    assert np.abs(at_once.noise - state.noise).max() > 1.9 * method.step_size * method.eps
     assert losses.keys() == their_losses.keys() == {"gradient_matching", "undistillation"}
     for name, value in losses.items():
         np.testing.assert_allclose(their_losses[name], value, rtol=1e-4)

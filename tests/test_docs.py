@@ -177,7 +177,8 @@ def test_what_a_researcher_adds_works(monkeypatch):
 
 def test_functions_of_arrays_run_under_jit_vmap_and_pmap_and_on_a_mesh():
     (_, tour), (mesh,) = blocks("researcher.md"), blocks("clusters.md")
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = "--xla_force_host_platform_device_count=4 --xla_cpu_parallel_codegen_split_count=1"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     command = [sys.executable, "-c", tour + mesh]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

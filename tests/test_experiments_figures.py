@@ -43,6 +43,7 @@ def test_the_figure_and_its_table(name, shared_data, tmp_path, monkeypatch, caps
     out = tmp_path / "out"
     command = [name, "--data-dir", str(shared_data / "tfds"), "--out", str(out), "--scale", "smoke", *more]
     monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(visual_quality, "SHOWN", 2)
     assert importlib.import_module(f"experiments.{name}").main() == 0
     assert len(json.loads((out / "summary.json").read_text())["rows"]) == rows
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]

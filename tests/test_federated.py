@@ -23,7 +23,7 @@ from ugejax.federated import (
     seen_shards,
     shard_salts,
 )
-from ugejax.networks import build
+from ugejax.networks import build, initial_variables
 from ugejax.training import Batch, Recipe, fit, initial_state, make_train_step
 from ugejax.uge import Method
 from ugejax.views import dither_view
@@ -35,7 +35,7 @@ OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 @pytest.fixture(scope="module")
 def network():
     module = build("mlp", 3)
-    return module, module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    return module, initial_variables(module, jax.random.key(0), (8, 8, 1))
 
 
 def shards_of(*members: list[int]) -> Shards:

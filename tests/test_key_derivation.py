@@ -50,8 +50,7 @@ def test_the_keystream_is_that_of_rfc_8439():
     assert content(jax.jit(chacha20, static_argnums=1)(words(secret), 1003)) == published
 
 
-@pytest.mark.parametrize("size", [1, 63, 64, 65, 128, 200])
-@pytest.mark.parametrize("secret", [4, 16, 32])
+@pytest.mark.parametrize(("secret", "size"), [*((16, size) for size in (1, 63, 64, 65, 128, 200)), (4, 65), (32, 65)])
 def test_the_tag_is_that_of_rfc_7693(size, secret):
     rng = np.random.default_rng(size + secret)
     key, message = rng.bytes(secret), rng.bytes(size)

@@ -56,14 +56,21 @@ def initialised(name: str):
 def traced(name: str, shape: tuple[int, ...]):
     """Shapes of the logits and of the variables of a network for 10 classes; tracing the deepest ones takes a while.
 
-    Of larger images it takes the variables of small ones where they are the same, so that it need not trace their
-    initialisation, which is most of the time.
+    Initialisation is most of the time, so for images of another size or without colour a network takes the variables of
+    small ones in colour, where they are the same but for what the first kernel reads; a layer refuses all others.
     """
     network, x = build(name, 10), jnp.zeros((3, *shape))
-    if shape == (64, 64, 3) and name not in PATCHED:
-        _, variables = traced(name, (32, 32, 3))
-        return jax.eval_shape(network.apply, variables, x), variables
-    return jax.eval_shape(network.init_with_output, KEY, x)
+    by_patches = name in PATCHED or (name == "convmixer" and shape[-1] == 1)  # whose first layer is no convolution
+    if shape == (32, 32, 3) or name not in FIELD or by_patches:
+        return jax.eval_shape(network.init_with_output, KEY, x)
+    _, variables = traced(name, (32, 32, 3))
+
+    def of_channels(leaf):
+        first = leaf.shape[2:3] == (3,)
+        return leaf.update(shape=(*leaf.shape[:2], shape[-1], leaf.shape[3])) if first else leaf
+
+    variables = jax.tree.map(of_channels, variables)
+    return jax.eval_shape(network.apply, variables, x), variables
 
 
 # Tracing the deepest networks takes seconds, so each of these meets one shape only.

@@ -51,7 +51,6 @@ def protection(form: str, method: Method = TINY, *, epochs: int = 2, seed: int =
     [
         *((form, ()) for form in FORMS),
         ("plain", ("crop-flip", "jpeg-30", "mixup")),
-        ("frozen-backbone", ("crop-flip",)),
     ],
 )
 def test_every_form_releases_images_within_the_budget(form, transforms, tmp_path):
@@ -93,7 +92,7 @@ def test_settings_of_the_method_stay_within_the_budget(changes, tmp_path):
     assert set(figures[-1][-1]) == expected
 
 
-@pytest.mark.parametrize("eps", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("eps", [0.2, 1.0])
 def test_cells_stay_within_a_ball_of_the_euclidean_norm_too(eps, tmp_path):
     images, labels = toy()
     job = protection("keyed-dither", dataclasses.replace(TINY, epochs=0, norm="l2", eps=eps))

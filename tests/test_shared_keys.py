@@ -20,6 +20,7 @@ from ugejax.authorized import seen
 from ugejax.authorized.network import AuthorizedNetwork
 from ugejax.constraints.feasible import feasible
 from ugejax.errors import UserError
+from ugejax.networks import initial_variables
 from ugejax.training import Batch, initial_state
 from ugejax.uge import Method, NoiseState, make_update
 from ugejax.views import IdentityView, content_view, dither_view, linear_view, share_of_budget, shared_blind_set
@@ -35,10 +36,11 @@ def test_every_quantiser_is_blind_to_what_is_shared_and_it_is_as_much_as_foretol
 
     @jax.jit
     def protect(x):
-        delta, alone = (feasible(jnp.full(x.shape, EPS), x, blind, eps=EPS) for blind in (shared, views[0]))
-        return delta, [[view.apply(x + d) for view in views] for d in (0, delta, alone)]
+        return [feasible(jnp.full(x.shape, EPS), x, blind, eps=EPS) for blind in (shared, views[0])]
 
-    delta, (before, after, after_alone) = protect(x)
+    delta, alone = protect(x)
+    see = jax.jit(lambda view, x: view.apply(x))
+    before, after, after_alone = ([see(view, x + d) for view in views] for d in (0, delta, alone))
     for view, was, became in zip(views, before, after, strict=True):
         np.testing.assert_array_equal(became, was)
         assert not delta.reshape(64, -1)[:, view.anchors].any()
@@ -88,11 +90,11 @@ def test_gradients_are_matched_for_all_networks_and_summed():
     y = jnp.arange(12) % 3
     method = Method(transforms=(), batch_size=12, undistillation=0.5)
     optimizer = optax.sgd(0.1)
-    surrogate = initial_state(Indifferent().init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))), optimizer)
+    surrogate = initial_state(initial_variables(Indifferent(), jax.random.key(0), (8, 8, 1)), optimizer)
     networks = []
     for seed, rows in enumerate((slice(0, 4), slice(4, 8))):
         module = Linear(rows)
-        variables = module.init(jax.random.key(seed), jnp.zeros((1, 8, 8, 1)))
+        variables = initial_variables(module, jax.random.key(seed), (8, 8, 1))
         network = AuthorizedNetwork(IdentityView(), module, variables, "all")
         networks.append((network, jax.tree.map(lambda leaf: leaf[None], variables)))
     blind = (AuthorizedNetwork(dither_view(b"secret 2", (8, 8, 1), salt=bytes(16), anchors=1), None, {}, "all"), None)

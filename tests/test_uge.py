@@ -96,9 +96,13 @@ def stacked(states: list) -> NoiseState:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-@pytest.mark.parametrize("kind", ["class-wise", "generator"])
-def test_mapped_over_keys_the_update_is_that_of_each_key(kind):
-    method = dataclasses.replace(ALL, parametrisation=kind, transforms=("crop-flip", "mixup"))
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [("class-wise", {}), ("generator", {"gradient_matching": 0.0, "undistillation": 0.0, "transforms": ()})],
+)
+def test_mapped_over_keys_the_update_is_that_of_each_key(kind, changes):
+    """All of it with class-wise noise; with a generator the way from the gradient to its weights."""
+    method = dataclasses.replace(ALL, **{"parametrisation": kind, "transforms": ("crop-flip", "mixup")} | changes)
     update, keys = update_of(method), jax.random.split(KEY, 3)
     states = [state_of(method, seed) for seed in range(3)]
     single = compiled(update)

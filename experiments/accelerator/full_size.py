@@ -49,7 +49,8 @@ def images_of(job: Job) -> tuple[Dataset, Dataset]:
 
 def bfloat16(job: Job) -> Iterator[dict[str, Any]]:
     """The same trainings of the handwritten digits in float32 and in bfloat16, by the loop of every training."""
-    splits = load(Source("digits", seed=0))
+    n_train, n_test = (None, None) if job.scale.demo else job.scale.images
+    splits = load(Source("digits", None, n_train, n_test, seed=0))
     assert splits.test is not None, "a fifth of the digits is held out"
     train, test = splits.train, splits.test
     for network in job.scale.networks:

@@ -47,7 +47,7 @@ SCALES = {
     "smoke": Scale(
         cases=("release keyed-dither", "train step mlp", "transform jpeg-10"), networks=("mlp",), batches=(4,),
         precisions=("default",), side=8, repeats=1, product=64, bulk=20, hackers=2, together=(), hacker_images=8,
-        ways=("rand-augment",), whole=(("mlp", 1),), images=(40, 20), demo=False,
+        ways=("PGD of baselines, 10 steps",), whole=(("mlp", 1),), images=(40, 20), demo=False,
     ),
     "small": Scale(
         cases=None, networks=("cnn",), batches=(32, 128), precisions=("default", "bfloat16"), side=32, repeats=3,

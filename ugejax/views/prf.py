@@ -2,8 +2,11 @@
 
 BLAKE2s with a key (RFC 7693) makes a tag of 256 bits from a message, and ChaCha20 (RFC 8439) words from the tag. Both
 are sums, rotations and exclusive ors of 32-bit words: pure functions of arrays, usable under jit, vmap and pmap. Loops
-stand where unrolled rounds would take seconds to compile.
+stand where unrolled rounds would take seconds to compile, and both are compiled as a whole: a program that asks for
+words in many places has each of them traced once.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +43,7 @@ def to_words(values: jax.Array) -> jax.Array:
     return (parts << jnp.array([0, 8, 16, 24], jnp.uint32)).sum(axis=-1, dtype=jnp.uint32)
 
 
+@jax.jit
 def blake2s(secret: jax.Array, message: jax.Array) -> jax.Array:
     """BLAKE2s of a message with a key.
 
@@ -76,6 +80,7 @@ def blake2s(secret: jax.Array, message: jax.Array) -> jax.Array:
     return jax.lax.fori_loop(0, count, compress, state)
 
 
+@functools.partial(jax.jit, static_argnames="count")
 def chacha20(key: jax.Array, count: int) -> jax.Array:
     """The first words of ChaCha20's keystream with nonce 0, from block 0 on.
 
