@@ -12,26 +12,37 @@ from hacker_examples import CLASSES, data_of, labels_of, natural
 from ugejax import Batch
 from ugejax.countermeasures import COUNTERMEASURES, class_dictionary, gradient_projection, matched_patterns
 from ugejax.countermeasures.class_spectra import transport
-from ugejax.countermeasures.hacker_data import to_uint8
+from ugejax.countermeasures.hacker_data import HackerData, to_uint8
 from ugejax.countermeasures.matched_patterns import commonest_square, placed_codes
 from ugejax.countermeasures.tiles import lay
-from ugejax.training import decode
+from ugejax.training import accuracy, decode, outputs
 
 SECRET = bytes(range(32))
-N = 600
+N = 450
 
 
 @pytest.fixture(autouse=True)
 def smaller(monkeypatch):
     """Searches and a network that are over in a second."""
     settings = {
-        matched_patterns: {"STARTS": 6, "FINALISTS": 2, "MANY": 100},
+        matched_patterns: {"STARTS": 4, "SHORT": 4, "FINALISTS": 1, "MANY": 80, "LONG": 5},
         class_dictionary: {"SAMPLES": 6000, "STEPS": 8},
         gradient_projection: {"WIDTHS": (8, 8, 8), "BATCH": 50},
     }
     for module, values in settings.items():
         for name, value in values.items():
             monkeypatch.setattr(module, name, value)
+
+
+def faint(images: np.ndarray) -> np.ndarray:
+    """Images with a quarter of their contrast, whose fine detail is as weak beside codes as that of photographs."""
+    return images // 4 + 96
+
+
+def hacker_of(images: np.ndarray, **changes) -> HackerData:
+    """A hacker whose natural images are faint."""
+    data = data_of(images, **changes)
+    return dataclasses.replace(data, reference=faint(data.reference), test_images=faint(data.test_images))
 
 
 def with_codes(originals: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -54,27 +65,42 @@ def share_left(images: np.ndarray, released: np.ndarray, originals: np.ndarray) 
     return float((planted * left).sum() / (planted**2).sum())
 
 
-# What a hacker leaves of codes in images whose own fine detail is weak, and how many grey levels he costs originals.
-@pytest.mark.parametrize("channels", [1, 3])
+# What a hacker leaves of codes, and how many grey levels he costs originals.
 @pytest.mark.parametrize(
-    ("name", "most", "cost"),
+    ("name", "channels", "most", "cost"),
     [
-        ("matched-pattern-oracle", 0.3, 0),
-        ("matched-pattern", 0.3, 1),
-        ("class-dictionary", 0.6, 1),
-        ("gradient-projection", 0.8, 4),
+        ("matched-pattern-oracle", 3, 0.35, 0),
+        ("matched-pattern-oracle", 1, 0.5, 0),
+        ("matched-pattern", 1, 0.5, 0.5),
+        ("class-dictionary", 1, 0.9, 0.5),
     ],
 )
-def test_codes_are_found_and_taken_away_and_originals_cost_little(name, most, cost, channels):
-    originals, labels = natural(N, channels), labels_of(N)
+def test_codes_are_found_and_taken_away_and_originals_cost_little(name, channels, most, cost):
+    originals, labels = faint(natural(N, channels)), labels_of(N)
     released = with_codes(originals, labels)
-    data = data_of(released, clean_images=originals, clean_indices=np.arange(N))
+    data = hacker_of(released, clean_images=originals, clean_indices=np.arange(N))
     prepared = COUNTERMEASURES[name].prepared(data)
     assert rms(released, originals) > 5
     assert share_left(prepared.images, released, originals) < most
     assert prepared.test_images is data.test_images
     control = COUNTERMEASURES[name].prepared(dataclasses.replace(data, images=originals))
     assert rms(control.images, originals) <= cost
+
+
+def test_a_network_no_longer_names_the_class_once_its_gradients_are_projected_out(monkeypatch):
+    originals, labels = faint(natural(N)), labels_of(N)
+    data, networks = hacker_of(with_codes(originals, labels)), []
+    trained = gradient_projection.trained
+    monkeypatch.setattr(gradient_projection, "trained", lambda data: networks.append(trained(data)) or networks[-1])
+    prepared = COUNTERMEASURES["gradient-projection"].prepared(data)
+    before, after = (accuracy(*networks[0], images, labels) for images in (data.images, prepared.images))
+    assert before > 0.7 and after < 0.5 * before
+    assert rms(prepared.images, data.images) < 4
+    assert prepared.test_images is data.test_images
+    # Who is not named is not moved.
+    named = outputs(*networks[0], data.images).argmax(axis=1) == labels
+    np.testing.assert_array_equal(prepared.images[~named], decode(data.images)[~named])
+    assert (prepared.images[named] != decode(data.images)[named]).any(axis=(1, 2, 3)).mean() > 0.5
 
 
 def test_tiles_are_laid_by_bayes_rule():
@@ -105,12 +131,12 @@ def test_tiles_are_laid_by_bayes_rule():
 
 
 def test_the_commonest_square_is_the_pattern_or_its_mirror_image():
-    originals, labels = natural(N), labels_of(N)
+    originals, labels = natural(N), np.ones(N, np.int32)
     placed = placed_codes((16, 16, 3))
     assert placed is not None
     texture = jnp.zeros((CLASSES, 16, 16, 3))
     patterns = np.asarray(placed.start(jax.random.key(0), texture, jnp.zeros(0, jnp.int32), SECRET).patterns)[:, :, 0]
-    differences = (decode(with_codes(originals, labels)) - decode(originals))[labels == 1]
+    differences = decode(with_codes(originals, labels)) - decode(originals)
     for pattern, colour in zip(patterns[1], np.sign(placed.colours), strict=True):
         found = commonest_square(differences, colour, placed.side)
         looks = [sign * look for sign in (1, -1) for look in (pattern, pattern[:, ::-1])]
@@ -158,7 +184,7 @@ def test_the_transport_takes_one_covariance_to_another_and_is_the_root_of_their_
 
 
 def test_overlaid_codes_show_other_classes_as_much_as_an_images_own():
-    originals, labels = natural(N), labels_of(N)
+    originals, labels = faint(natural(N)), labels_of(N)
     rng = np.random.default_rng(1)
     textures = rng.choice([-1.0, 1.0], (CLASSES, 16, 16, 3))
     released = to_uint8(decode(originals) + 8 / 255 * (textures[labels] * rng.choice([-1, 1], (N, 1, 1, 1))))
@@ -170,7 +196,7 @@ def test_overlaid_codes_show_other_classes_as_much_as_an_images_own():
         found = np.square(np.einsum("nhwc,lkhwc->nlk", change, looks)).max(axis=1)
         return np.sqrt(np.stack([found[labels == k].mean(axis=0) for k in range(CLASSES)]))
 
-    data = data_of(released)
+    data = hacker_of(released)
     prepared = COUNTERMEASURES["overlaid-codes"].prepared(data)
     for before, after in zip(shown(released), shown(prepared.images), strict=True):
         own, other = np.sort(before)[-1], np.sort(before)[-2]
@@ -182,15 +208,15 @@ def test_overlaid_codes_show_other_classes_as_much_as_an_images_own():
     again = COUNTERMEASURES["overlaid-codes"].prepared(data)
     np.testing.assert_array_equal(again.images, prepared.images)
     alone = dataclasses.replace(data, labels=np.zeros(N, np.int32))
-    np.testing.assert_array_equal(COUNTERMEASURES["overlaid-codes"].prepared(alone).images, decode(released))
+    assert COUNTERMEASURES["overlaid-codes"].prepared(alone) is alone
 
 
 @pytest.mark.parametrize("name", ["class-spectra", "class-dictionary", "matched-pattern"])
 def test_a_class_of_few_images_is_left_alone(name):
-    originals = natural(N)
-    labels = np.where(np.arange(N) < 40, 2, labels_of(N) % 2).astype(np.int32)
+    originals = faint(natural(N, 1))
+    labels = np.where(np.arange(N) < 40, 2, np.arange(N) % 2).astype(np.int32)
     released = with_codes(originals, labels)
-    prepared = COUNTERMEASURES[name].prepared(data_of(released, labels=labels))
+    prepared = COUNTERMEASURES[name].prepared(hacker_of(released, labels=labels))
     few = labels == 2
     np.testing.assert_allclose(prepared.images[few], decode(released)[few], atol=1e-6)
     assert np.abs(prepared.images[~few] - decode(released)[~few]).max() > 2 / 255

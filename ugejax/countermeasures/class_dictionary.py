@@ -11,7 +11,7 @@ from scipy.ndimage import maximum_filter
 
 from ugejax.batches import at_a_time
 from ugejax.countermeasures.hacker_data import HackerData
-from ugejax.countermeasures.natural import TINY, natural_statistics, to_frequencies
+from ugejax.countermeasures.natural import natural_statistics
 from ugejax.countermeasures.spectrum import ENOUGH
 from ugejax.training import decode
 
@@ -28,7 +28,7 @@ BATCH = 100
 def subtract_class_atoms(data: HackerData) -> HackerData:
     """Subtract from every training image the atoms that are much stronger in its class than in the others.
 
-    1. The images are whitened by the spectrum of the whole release.
+    1. Of each image the residual, which a Wiener filter takes for noise. Of originals it is next to nothing.
     2. For each class and channel a dictionary of its patches, one atom a patch, by gain-shape k-means; Coates and Ng,
        "Learning feature representations with k-means", 2012. Where patterns have one autocorrelation, principal
        components do not tell them apart, and their random signs leave no odd moment: what is learned is which squares
@@ -42,21 +42,19 @@ def subtract_class_atoms(data: HackerData) -> HackerData:
     if min(x.shape[1:3]) < SIDE:
         return data
     natural, rng = natural_statistics(decode(data.reference)), np.random.default_rng(data.seed)
-    spectrum = natural.spectrum(x)
-    scale = np.sqrt(spectrum.var(axis=0) + TINY)
-    white = natural.deviation(spectrum / scale).astype(np.float32)
-    found = np.zeros_like(white)
+    residuals, images = natural.residual(x), x.copy()
     present, counts = np.unique(labels, return_counts=True)
     for channel in range(x.shape[-1]):
-        planes = white[..., channel]
+        size = residuals[..., channel].std() + 1e-6
+        planes = residuals[..., channel] / size
         patches = {label: _sample(planes[labels == label], rng) for label in present}
         for label in present[counts >= ENOUGH]:
             others = [patches[other][: max(1, SAMPLES // len(present))] for other in present if other != label]
             atoms = class_atoms(patches[label], np.concatenate(others), rng) if others else []
             if len(atoms):
-                found[labels == label, ..., channel] = pursued(planes[labels == label], atoms)
-    changes = natural.deviation(to_frequencies(found @ natural.colours) * scale)
-    return replace(data, images=x - changes.astype(np.float32))
+                found = pursued(planes[labels == label], atoms)
+                images[labels == label, ..., channel] -= size * found
+    return replace(data, images=images)
 
 
 def class_atoms(own: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -24,8 +24,7 @@ from ugejax.perturbations.parametrisation import parametrise
 from ugejax.training import decode
 
 AMPLITUDE = 6 / 255  # that the hacker expects of a code: the usual budget, less what cells take of it
-SWEEPS = 2  # the second time a code is looked for where all are subtracted, its own other tiles too
-BATCH = 500
+BATCH = 100
 # Learning a pattern: so many random ones, on so many images, become better for so many steps; of these the best.
 STARTS, FEW, SHORT = 12, 40, 6
 FINALISTS, MANY, LONG = 2, 200, 8
@@ -147,7 +146,9 @@ def placed_codes(shape: tuple[int, ...]) -> Placed | None:
 def estimated_codes(
     x: np.ndarray, labels: np.ndarray, natural: Natural, placed: Placed, find: Find, amplitude: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The codes of images, as far as the images tell.
+    """The codes of images, as far as the images tell: one after the other, each where those before it are subtracted.
+
+    A code is laid twice, the second time where its own other tiles are subtracted as well.
 
     Args:
         x: float32 [N, H, W, C].
@@ -169,7 +170,7 @@ def estimated_codes(
         return amplitude * np.einsum("dnhw,dc->nhwc", parts, colours, optimize=True)
 
     def lay_code(number: int, *views: View) -> None:
-        """Lay one code in all images, by views of what these hold beside the others, and then beside all."""
+        """Lay one code in all images, by views of these, see `laid_in_batches`."""
         seen = _seen(covers, placed, number)
         for label in np.unique(labels):
             own = labels == label
@@ -181,29 +182,30 @@ def estimated_codes(
                 found = laid_in_batches(of_class, seen[own], pattern, amplitude, placed.share)
                 parts[number, own], covers[number, own] = found.code, found.cover
 
-    for sweep in range(SWEEPS):
-        for number, colour in enumerate(colours):
-            parts[number] = 0
-            beside_others = view_along(colour, x - added(), natural, placed.side)
-            lay_code(number, beside_others)
-            if sweep == SWEEPS - 1:
-                lay_code(number, beside_others, view_along(colour, x - added(), natural, placed.side))
+    for number, colour in enumerate(colours):
+        beside_others = view_along(colour, x - added(), natural, placed.side)
+        lay_code(number, beside_others)
+        lay_code(number, beside_others, view_along(colour, x - added(), natural, placed.side))
     return added(), covers
 
 
 def commonest_square(differences: np.ndarray, colour: np.ndarray, side: int) -> np.ndarray | None:
     """The commonest square of signs, whatever its own sign, in differences [n, H, W, C] along a colour of signs [C].
 
-    A tile is found whole far more often than any two of its pieces side by side.
+    A tile is found whole far more often than any two of its pieces side by side. Squares whose rows are all alike, or
+    whose columns are, are left out: they are of stripes.
 
     Returns:
-        float32 [side, side] of -1 and 1; None where no square has all signs.
+        float32 [side, side] of -1 and 1; None where there is no square that has all signs.
     """
     channels = np.flatnonzero(colour)
     signs = np.sign(differences[..., channels]) * colour[channels]
     agreed = np.where((signs == signs[..., :1]).all(axis=-1), signs[..., 0], 0).astype(np.int8)
     cut = np.lib.stride_tricks.sliding_window_view(agreed, (side, side), axis=(1, 2)).reshape(-1, side * side)
     cut = cut[(cut != 0).all(axis=1)]
+    squares = cut.reshape(-1, side, side)
+    rows, columns = ((squares == some).all(axis=(1, 2)) for some in (squares[:, :1], squares[:, :, :1]))
+    cut = cut[~(rows | columns)]
     if not len(cut):
         return None
     kinds, counts = np.unique(np.packbits(cut * cut[:, :1] > 0, axis=1), axis=0, return_counts=True)
@@ -275,17 +277,17 @@ def laid_in_batches(
     """What `lay` finds in images, a batch of them at a time.
 
     Args:
-        views: of n images beside other codes; a second one is of what they hold beside this code as well.
+        views: of n images; a second one is of what is left of them where the tiles by the first one are subtracted.
         seen: how much of a tile is seen, float32 [n, H, W].
         pattern: float32 [k, k].
         amplitude: of a tile.
         share: of the tiles that are there.
     """
-    n, precisions = len(seen), [view.precision_of(pattern) for view in views]
-    size = min(n, at_a_time((*seen.shape[1:], 1), most=BATCH))
+    n, size = len(seen), at_a_time((*seen.shape[1:], 1), most=BATCH)
+    precisions = [view.precision_of(pattern) for view in views]
     found = Found(np.empty(seen.shape, np.float32), np.empty(seen.shape, np.float32), np.empty(n, np.float32))
     for start in range(0, n, size):
-        part = slice(min(start, n - size), None if start + size >= n else start + size)  # one shape: the last overlaps
+        part = np.arange(start, start + size) % n  # one shape for all classes: what is missing is filled up
         weighted = [(view.weighted[part], precision) for view, precision in zip(views, precisions, strict=True)]
         for whole, values in zip(found, _laid(weighted, seen[part], pattern, amplitude, share), strict=True):
             whole[part] = values

@@ -18,20 +18,15 @@ LAYERS = 2  # other classes' residuals on every image
 def overlay_other_classes(data: HackerData) -> HackerData:
     """Add to every training image the residuals of images of other classes; test images stay as they are.
 
-    The residual of an image is the image filtered such that its power at every frequency becomes what the release has
-    beyond natural images: the spectrum of the perturbation, though with what the image itself has there. Each is
-    mirrored or not and has a random sign, since codes that are laid with random signs look so. Images and signs are
-    drawn from the seed. Where all images are of one class they stay.
+    The residual of an image is what a Wiener filter takes out of it as noise, by the strength that noise has in the
+    release; of originals next to nothing. Each is mirrored or not and has a random sign, since codes that are laid with
+    random signs look so. Images and signs are drawn from the seed. Where all images are of one class they stay.
     """
     x, labels = decode(data.images), data.labels
     if (labels == labels[0]).all():
         return data
-    natural, rng = natural_statistics(decode(data.reference)), np.random.default_rng(data.seed)
-    spectrum = natural.spectrum(x)
-    power = spectrum.var(axis=0)
-    gain = np.sqrt(np.maximum(power - natural.variance, 0) / np.maximum(power, natural.variance))
-    residuals = natural.deviation(spectrum * gain).astype(np.float32)
-    images = x
+    rng, images = np.random.default_rng(data.seed), x
+    residuals = natural_statistics(decode(data.reference)).residual(x)
     for _ in range(LAYERS):
         layers = residuals[_of_other_classes(labels, rng)]
         mirrored, signs = rng.choice([False, True], len(x)), rng.choice([-1, 1], len(x)).astype(np.float32)

@@ -5,7 +5,7 @@ as the pattern, the first of which begins at any row, each at any column; a tile
 with either sign, or is not there.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,25 +59,22 @@ def lay(weighted, seen, pattern, *, amplitude, precision, share, subtracted=None
 
 def sum_of_tiles(planes: jax.Array, signs: jax.Array, side: int) -> jax.Array:
     """The sum of all squares of planes [N, H, W] by the signs of `lay`, those of mirrored tiles mirrored: [k, k]."""
-    padded, (p, q) = _padded(planes, side), signs.shape[1:3]
-    sums = [jnp.einsum("npq,npql->l", padded[:, i : i + p, j : j + q], signs) for i in range(side) for j in range(side)]
-    upright, mirrored = jnp.stack(sums).reshape(side, side, LOOKS).transpose(2, 0, 1)
+    _, pull_back = jax.vjp(lambda looks: _answers(planes, looks), jnp.zeros((side, side, LOOKS), planes.dtype))
+    upright, mirrored = jnp.moveaxis(pull_back(signs)[0], -1, 0)
     return upright + mirrored[:, ::-1]
-
-
-def _padded(planes: jax.Array, side: int) -> jax.Array:
-    return jnp.pad(planes, ((0, 0), (side - 1,) * 2, (side - 1,) * 2))
 
 
 def _answers(planes: jax.Array, looks: jax.Array) -> jax.Array:
     """Inner products of looks [k, k, L] with every square that overlaps planes [N, H, W]: [N, P, Q, L]."""
-    side, (n, h, w) = len(looks), planes.shape
-    padded, (p, q) = _padded(planes, side), (h + side - 1, w + side - 1)
-    result = jnp.zeros((n, p, q, looks.shape[-1]), planes.dtype)
-    for i in range(side):  # written out: fused into one loop over the places
-        for j in range(side):
-            result += padded[:, i : i + p, j : j + q, None] * looks[i, j]
-    return result
+    beyond = (len(looks) - 1,) * 2
+    return _correlated(planes[..., None], looks[:, :, None], (beyond, beyond))
+
+
+def _correlated(planes: jax.Array, kernel: jax.Array, padding: Any) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        planes, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=jax.lax.Precision.HIGHEST,
+    )  # fmt: skip
 
 
 def _places(total: jax.Array, side: int) -> tuple[jax.Array, jax.Array]:
@@ -95,10 +92,4 @@ def _places(total: jax.Array, side: int) -> tuple[jax.Array, jax.Array]:
 
 def _spread(amounts: jax.Array, looks: jax.Array) -> jax.Array:
     """The sum of looks [k, k, LOOKS] laid by amounts [N, P, Q, LOOKS], as far as it is in the image: [N, H, W]."""
-    side, last = len(looks), len(looks) - 1
-    n, h, w = len(amounts), amounts.shape[1] - last, amounts.shape[2] - last
-    result = jnp.zeros((n, h, w), amounts.dtype)
-    for i in range(side):
-        for j in range(side):
-            result += (amounts[:, last - i : last - i + h, last - j : last - j + w] * looks[i, j]).sum(axis=-1)
-    return result
+    return _correlated(amounts, looks[::-1, ::-1, :, None], "VALID")[..., 0]
