@@ -15,6 +15,7 @@ from ugejax.countermeasures import (
     COUNTERMEASURES,
     adversarial,
     countermeasure_of,
+    gradient_projection,
     learned_purifier,
     parse_countermeasures,
 )
@@ -97,6 +98,8 @@ def test_total_variation_denoises_like_scikit_image(channels):
 @pytest.mark.parametrize("name", COUNTERMEASURES)
 def test_all_keep_shapes_and_leave_their_input_alone(name, channels, width, monkeypatch):
     monkeypatch.setattr(learned_purifier, "STEPS", 1)
+    for setting, value in {"WIDTHS": (4, 4, 4), "EPOCHS": 1, "STEPS": 1}.items():
+        monkeypatch.setattr(gradient_projection, setting, value)
     data = data_of(natural(90, channels, size=8)).with_all_images(lambda images: images[:, :, :width])
     data = dataclasses.replace(data, reference=data.reference[:, :, :width])
     data = dataclasses.replace(data, own_pairs=lambda: Pairs(data.reference, data.reference))

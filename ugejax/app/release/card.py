@@ -32,8 +32,9 @@ GENERATOR_LIMITS = [
     "grey), unless grey is among the transforms that it was optimised through; JPEG and other filters undo a part.",
 ]
 CODES_LIMITS = [
-    "The codes are patterns of a class at random places: whoever protects images of his own can train a network to "
-    "take such patterns away, and nobody has measured here how much that gives him.",
+    "The codes are patterns of a class at random places: who knows the program learns the pattern of each class from "
+    "the release, estimates its tiles in each image and subtracts them (countermeasure matched-pattern); whoever "
+    "protects images of his own can train a network to take such patterns away (countermeasure learned-purifier).",
     "Beside the codes lie class-wise stripes, which a hacker estimates and subtracts (countermeasure class-means).",
 ]
 STRIPES_LIMIT = (
