@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +91,8 @@ def test_codes_are_found_and_taken_away_and_originals_cost_little(name, channels
 
 def test_a_network_no_longer_names_the_class_once_its_gradients_are_projected_out(monkeypatch):
     originals, labels = faint(natural(N)), labels_of(N)
-    data, networks = hacker_of(with_codes(originals, labels)), []
+    data = hacker_of(with_codes(originals, labels))
+    networks: list[tuple[Any, Any]] = []
     trained = gradient_projection.trained
     monkeypatch.setattr(gradient_projection, "trained", lambda data: networks.append(trained(data)) or networks[-1])
     prepared = COUNTERMEASURES["gradient-projection"].prepared(data)
@@ -138,6 +140,7 @@ def test_the_commonest_square_is_the_pattern_or_its_mirror_image():
     for code in placed_codes((16, 16, 3)):
         pattern = np.asarray(code.start(jax.random.key(0), texture, jnp.zeros(0, jnp.int32), SECRET).patterns)[1, 0]
         found = commonest_square(differences, np.sign(code.colour), code.side)
+        assert found is not None
         looks = [sign * look for sign in (1, -1) for look in (pattern, pattern[:, ::-1])]
         assert any(np.array_equal(found, look) for look in looks)
     assert commonest_square(np.zeros((5, 16, 16, 3)), np.ones(3), 4) is None

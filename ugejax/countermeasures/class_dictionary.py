@@ -50,7 +50,7 @@ def subtract_class_atoms(data: HackerData) -> HackerData:
         patches = {label: _sample(planes[labels == label], rng) for label in present}
         for label in present[counts >= ENOUGH]:
             others = [patches[other][: max(1, SAMPLES // len(present))] for other in present if other != label]
-            atoms = class_atoms(patches[label], np.concatenate(others), rng) if others else []
+            atoms = class_atoms(patches[label], np.concatenate(others), rng) if others else np.zeros((0, SIDE, SIDE))
             if len(atoms):
                 found = pursued(planes[labels == label], atoms)
                 images[labels == label, ..., channel] -= size * found

@@ -72,7 +72,7 @@ def _margins_and_gradients(module: Classifier) -> Callable[..., tuple[jax.Array,
     """(variables, images x, labels y) -> how far a network names the labels [B], and the gradients of that by x."""
 
     def margins(x, variables, y):
-        logits = module.apply(variables, x, train=False)
+        logits: Any = module.apply(variables, x, train=False)
         own = jax.nn.one_hot(y, logits.shape[-1], dtype=bool)
         named = jnp.where(own, logits, 0).sum(axis=-1) - jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=-1)
         return named.sum(), named
