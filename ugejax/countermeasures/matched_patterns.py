@@ -15,12 +15,11 @@ import numpy as np
 
 from ugejax.batches import at_a_time
 from ugejax.countermeasures.hacker_data import HackerData
+from ugejax.countermeasures.known_codes import known_codes
 from ugejax.countermeasures.natural import TINY, Natural, natural_statistics, to_frequencies
 from ugejax.countermeasures.spectrum import ENOUGH
 from ugejax.countermeasures.tiles import lay, sum_of_tiles
 from ugejax.perturbations.codes import Placed
-from ugejax.perturbations.method import Method
-from ugejax.perturbations.parametrisation import Summed, parametrise
 from ugejax.training import decode
 
 AMPLITUDE = 6 / 255  # that the hacker expects of a code: the usual budget, less what cells take of it
@@ -83,12 +82,14 @@ def subtract_known_patterns(data: HackerData) -> HackerData:
     which is subtracted too. Test images stay as they are.
     """
     x, codes = decode(data.images), placed_codes(data.images.shape[1:])
+    if not codes:
+        return data
     differences = np.zeros_like(x)
     differences[data.clean_indices] = x[data.clean_indices] - decode(data.clean_images)
     columns = np.any([code.lies_in(x.shape[2]) for code in codes], axis=0)
-    if not codes or not differences[:, :, columns].any():
-        return data
     amplitude = float(np.abs(differences[:, :, columns]).mean())
+    if not amplitude:
+        return data
 
     def find(code: Placed, label: int, view: View, seen: np.ndarray) -> np.ndarray | None:
         return commonest_square(differences[data.labels == label], np.sign(code.colour), code.side)
@@ -118,16 +119,15 @@ def subtract_learned_patterns(data: HackerData) -> HackerData:
         return data
 
     def find(code: Placed, label: int, view: View, seen: np.ndarray) -> np.ndarray | None:
-        own = np.flatnonzero(labels == label)
-        if len(own) < ENOUGH:
+        own, others = np.flatnonzero(labels == label), np.flatnonzero(labels != label)
+        if len(own) < ENOUGH or not len(others):
             return None
-        pattern = likeliest_pattern(view.of(own), seen[own], share=code.share, rng=rng)
-        others = rng.permutation(np.flatnonzero(labels != label))[: min(MANY, len(own))]
+        pattern, count = likeliest_pattern(view.of(own), seen[own], share=code.share, rng=rng), min(MANY, len(own))
         ours, theirs = (
             laid_in_batches([view.of(some)], seen[some], pattern, AMPLITUDE, code.share).evidence.mean()
-            for some in (own[: len(others)], others)
+            for some in (own[:count], rng.permutation(others)[:count])
         )
-        return pattern if len(others) and ours - theirs > LEAST else None
+        return pattern if ours - theirs > LEAST else None
 
     added, _ = estimated_codes(x, labels, natural_statistics(decode(data.reference)), codes, find, AMPLITUDE)
     return replace(data, images=x - added)
@@ -138,14 +138,8 @@ def placed_codes(shape: tuple[int, ...]) -> list[Placed]:
 
     A tile that may be anywhere has to fit into the image whole. `share` is below 1, so that its logarithm is a number.
     """
-    summed = parametrise(Method(parametrisation="codes"), shape)
-    assert isinstance(summed, Summed), "codes and stripes"
-    parts = sorted(zip(summed.weights, summed.parts, strict=True), key=lambda one: -one[0])
-    return [
-        replace(part, share=min(part.share, MOST))
-        for _, part in parts
-        if isinstance(part, Placed) and min(shape[:2]) >= 2 * part.side - 1
-    ]
+    placed = known_codes(shape).placed
+    return [replace(code, share=min(code.share, MOST)) for code in placed if min(shape[:2]) >= 2 * code.side - 1]
 
 
 def estimated_codes(
@@ -169,29 +163,33 @@ def estimated_codes(
     """
     colours = np.sign(np.array([code.colour for code in codes], np.float32))
     parts, covers = (np.zeros((len(codes), *x.shape[:3]), np.float32) for _ in range(2))
-    patterns: dict[tuple[int, int], np.ndarray | None] = {}
 
     def added() -> np.ndarray:
         return amplitude * np.einsum("dnhw,dc->nhwc", parts, colours, optimize=True)
 
-    def lay_code(number: int, *views: View) -> None:
-        """Lay one code in all images, by views of these, see `laid_in_batches`."""
-        code, seen = codes[number], _seen(covers, codes, number)
-        for label in np.unique(labels):
-            own = labels == label
-            if (number, label) not in patterns:
-                patterns[number, label] = find(code, int(label), views[0], seen)
-            pattern = patterns[number, label]
-            if pattern is not None:
-                of_class = [view.of(own) for view in views]
-                found = laid_in_batches(of_class, seen[own], pattern, amplitude, code.share)
-                parts[number, own], covers[number, own] = found.code, found.cover * code.lies_in(x.shape[2])
-
     for number, (code, colour) in enumerate(zip(codes, colours, strict=True)):
-        beside_others = view_along(colour, x - added(), natural, code.side)
-        lay_code(number, beside_others)
-        lay_code(number, beside_others, view_along(colour, x - added(), natural, code.side))
+        seen = _seen(covers, codes, number)
+        view = view_along(colour, x - added(), natural, code.side)
+        patterns = {int(label): find(code, int(label), view, seen) for label in np.unique(labels)}
+        parts[number], _ = _of_classes([view], seen, labels, patterns, amplitude, code.share)
+        again = view_along(colour, x - added(), natural, code.side)
+        parts[number], covers[number] = _of_classes([view, again], seen, labels, patterns, amplitude, code.share)
+        covers[number] *= code.lies_in(x.shape[2])
     return added(), covers
+
+
+def _of_classes(
+    views: Sequence[View], seen: np.ndarray, labels: np.ndarray, patterns: dict[int, np.ndarray | None],
+    amplitude: float, share: float,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Code and cover [N, H, W] that `laid_in_batches` finds by the pattern of each class; 0 where that is None."""
+    code, cover = np.zeros_like(seen), np.zeros_like(seen)
+    for label, pattern in patterns.items():
+        if pattern is not None:
+            own = labels == label
+            found = laid_in_batches([view.of(own) for view in views], seen[own], pattern, amplitude, share)
+            code[own], cover[own] = found.code, found.cover
+    return code, cover
 
 
 def commonest_square(differences: np.ndarray, colour: np.ndarray, side: int) -> np.ndarray | None:

@@ -187,7 +187,8 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             clean_share=1.0,
         ),
         "exact-word": Countermeasure(
-            "subtracts the stripes of the default method, found class by class", subtract_exact_words
+            "subtracts the stripes of the default method, or those beside its codes, found class by class",
+            subtract_exact_words,
         ),
         "orthogonal-projection": Countermeasure(
             "projects a linear classifier's directions out (Sandoval-Segura et al. 2023)", orthogonal_projection

@@ -100,18 +100,20 @@ class ClassWise:
 
 @dataclass(frozen=True)
 class Striped(ClassWise):
-    """Class-wise stripes of brightness from a secret, whatever texture the method starts from.
+    """Class-wise stripes from a secret, whatever texture the method starts from.
 
     Attributes:
         period: of the middle wave in pixels, see `class_stripes`.
+        grey: whether all channels move together, see there.
     """
 
     period: int
+    grey: bool
 
     def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> jax.Array:
         """Stripes of the texture's shape."""
         classes, h, w, channels = texture.shape
-        return class_stripes(secret, classes, (h, w, channels), amplitude=self.eps, period=self.period, grey=True)
+        return class_stripes(secret, classes, (h, w, channels), amplitude=self.eps, period=self.period, grey=self.grey)
 
 
 def of_classes(grad: jax.Array, y: jax.Array, num_classes: int) -> jax.Array:
@@ -257,7 +259,7 @@ def _codes(method: Method, eps: float, channels: int) -> Summed:
         }
     else:
         codes = {code("bright", (1.0,) * channels): 2.0}
-    stripes = Striped(eps, method.step_size * eps, method.code_period)
+    stripes = Striped(eps, method.step_size * eps, method.code_period, grey=True)
     return Summed((*codes, stripes), (*codes.values(), 1.0))
 
 

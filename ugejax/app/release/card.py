@@ -35,7 +35,8 @@ CODES_LIMITS = [
     "The codes are patterns of a class at random places: who knows the program learns the pattern of each class from "
     "the release, estimates its tiles in each image and subtracts them (countermeasure matched-pattern); whoever "
     "protects images of his own can train a network to take such patterns away (countermeasure learned-purifier).",
-    "Beside the codes lie class-wise stripes, which a hacker estimates and subtracts (countermeasure class-means).",
+    "Beside the codes lie class-wise stripes, which are public but for which class has which: a hacker finds or "
+    "estimates them and subtracts them (countermeasures exact-word and class-means).",
 ]
 STRIPES_LIMIT = (
     "The stripes are public but for which class has which, and each image shows its own (countermeasure exact-word). "

@@ -17,8 +17,8 @@ from ugejax.evaluation.results import HACKERS
 
 # Countermeasures that estimate the perturbation from the release: what a hacker does who knows the method.
 ADAPTIVE = (
-    "class-dictionary", "class-means", "class-spectra", "gradient-projection", "key-recovery", "learned-purifier",
-    "matched-pattern", "orthogonal-projection", "overlaid-codes", "spectrum-notch",
+    "class-dictionary", "class-means", "class-spectra", "exact-word", "gradient-projection", "key-recovery",
+    "learned-purifier", "matched-pattern", "orthogonal-projection", "overlaid-codes", "spectrum-notch",
 )  # fmt: skip
 HEAD = (
     "who trains, and how",
