@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hacker_examples import CLASSES, data_of, labels_of, natural
+from hacker_examples import CLASSES, SECRET, data_of, in_cells, labels_of, natural, wanted_by
 
-from ugejax import Batch
 from ugejax.countermeasures import COUNTERMEASURES, class_dictionary, gradient_projection, matched_patterns
 from ugejax.countermeasures.class_spectra import transport
 from ugejax.countermeasures.hacker_data import HackerData, to_uint8
@@ -19,7 +18,6 @@ from ugejax.countermeasures.tiles import lay
 from ugejax.perturbations.parametrisation import Summed
 from ugejax.training import accuracy, decode, outputs
 
-SECRET = bytes(range(32))
 N = 450
 
 
@@ -48,13 +46,10 @@ def hacker_of(images: np.ndarray, **changes) -> HackerData:
 
 
 def with_codes(originals: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Images with the codes of the default settings, as far as cells of 24 levels at random leave them; no stripes."""
+    """Images with the codes of the default settings, as far as cells leave them; no stripes."""
     codes = placed_codes(originals.shape[1:])
     how = Summed(tuple(codes), tuple(float(weight) for weight in range(len(codes), 0, -1)))
-    noise = how.start(jax.random.key(0), jnp.zeros((CLASSES, *originals.shape[1:])), jnp.zeros(0, jnp.int32), SECRET)
-    wanted = jax.jit(how.wanted)(noise, Batch(jnp.asarray(decode(originals)), jnp.asarray(labels), jnp.arange(N)))
-    room = np.random.default_rng(5).integers(0, 24, originals.shape)
-    return np.clip(originals + np.sign(np.asarray(wanted)) * np.minimum(8, room), 0, 255).astype(np.uint8)
+    return in_cells(originals, wanted_by(how, originals, labels))
 
 
 def rms(images: np.ndarray, originals: np.ndarray) -> float:
@@ -133,6 +128,19 @@ def test_tiles_are_laid_by_bayes_rule():
     np.testing.assert_allclose(laid.cover[0], cover / total, rtol=1e-5)
 
 
+def test_what_the_images_have_lost_of_a_tile_counts_for_it():
+    """Tiles of one pixel, each alone at its place: those that are subtracted and those that are not look the same."""
+    rng = np.random.default_rng(0)
+    pattern, x, signs = np.full((1, 1), 0.7), rng.normal(size=(2, 3, 3)), rng.uniform(-1, 1, (2, 3, 3, 2))
+    how: dict[str, Any] = {"amplitude": 0.8, "precision": 1.0, "share": 0.75}
+    whole, rest = jnp.asarray(x), jnp.asarray(x - 0.8 * 0.7 * signs.sum(axis=-1))
+    seen, pattern = jnp.ones(x.shape), jnp.asarray(pattern)
+    expected, found = lay(whole, seen, pattern, **how), lay(rest, seen, pattern, subtracted=jnp.asarray(signs), **how)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert np.abs(lay(rest, seen, pattern, **how).code - expected.code).max() > 0.1
+
+
 def test_the_commonest_square_is_the_pattern_or_its_mirror_image():
     originals, labels = natural(N), np.ones(N, np.int32)
     texture = jnp.zeros((CLASSES, 16, 16, 3))
@@ -209,8 +217,13 @@ def test_overlaid_codes_show_other_classes_as_much_as_an_images_own():
     assert rms(control.images, originals) < 0.5 * rms(prepared.images, released)
     again = COUNTERMEASURES["overlaid-codes"].prepared(data)
     np.testing.assert_array_equal(again.images, prepared.images)
-    alone = dataclasses.replace(data, labels=np.zeros(N, np.int32))
-    assert COUNTERMEASURES["overlaid-codes"].prepared(alone) is alone
+
+
+@pytest.mark.parametrize("name", ["overlaid-codes", "class-dictionary", "matched-pattern"])
+def test_images_that_are_all_of_one_class_are_left_alone(name):
+    labels = np.zeros(60, np.int32)
+    data = hacker_of(with_codes(faint(natural(60, 1)), labels), labels=labels)
+    np.testing.assert_array_equal(decode(COUNTERMEASURES[name].prepared(data).images), decode(data.images))
 
 
 @pytest.mark.parametrize("name", ["class-spectra", "class-dictionary", "matched-pattern"])

@@ -39,21 +39,20 @@ def subtract_class_atoms(data: HackerData) -> HackerData:
     Test images stay as they are, and so do the images of a class of fewer than `ENOUGH`.
     """
     x, labels = decode(data.images), data.labels
-    if min(x.shape[1:3]) < SIDE:
+    present, counts = np.unique(labels, return_counts=True)
+    if min(x.shape[1:3]) < SIDE or len(present) < 2:
         return data
     natural, rng = natural_statistics(decode(data.reference)), np.random.default_rng(data.seed)
     residuals, images = natural.residual(x), x.copy()
-    present, counts = np.unique(labels, return_counts=True)
     for channel in range(x.shape[-1]):
         size = residuals[..., channel].std() + 1e-6
         planes = residuals[..., channel] / size
         patches = {label: _sample(planes[labels == label], rng) for label in present}
         for label in present[counts >= ENOUGH]:
             others = [patches[other][: max(1, SAMPLES // len(present))] for other in present if other != label]
-            atoms = class_atoms(patches[label], np.concatenate(others), rng) if others else np.zeros((0, SIDE, SIDE))
+            atoms = class_atoms(patches[label], np.concatenate(others), rng)
             if len(atoms):
-                found = pursued(planes[labels == label], atoms)
-                images[labels == label, ..., channel] -= size * found
+                images[labels == label, ..., channel] -= size * pursued(planes[labels == label], atoms)
     return replace(data, images=images)
 
 

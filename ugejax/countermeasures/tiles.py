@@ -29,7 +29,10 @@ class Laid(NamedTuple):
     signs: jax.Array
 
 
-def lay(weighted, seen, pattern, *, amplitude, precision, share, subtracted=None) -> Laid:
+def lay(
+    weighted: jax.Array, seen: jax.Array, pattern: jax.Array, *, amplitude: float, precision: float, share: float,
+    subtracted: jax.Array | None = None,
+) -> Laid:  # fmt: skip
     """The posterior of tiles, of which each is judged as if the others were noise.
 
     Args:
