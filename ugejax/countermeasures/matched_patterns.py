@@ -196,13 +196,13 @@ def commonest_square(differences: np.ndarray, colour: np.ndarray, side: int) -> 
     """The commonest square of signs, whatever its own sign, in differences [n, H, W, C] along a colour of signs [C].
 
     A tile is found whole far more often than any two of its pieces side by side. Squares whose rows are all alike, or
-    whose columns are, are left out: they are of stripes.
+    whose columns are, are left out: they are of stripes. The first images are asked, as many as `at_a_time` allows.
 
     Returns:
         float32 [side, side] of -1 and 1; None where there is no square that has all signs.
     """
-    channels = np.flatnonzero(colour)
-    signs = np.sign(differences[..., channels]) * colour[channels]
+    asked, channels = differences[: at_a_time(differences.shape[1:], most=len(differences))], np.flatnonzero(colour)
+    signs = np.sign(asked[..., channels]) * colour[channels]
     agreed = np.where((signs == signs[..., :1]).all(axis=-1), signs[..., 0], 0).astype(np.int8)
     cut = np.lib.stride_tricks.sliding_window_view(agreed, (side, side), axis=(1, 2)).reshape(-1, side * side)
     cut = cut[(cut != 0).all(axis=1)]
