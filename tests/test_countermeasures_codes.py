@@ -19,6 +19,7 @@ from ugejax.perturbations.parametrisation import Summed
 from ugejax.training import accuracy, decode, outputs
 
 N = 450
+laid_by = jax.jit(lay)  # one program in place of one for each operation
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +120,7 @@ def test_tiles_are_laid_by_bayes_rule():
                 code, covered = code[2:4, 2:4], covered[2:4, 2:4]
                 weight = prior * np.exp((x * code).sum() - (code**2).sum() / 2)
                 total, mean, cover = total + weight, mean + weight * code, cover + weight * covered
-    laid = lay(
+    laid = laid_by(
         jnp.asarray(x[None]), jnp.ones((1, 2, 2)), jnp.asarray(pattern), amplitude=amplitude, precision=1.0,
         share=share,
     )  # fmt: skip
@@ -135,10 +136,11 @@ def test_what_the_images_have_lost_of_a_tile_counts_for_it():
     how: dict[str, Any] = {"amplitude": 0.8, "precision": 1.0, "share": 0.75}
     whole, rest = jnp.asarray(x), jnp.asarray(x - 0.8 * 0.7 * signs.sum(axis=-1))
     seen, pattern = jnp.ones(x.shape), jnp.asarray(pattern)
-    expected, found = lay(whole, seen, pattern, **how), lay(rest, seen, pattern, subtracted=jnp.asarray(signs), **how)
+    expected = laid_by(whole, seen, pattern, **how)
+    found = laid_by(rest, seen, pattern, subtracted=jnp.asarray(signs), **how)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
-    assert np.abs(lay(rest, seen, pattern, **how).code - expected.code).max() > 0.1
+    assert np.abs(laid_by(rest, seen, pattern, **how).code - expected.code).max() > 0.1
 
 
 def test_the_commonest_square_is_the_pattern_or_its_mirror_image():
