@@ -15,6 +15,7 @@ from ugejax.countermeasures import (
     COUNTERMEASURES,
     adversarial,
     countermeasure_of,
+    gradient_projection,
     learned_purifier,
     parse_countermeasures,
 )
@@ -98,6 +99,8 @@ def test_total_variation_denoises_like_scikit_image(channels):
 def test_all_keep_shapes_and_leave_their_input_alone(name, channels, width, monkeypatch):
     for setting, small in {"STEPS": 1, "WIDTH": 4}.items():
         monkeypatch.setattr(learned_purifier, setting, small)
+    for setting, small in {"WIDTHS": (4, 4, 4), "EPOCHS": 1, "STEPS": 1}.items():
+        monkeypatch.setattr(gradient_projection, setting, small)
     data = data_of(natural(90, channels, size=8)).with_all_images(lambda images: images[:, :, :width])
     data = dataclasses.replace(data, reference=data.reference[:, :, :width])
     data = dataclasses.replace(data, own_pairs=lambda: Pairs(data.reference, data.reference))

@@ -1,34 +1,35 @@
-"""A hacker who knows the default method's stripes, finds which of them each class has, and subtracts exactly those.
+"""A hacker who knows the stripes of default settings, finds which of them each class has, and subtracts exactly those.
 
 The waves are public; secret is at most which class has which, and that a matched filter tells. What `class-means` must
 estimate value by value he knows but for one number, how much of the budget the cells left.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ugejax.countermeasures.hacker_data import HackerData
+from ugejax.countermeasures.known_codes import known_codes, texture_beside
 from ugejax.countermeasures.natural import Natural, half_waves, natural_statistics
 from ugejax.errors import UserError
+from ugejax.perturbations.method import Method
 from ugejax.perturbations.start import stripe_codes
 from ugejax.training import decode
 
-PERIODS = (
-    14,
-    8,
-    4,
-)  # of the middle wave in pixels: the default's, and those of images and forms that take shorter ones
+# Of the middle wave in pixels, where stripes are all there is: the default's, and those that some settings shorten to.
+PERIODS = (14, 8, 4)
 LEAST = 6.0  # standard deviations by which a class's stripes stand out of its mean image; others are left alone
 
 
 @dataclass(frozen=True, eq=False)
 class Stripes:
-    """The stripes of one period, and what a matched filter behind natural variation makes of them.
+    """The stripes of one kind, and what a matched filter behind natural variation makes of them.
 
     Attributes:
-        signs: by bands, from the top: float32 [A, H, W, C] of -1, 0 and 1, each code in its band and 0 elsewhere.
+        signs: by bands, from the top: float32 [A, H, W, C] of -1, 0 and 1, each code in its band, as far as it is seen
+            there, and 0 elsewhere.
     """
 
     signs: list[np.ndarray]
@@ -56,13 +57,25 @@ class Stripes:
         return np.sum([codes[chosen] for codes, chosen in zip(self.signs, words.T, strict=True)], axis=0)
 
 
-def stripes_of(num_classes: int, shape: tuple[int, int, int], *, period: int) -> Stripes:
-    """The stripes that `num_classes` classes of images [H, W, C] can have."""
-    alphabets, colour = stripe_codes(num_classes, shape, period=period)
+def stripes_of(num_classes: int, shape: tuple[int, ...], *, period: int, seen: np.ndarray | None = None) -> Stripes:
+    """The stripes that `num_classes` classes of images [H, W, C] can have.
+
+    Args:
+        num_classes: K.
+        shape: (H, W, C).
+        period: of the middle wave in pixels.
+        seen: where the stripes are seen, bool [W, C]; None for everywhere.
+
+    Raises:
+        UserError: the image is too small for so many classes to differ.
+    """
+    h, w, channels = shape
+    alphabets, colour = stripe_codes(num_classes, (h, w, channels), period=period)
+    colours = np.broadcast_to(colour, (w, channels)) if seen is None else seen * colour
     signs, top = [], 0
     for codes in alphabets:
         placed = np.zeros((len(codes), *shape), np.float32)
-        placed[:, top : top + codes.shape[1]] = codes[..., None] * colour
+        placed[:, top : top + codes.shape[1]] = codes[..., None] * colours
         signs.append(placed)
         top += codes.shape[1]
     return Stripes(signs)
@@ -71,7 +84,8 @@ def stripes_of(num_classes: int, shape: tuple[int, int, int], *, period: int) ->
 def subtract_exact_words(data: HackerData) -> HackerData:
     """Subtract from every training image the stripes of its class; test images stay as they are.
 
-    1. The word of each class, by a matched filter on its mean image; the period is the one that fits all classes best.
+    1. The word of each class, by a matched filter on its mean image; the kind of stripes, of those that `_known` tells,
+       is the one that fits all classes best.
     2. The amplitude, one number for each class, by generalised least squares. Where it does not stand out of what mean
        images hold by nature the class is left alone.
     """
@@ -85,10 +99,11 @@ def subtract_exact_words(data: HackerData) -> HackerData:
     found = []
     for stripes in _known(int(data.labels.max()) + 1, means.shape[1:]):
         words, scores = stripes.named(spectra, variance, natural)
-        found.append((scores.sum(), stripes.of(words)))
+        found.append((scores.sum(), stripes, words))
     if not found:
         return data
-    _, signs = max(found, key=lambda one: one[0])
+    _, stripes, words = max(found, key=lambda one: one[0])
+    signs = stripes.of(words)
     shapes = natural.spectrum(signs + natural.mean)
     power = (shapes**2 / variance).sum(axis=(1, 2, 3))
     amplitudes = (spectra * shapes / variance).sum(axis=(1, 2, 3)) / power
@@ -97,12 +112,12 @@ def subtract_exact_words(data: HackerData) -> HackerData:
     return replace(data, images=x - textures.astype(np.float32)[inverse.reshape(-1)])
 
 
-def _known(num_classes: int, shape: tuple[int, int, int]) -> Iterator[Stripes]:
-    for period in PERIODS:
-        try:
-            yield stripes_of(num_classes, shape, period=period)
-        except UserError:  # of images that small there is no such release
-            return
+def _known(num_classes: int, shape: tuple[int, ...]) -> Iterator[Stripes]:
+    """The stripes of releases that hold nothing else, by their periods, and those under codes."""
+    under = texture_beside(known_codes(shape), shape[1])
+    for period, seen in [*((period, None) for period in PERIODS), (Method.period, under)]:
+        with contextlib.suppress(UserError):  # of images that small there is no such release
+            yield stripes_of(num_classes, shape, period=period, seen=seen)
 
 
 def _scores(spectra: np.ndarray, codes: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -51,6 +51,14 @@ class Natural:
         """
         return max(0.0, float(np.median(self.spectrum(x).var(axis=0) - self.variance)))
 
+    def residual(self, x: np.ndarray) -> np.ndarray:
+        """What of images x, float32 [N, H, W, C], is most likely white noise: the rest is them denoised.
+
+        A Wiener filter, by the variance that `white_noise` measures; of natural images next to nothing is left.
+        """
+        noise = self.white_noise(x)
+        return self.deviation(self.spectrum(x) * (noise / (self.variance + noise))).astype(np.float32)
+
 
 def half_waves(shape: tuple[int, ...]) -> np.ndarray:
     """The larger of a and b for each frequency (a, b) of images of shape (H, W, C), int [H, W, 1]."""

@@ -9,15 +9,20 @@ import numpy as np
 
 from ugejax.countermeasures.adversarial import pgd, worst_ueraser
 from ugejax.countermeasures.channels import COMBINATIONS, least_code, mixed
+from ugejax.countermeasures.class_dictionary import subtract_class_atoms
 from ugejax.countermeasures.class_means import subtract_class_textures, subtract_known_textures
+from ugejax.countermeasures.class_spectra import equalise_class_spectra
 from ugejax.countermeasures.clean_share import leave_release_out, mix_in
 from ugejax.countermeasures.coin import move_pixels
 from ugejax.countermeasures.dp_sgd import clip_and_noise
 from ugejax.countermeasures.exact_word import subtract_exact_words
+from ugejax.countermeasures.gradient_projection import project_gradients_out
 from ugejax.countermeasures.hacker_data import HackerData
 from ugejax.countermeasures.key_recovery import recover_key
 from ugejax.countermeasures.leaked_pairs import undo_by_pairs
 from ugejax.countermeasures.learned_purifier import purify_by_leaked_pairs, purify_by_own_pairs
+from ugejax.countermeasures.matched_patterns import subtract_known_patterns, subtract_learned_patterns
+from ugejax.countermeasures.overlaid_codes import overlay_other_classes
 from ugejax.countermeasures.preprocessing import (
     equalised,
     filtered,
@@ -182,13 +187,38 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             clean_share=1.0,
         ),
         "exact-word": Countermeasure(
-            "subtracts the stripes of the default method, found class by class", subtract_exact_words
+            "subtracts the stripes of the default method, or those beside its codes, found class by class",
+            subtract_exact_words,
         ),
         "orthogonal-projection": Countermeasure(
             "projects a linear classifier's directions out (Sandoval-Segura et al. 2023)", orthogonal_projection
         ),
         "key-recovery": Countermeasure("projects out what the covariance has beyond natural images'", recover_key),
         "spectrum-notch": Countermeasure("removes frequencies with more power than in natural images", notch),
+        "class-spectra": Countermeasure(
+            "gives each class the power spectra and the covariance of channels of natural images",
+            equalise_class_spectra,
+        ),
+        "class-dictionary": Countermeasure(
+            "learns a dictionary of each class's patches, subtracts the atoms that the other classes have not",
+            subtract_class_atoms,
+        ),
+        "overlaid-codes": Countermeasure(
+            "lays residuals of other classes' images over every image", overlay_other_classes
+        ),
+        "gradient-projection": Countermeasure(
+            "projects out the gradients by which a network trained on the release names the class",
+            project_gradients_out,
+        ),
+        "matched-pattern": Countermeasure(
+            "learns each class's pattern of codes, estimates where and with which sign it lies, and subtracts it",
+            subtract_learned_patterns,
+        ),
+        "matched-pattern-oracle": Countermeasure(
+            "the same with the patterns known, taken from all originals: a bound",
+            subtract_known_patterns,
+            clean_share=1.0,
+        ),
         # Half the radius and three steps cost a small network less of its clean accuracy, and a CPU a third of the
         # time.
         "adversarial-training": Countermeasure(

@@ -97,9 +97,14 @@ class Placed:
         column = jnp.where((looks >> 1 & 1).astype(bool), k - 1 - columns % k, columns % k)
         laid = (looks >> 8).astype(jnp.float32) * 2.0**-24 < self.share
         which = below(looks << 24, self.patterns)  # by bits of its own
-        if self.columns:
-            laid &= jnp.arange(w) // min(self.columns, max(w // 2, 1)) % 2 == 1
+        laid &= jnp.asarray(self.lies_in(w))
         return noise.patterns[label][which, (rows % k)[:, None], column] * sign * laid
+
+    def lies_in(self, width: int) -> np.ndarray:
+        """Whether the code lies in each column of images of that width, bool [W]."""
+        if not self.columns:
+            return np.ones(width, bool)
+        return np.arange(width) // min(self.columns, max(width // 2, 1)) % 2 == 1
 
     def moved(
         self, noise: PlacedState, batch: Batch, delta: jax.Array, grad: jax.Array, project, axis_name: str | None = None

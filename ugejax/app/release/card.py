@@ -34,10 +34,11 @@ GENERATOR_LIMITS = [
 CODES_LIMITS = [
     "No knowledge is needed to undo a part of it by JPEG at low quality, which takes the codes (countermeasure "
     "jpeg-10), or by grey images (countermeasure grey).",
+    "The codes are patterns of a class at random places: who knows the program learns the pattern of each class from "
+    "the release, estimates its tiles in each image and subtracts them (countermeasure matched-pattern); whoever "
+    "protects images of his own can train a network to take such patterns away (countermeasure learned-purifier).",
     "Beside the codes lie class-wise stripes, which a hacker who knows the method estimates and subtracts "
     "(countermeasure class-means).",
-    "The codes are patterns of a class at random places: whoever protects images of his own can train a network to "
-    "take such patterns away (countermeasure learned-purifier).",
 ]
 STRIPES_LIMIT = (
     "The stripes are public but for which class has which, and each image shows its own (countermeasure exact-word). "

@@ -16,7 +16,10 @@ from ugejax.evaluation import DISTILLATIONS
 from ugejax.evaluation.results import HACKERS
 
 # Countermeasures that estimate the perturbation from the release: what a hacker does who knows the method.
-ADAPTIVE = ("class-means", "key-recovery", "learned-purifier", "orthogonal-projection", "spectrum-notch")
+ADAPTIVE = (
+    "class-dictionary", "class-means", "class-spectra", "exact-word", "gradient-projection", "key-recovery",
+    "learned-purifier", "matched-pattern", "orthogonal-projection", "overlaid-codes", "spectrum-notch",
+)  # fmt: skip
 HEAD = (
     "who trains, and how",
     "on originals",
