@@ -9,7 +9,6 @@ from experiments import results_pages
 from experiments.columns import FIELD
 from experiments.results_pages import (
     BLOCK,
-    DEFAULT,
     MISSING,
     PLOT,
     TABLES,
@@ -22,7 +21,6 @@ from experiments.results_pages import (
     points,
     results,
     trainings,
-    who_gets_what,
 )  # fmt: skip
 
 ROOT = Path(__file__).parent.parent
@@ -131,25 +129,6 @@ def test_seeds_are_averaged_and_old_versions_left_out():
     assert cells(rows)["ar"][0] == "0.300 (0.300), 0.50, 2 seeds"
     assert cells([*rows, row("ar", 0.1, version=2)])["ar"][0] == "0.100 (0.100), 0.20"
     assert trainings([]) == ""
-
-
-def test_the_readme_names_the_best_hacker_of_either_kind_and_none_who_has_originals():
-    def default(*arguments, **named):
-        return row("uge", *arguments, settings=DEFAULT, **named)
-
-    rows = [
-        row("originals", 0.9), row("originals", 0.8, countermeasure="grey"), default(0.89, role="authorized"),
-        default(0.1), default(0.2, countermeasure="grey"), default(0.15, countermeasure="jpeg-10"),
-        default(0.25, countermeasure="class-means-oracle"), default(0.7, countermeasure="leaked-pairs-50"),
-        row("uge", 0.85, countermeasure="grey"),
-    ]  # fmt: skip
-    assert cells(rows, who_gets_what) == {
-        "who trains": ["on the release", "on originals"],
-        "partner: has the key": ["0.890", "0.900"],
-        "stranger": ["0.100", "0.900"],
-        "stranger, the best without knowing the method: `grey`": ["0.200", "0.800"],
-        "stranger, the best who knows the method: `class-means-oracle`": ["0.250", "0.900"],
-    }
 
 
 def test_who_subtracts_what_is_beyond_the_originals_has_the_control_of_none():

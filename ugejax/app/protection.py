@@ -87,8 +87,6 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
         defaults["epochs"] = 15
     for form in forms:
         defaults |= find_form(form).settings
-    if "start" in settings:  # codes are made for the start that is the default
-        defaults["parametrisation"] = Method.parametrisation
     method = Method(**defaults | settings)
     if unused := [name for name in settings if method.unused(name)]:
         raise UserError(f"is not of parametrisation {method.parametrisation}; leave it out", argument=unused[0])

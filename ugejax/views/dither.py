@@ -206,8 +206,7 @@ KEYED_DITHER = Form(
     exact=True,
     secret_part="each value is rounded after a secret offset, which follows from the key, the release's salt and the "
     "image's own content, is added",
-    perturbation="anywhere within the cells of the rounding, exactly: small patterns of a class at random places in "
-    "one half of the image, stripes of a class in the other",
+    perturbation="anywhere within the cells of the rounding, exactly: stripes of yellow against blue, a pattern for "
+    "each class",
     default_step=_default_step,
-    settings={"parametrisation": "codes"},
 )

@@ -355,7 +355,7 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--parametrisation", choices=CHOICES["parametrisation"],
         help="a texture for each class or for each image, a network that writes it, or small patterns at secret places "
-        "(default codes with keyed-dither, class-wise with other forms)",
+        "(default class-wise)",
     )  # fmt: skip
     group.add_argument("--code-side", type=positive, help="side of a code's patterns in pixels (default 4)")
     group.add_argument("--code-patterns", type=positive, help="patterns of a class in a code (default 1)")
