@@ -2,7 +2,7 @@
 
 Command:
     python -m experiments.detectability --data-dir TFDS_FOLDER [--candidates codes,stripes]
-        [--countermeasures none,grey,class-means-oracle,jpeg-10] [--scale search]
+        [--countermeasures none,grey,class-means-oracle,jpeg-10] [--network cnn] [--scale search]
 
 Time: some fifty seconds of two busy CPU cores a cell; a learned purifier was not timed.
 
@@ -12,6 +12,7 @@ holds against a countermeasure is read and leaves nothing to be seen. It is a to
 then trained at the scale `search`, see experiments/search.py.
 
 A third of a `speedrun` network's width trains on 4,000 images of CIFAR-10 for 8 epochs and is asked about 1,000 others.
+Networks differ in what they read: with `--network` another one trains, with crops and flips, for as many epochs.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from ugejax.countermeasures import HackerData, countermeasure_of, parse_counterm
 from ugejax.data import Dataset, load
 from ugejax.evaluation.own_release import own_pairs
 from ugejax.evaluation.trial import Trial
+from ugejax.networks import NETWORKS, build
 from ugejax.networks.classifier import Classifier
 from ugejax.networks.speedrun import SpeedrunBody
 from ugejax.training import accuracy, default_recipe
@@ -74,9 +76,13 @@ def released_by(settings: str, train: Dataset) -> np.ndarray:
 
 
 def told(
-    scale: Scale, settings: dict[str, Any], countermeasure: str, train: Dataset, test: Dataset, own: Dataset
-) -> tuple[float, float]:
-    """READ and SEEN of a candidate after a countermeasure; `own` images are of a hacker who knows the method."""
+    scale: Scale, settings: dict[str, Any], countermeasure: str, train: Dataset, test: Dataset, own: Dataset,
+    network: str | None = None,
+) -> tuple[float, float]:  # fmt: skip
+    """READ and SEEN of a candidate after a countermeasure; `own` images are of a hacker who knows the method.
+
+    The third of a `speedrun` network reads where no other network is named.
+    """
     hacker = countermeasure_of(countermeasure)
     released = released_by(json.dumps(settings), train)
     held = hacker.originals_of(len(train.images), len(train.class_names))
@@ -94,15 +100,20 @@ def told(
         clean_indices=np.arange(held), own_pairs=pairs,
     )  # fmt: skip
     data = hacker.prepared(data)
-    module = Classifier(SpeedrunBody(scale.widths), len(train.class_names))
-    recipe = replace(default_recipe("speedrun"), epochs=scale.epochs, batch_size=250)
-    trained = slice(scale.n_train)
+    if network is None:
+        module = Classifier(SpeedrunBody(scale.widths), len(train.class_names))
+        recipe = replace(default_recipe("speedrun"), batch_size=250)
+    else:
+        module, recipe = build(network, len(train.class_names)), default_recipe(network)
+        recipe = recipe if recipe.mirror else replace(recipe, augment=("crop-flip",))
+    recipe = replace(recipe, epochs=scale.epochs)
+    trained, others = slice(scale.n_train), slice(scale.n_train, None)
     trial = Trial(
         module, None, "all", recipe, data.images[trained], data.labels[trained], data.test_images, test.labels,
         jax.random.key(0),
     )  # fmt: skip
     score, variables = trial.run()
-    read = accuracy(module, variables, data.images[scale.n_train :], data.labels[scale.n_train :], mirrored=True)
+    read = accuracy(module, variables, data.images[others], data.labels[others], mirrored=recipe.mirrored_test)
     return read, score.last
 
 
@@ -113,6 +124,7 @@ def main() -> int:
     parser.add_argument("--own", default="cifar100", help="a hacker's own images, likewise (default %(default)s)")
     parser.add_argument("--candidates", default=",".join(CANDIDATES), help="comma-separated (default %(default)s)")
     parser.add_argument("--countermeasures", type=checked(parse_countermeasures), default=COLUMNS)
+    parser.add_argument("--network", choices=sorted(NETWORKS), help="which reads in place of a third of `speedrun`")
     parser.add_argument("--scale", choices=list(SCALES), default="search")
     arguments = parser.parse_args()
     keep_freed_memory()
@@ -123,7 +135,9 @@ def main() -> int:
     print(table_head("candidate", *arguments.countermeasures))
     for name in arguments.candidates.split(","):
         cells = (
-            "{:.2f} / {:.2f}".format(*told(scale, CANDIDATES[name], one, loaded.train, loaded.test, own))
+            "{:.2f} / {:.2f}".format(
+                *told(scale, CANDIDATES[name], one, loaded.train, loaded.test, own, arguments.network)
+            )
             for one in arguments.countermeasures
         )
         print(table_row(name, *cells), flush=True)

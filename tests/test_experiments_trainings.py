@@ -17,6 +17,7 @@ from experiments.search import METHODS, PLANS, SCALES, planned
 from experiments.trainings import LOCK, RESULTS, Training, hours, hours_of_making, unlocked
 from ugejax.countermeasures import countermeasure_of, learned_purifier
 from ugejax.evaluation.trial import Score, Trial
+from ugejax.networks import build
 
 SMALL = Training("mlp", n_train=48, n_test=12, epochs=2)
 STUB = Score([0.5], 1.0), None
@@ -237,3 +238,24 @@ def test_the_design_tool_tells_of_each_cell_what_is_read_and_what_is_seen(tmp_pa
     assert [row.split(" | ")[0] for row in rows] == ["| stripes", "| codes"]
     cells = re.findall(r"(\d\.\d\d) / (\d\.\d\d)", "".join(rows))
     assert len(cells) == 4 and all(0 <= float(figure) <= 1 for cell in cells for figure in cell)
+
+
+def test_the_design_tool_reads_by_another_network_with_crops_and_flips(tmp_path, monkeypatch, capsys):
+    write_toy(tmp_path / "toy.npz")
+    toy = ["--source", str(tmp_path / "toy.npz"), "--own", str(tmp_path / "toy.npz"), "--scale", "smoke"]
+    scale = detectability.Scale(n_train=36, n_held=12, n_test=12, epochs=1, widths=(4, 4, 4))
+    monkeypatch.setitem(detectability.SCALES, "smoke", scale)
+    train, begun = Trial.run, []
+
+    def run(self, *arguments, **named):
+        begun.append(self)
+        return train(self, *arguments, **named)
+
+    monkeypatch.setattr(Trial, "run", run)
+    monkeypatch.setattr(sys, "argv", ["detectability", *toy, "--countermeasures", "none", "--network", "mlp"])
+    assert detectability.main() == 0
+    shown = capsys.readouterr().out
+    assert re.findall(r"^\| (\w+) \| \d\.\d\d / \d\.\d\d \|$", shown, re.MULTILINE) == ["stripes", "codes"]
+    for trial in begun:
+        assert trial.module == build("mlp", len(np.unique(trial.labels)))
+        assert trial.recipe.augment == ("crop-flip",) and trial.recipe.epochs == 1
