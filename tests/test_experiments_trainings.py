@@ -226,36 +226,41 @@ def test_a_change_of_what_rows_say_raises_their_version(name, tmp_path):
     assert (training.version, released, every.done(training)["by_epoch"]) == RECORDED[name]
 
 
-def test_the_design_tool_tells_of_each_cell_what_is_read_and_what_is_seen(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def design_tool(tmp_path, monkeypatch, capsys):
+    """Runs the design tool on a toy, with further arguments, and returns what it prints."""
     write_toy(tmp_path / "toy.npz")
     toy = ["--source", str(tmp_path / "toy.npz"), "--own", str(tmp_path / "toy.npz"), "--scale", "smoke"]
     scale = detectability.Scale(n_train=36, n_held=12, n_test=12, epochs=2, widths=(4, 4, 4))
     monkeypatch.setitem(detectability.SCALES, "smoke", scale)
-    monkeypatch.setattr(sys, "argv", ["detectability", *toy, "--countermeasures", "none,class-means-oracle"])
-    assert detectability.main() == 0
-    head, _, *rows = capsys.readouterr().out.splitlines()
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["detectability", *toy, *arguments])
+        assert detectability.main() == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_design_tool_tells_of_each_cell_what_is_read_and_what_is_seen(design_tool):
+    head, _, *rows = design_tool("--countermeasures", "none,class-means-oracle").splitlines()
     assert head == "| candidate | none | class-means-oracle |"
     assert [row.split(" | ")[0] for row in rows] == ["| stripes", "| codes"]
     cells = re.findall(r"(\d\.\d\d) / (\d\.\d\d)", "".join(rows))
     assert len(cells) == 4 and all(0 <= float(figure) <= 1 for cell in cells for figure in cell)
 
 
-def test_the_design_tool_reads_by_another_network_with_crops_and_flips(tmp_path, monkeypatch, capsys):
-    write_toy(tmp_path / "toy.npz")
-    toy = ["--source", str(tmp_path / "toy.npz"), "--own", str(tmp_path / "toy.npz"), "--scale", "smoke"]
-    scale = detectability.Scale(n_train=36, n_held=12, n_test=12, epochs=1, widths=(4, 4, 4))
-    monkeypatch.setitem(detectability.SCALES, "smoke", scale)
+def test_the_design_tool_reads_by_another_network_with_crops_and_flips(design_tool, monkeypatch):
     train, begun = Trial.run, []
 
-    def run(self, *arguments, **named):
-        begun.append(self)
-        return train(self, *arguments, **named)
+    def run(trial, *arguments, **named):
+        begun.append(trial)
+        return train(trial, *arguments, **named)
 
     monkeypatch.setattr(Trial, "run", run)
-    monkeypatch.setattr(sys, "argv", ["detectability", *toy, "--countermeasures", "none", "--network", "mlp"])
-    assert detectability.main() == 0
-    shown = capsys.readouterr().out
+    shown = design_tool("--countermeasures", "none", "--network", "mlp")
     assert re.findall(r"^\| (\w+) \| \d\.\d\d / \d\.\d\d \|$", shown, re.MULTILINE) == ["stripes", "codes"]
+    assert len(begun) == 2
     for trial in begun:
         assert trial.module == build("mlp", len(np.unique(trial.labels)))
-        assert trial.recipe.augment == ("crop-flip",) and trial.recipe.epochs == 1
+        assert trial.recipe.augment == ("crop-flip",) and trial.recipe.epochs == 2
