@@ -1,17 +1,19 @@
 """Several processes at one job: the bytes of one, nothing published after a death, and one line for a mistake."""
 
+import dataclasses
 import functools
 import os
 import socket
 import subprocess
 import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from process_examples import with_devices
+from process_examples import begin, with_devices
 
 from ugejax.app import hosts, shards
 from ugejax.app import protection as job_module
@@ -40,10 +42,37 @@ def command(folder: Path, name: str, *more: str, source: str = "set.npz") -> lis
     ]  # fmt: skip
 
 
-def start(*commands: list[str], killed: int | None = None, slurm: bool = False) -> list[subprocess.Popen]:
+@pytest.fixture
+def logs(tmp_path_factory) -> Path:
+    """A folder in which processes say something."""
+    return tmp_path_factory.mktemp("logs")
+
+
+@dataclasses.dataclass
+class Job:
+    """Processes of one job, and the files in which they say something."""
+
+    processes: list[ForkServerProcess]
+    said: list[Path]
+
+    def ends(self) -> list[tuple[int | None, str]]:
+        """Exit code and standard error of each process."""
+        try:
+            for process in self.processes:
+                process.join(timeout=300)
+            return [
+                (process.exitcode, file.read_text()) for process, file in zip(self.processes, self.said, strict=True)
+            ]
+        finally:
+            for process in self.processes:
+                process.kill()
+
+
+def start(folder: Path, *commands: list[str], killed: int | None = None, slurm: bool = False) -> Job:
     """A job of as many processes, with two devices each.
 
     Args:
+        folder: for the files in which they say something.
         commands: of each process, without what names the others.
         killed: which of them is killed in the middle of its work.
         slurm: whether the scheduler names the others.
@@ -51,10 +80,9 @@ def start(*commands: list[str], killed: int | None = None, slurm: bool = False) 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = f"{free.getsockname()[1]}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": with_devices(2)}
-    job = []
+    job = Job([], [])
     for process, arguments in enumerate(commands):
-        own = {"KILLED": "yes" if process == killed else ""}
+        own = {"XLA_FLAGS": with_devices(2), "KILLED": "yes" if process == killed else ""}
         if slurm:
             joining = ["--distributed"]
             own |= {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": f"{len(commands)}"}
@@ -68,30 +96,17 @@ def start(*commands: list[str], killed: int | None = None, slurm: bool = False) 
                 "--process",
                 f"{process}",
             ]
-        job.append(
-            subprocess.Popen(
-                [sys.executable, __file__, *arguments, *joining], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                text=True, env=environment | own,
-            )
-        )  # fmt: skip
+        job.said.append(folder / f"{port}-{process}")
+        job.processes.append(begin(one_of_several, [*arguments, *joining], said=job.said[-1], **own))
     return job
 
 
-def ends(job: list[subprocess.Popen]) -> list[tuple[int, str]]:
-    """Exit code and standard error of each process."""
-    try:
-        said = [process.communicate(timeout=300)[1] for process in job]
-        return [(process.returncode, error) for process, error in zip(job, said, strict=True)]
-    finally:
-        for process in job:
-            process.kill()
-
-
-def assert_killed(job: list[subprocess.Popen], killed: int) -> None:
+def assert_killed(job: Job, killed: int) -> None:
     """A process is killed, and the others end soon."""
-    assert job[killed].wait(timeout=300) == -9
+    job.processes[killed].join(timeout=300)
+    assert job.processes[killed].exitcode == -9
     since = time.monotonic()
-    assert all(code for code, _ in ends(job))
+    assert all(code for code, _ in job.ends())
     assert time.monotonic() - since < 40
 
 
@@ -100,16 +115,16 @@ def assert_same_bytes(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-def test_three_processes_go_on_where_one_of_two_was_killed_and_end_with_the_bytes_of_one(tmp_path):
+def test_three_processes_go_on_where_one_of_two_was_killed_and_end_with_the_bytes_of_one(tmp_path, logs):
     write_source(tmp_path)
-    killed = start(*[command(tmp_path, "job")] * 2, killed=1)
+    killed = start(logs, *[command(tmp_path, "job")] * 2, killed=1)
     assert main(command(tmp_path, "one")) == 0
     assert_killed(killed, 1)
     assert not (tmp_path / "job").exists()
     (work,) = (tmp_path / "key-job" / "runs").iterdir()
     missing = ImageShards(work / "released", (49, 8, 8, 1)).missing()
     assert missing[-1] == slice(28, 49)  # the first shard of the second half is there
-    ended = ends(start(*[command(tmp_path, "job")] * 3))
+    ended = start(logs, *[command(tmp_path, "job")] * 3).ends()
     assert [code for code, _ in ended] == [0, 0, 0]
     begun = [int(line) for _, said in ended for line in said.split()]
     assert 32 in begun  # of the last of the three
@@ -118,27 +133,27 @@ def test_three_processes_go_on_where_one_of_two_was_killed_and_end_with_the_byte
     assert list(work.iterdir()) == []
 
 
-def test_an_optimised_perturbation_goes_on_from_the_one_checkpoint_of_all(tmp_path):
+def test_an_optimised_perturbation_goes_on_from_the_one_checkpoint_of_all(tmp_path, logs):
     write_source(tmp_path)
     job = [command(tmp_path, "job", *OPTIMISED)] * 2
-    killed = start(*job, killed=0)
+    killed = start(logs, *job, killed=0)
     assert main(command(tmp_path, "one", *OPTIMISED)) == 0
     assert_killed(killed, 0)
     assert not (tmp_path / "job").exists()
     (work,) = (tmp_path / "key-job" / "runs").iterdir()
     steps = {name: sorted(path.name for path in (work / name).iterdir()) for name in ("trajectory", "noise")}
     assert steps == {"trajectory": ["0", "1"], "noise": ["1"]}
-    assert [code for code, _ in ends(start(*job))] == [0, 0]
+    assert [code for code, _ in start(logs, *job).ends()] == [0, 0]
     # Sums over a batch that is spread may differ in their last bit, and the noise steps by signs.
     images, alone = (np.load(tmp_path / name / "data.npz")["data"].astype(int) for name in ("job", "one"))
     assert (images != alone).mean() < 0.001
 
 
-def test_what_one_process_cannot_read_ends_all_with_a_line(tmp_path):
+def test_what_one_process_cannot_read_ends_all_with_a_line(tmp_path, logs):
     write_source(tmp_path)
     commands = [command(tmp_path, "release", source=name) for name in ("set.npz", "unmounted.npz")]
-    job = start(*commands, slurm=True)
-    (leader, said), (other, complaint) = ends(job)
+    job = start(logs, *commands, slurm=True)
+    (leader, said), (other, complaint) = job.ends()
     assert (leader, other) == (2, 2)
     line = f"{tmp_path}/unmounted.npz: no such file or folder"
     assert complaint.startswith(f"ugejax protect: {line}")
@@ -187,7 +202,7 @@ def test_shares_are_all_of_it_and_differ_by_one_at_most(n, count, monkeypatch):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def process() -> int:
+def one_of_several(arguments: list[str]) -> int:
     """One process of a job: in small pieces, with noise in files, and with its shards told on standard error."""
     hosts._HEARTBEAT_SECONDS = 8
     job_module._RESIDENT_BYTES = 0
@@ -214,8 +229,4 @@ def process() -> int:
     if os.environ["KILLED"]:
         shards.synced = die_at_the_second
         NoiseFiles.take = die_in_the_second_epoch
-    return main(sys.argv[1:])
-
-
-if __name__ == "__main__":
-    sys.exit(process())
+    return main(arguments)
