@@ -10,7 +10,9 @@ from pathlib import Path
 
 _SERVER = multiprocessing.get_context("forkserver")
 # Imported once, in a process that has asked for no device and of which all others are forks.
-_SERVER.set_forkserver_preload(["pytest", "ugejax.app.cli.protect", "ugejax.app.cli.arena_pool"])
+_SERVER.set_forkserver_preload(
+    ["pytest", "ugejax.app.cli.protect", "ugejax.app.cli.arena_pool", "orbax.checkpoint", "cryptography.exceptions"]
+)
 
 
 def with_devices(count: int) -> str:

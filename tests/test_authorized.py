@@ -5,8 +5,8 @@ import os
 import re
 import signal
 import stat
-import subprocess
-import sys
+from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from process_examples import begin
 from sklearn.datasets import load_sample_images
 
-from ugejax.app.keys import build_authorized, read_key, set_passphrase, write_key
+from ugejax.app.keys import build_authorized, folder, read_key, set_passphrase, write_key
 from ugejax.app.lock import alone_in
 from ugejax.authorized import new_key, seen
 from ugejax.authorized.network import split_weights
@@ -223,20 +224,24 @@ def test_key_refuses_what_is_damaged_or_already_there(tmp_path):
         build_authorized(dataclasses.replace(key, num_classes=5), tmp_path / "key")
 
 
+def write_until_killed(path: Path) -> int:
+    with mock.patch.multiple(
+        folder, save_tree=lambda *_: os.kill(os.getpid(), signal.SIGKILL), describe_key=lambda *_: "a secret"
+    ):
+        folder.write_key(path, None, None)
+    return 0
+
+
 def test_what_a_killed_run_left_of_a_key_does_not_stay(tmp_path):
-    write = f"""
-import os, signal
-from pathlib import Path
-from ugejax.app.keys import folder
-folder.save_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-folder.describe_key = lambda *_: "a secret"
-folder.write_key(Path({str(tmp_path / "key")!r}), None, None)
-"""
-    assert subprocess.run([sys.executable, "-c", write], check=False).returncode == -signal.SIGKILL
-    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.read_text() == "a secret"]
+    place = tmp_path / "place"
+    place.mkdir()
+    process = begin(write_until_killed, place / "key", said=tmp_path / "said")
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert [path for path in place.rglob("*") if path.is_file() and path.read_text() == "a secret"]
     key = make_key("plain")
-    write_key(tmp_path / "key", key, build_authorized(key).arrays)
-    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+    write_key(place / "key", key, build_authorized(key).arrays)
+    assert [path.name for path in place.iterdir()] == ["key"]
 
 
 def test_two_that_make_the_same_key_are_kept_apart(tmp_path):

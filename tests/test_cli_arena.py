@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from process_examples import begin
 
 from ugejax.app.cli import arena_pool, main
 from ugejax.app.lock import alone_in
@@ -136,16 +137,13 @@ def undisturbed(tmp_path_factory) -> Path:
 
 def test_a_killed_arena_goes_on_to_the_same_results(undisturbed, tmp_path):
     command = arena(tmp_path / "arena", "--countermeasures", "none,low-pass")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ugejax", *command], stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = begin(main, command, said=tmp_path / "said")
     file = tmp_path / "arena" / "results.json"
     while not file.exists():
-        assert process.poll() is None
+        assert process.exitcode is None
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.join()
     some = results(tmp_path / "arena")["rows"]
     assert 0 < len(some) < 4
     assert "random-class" in (tmp_path / "arena" / "leaderboard.html").read_text()

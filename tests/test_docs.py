@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from process_examples import begin
 
 from ugejax.app.cli import main
 from ugejax.app.cli.arguments import build_parser
@@ -175,13 +176,17 @@ def test_what_a_researcher_adds_works(monkeypatch):
     np.testing.assert_allclose(namespace["TERM"].loss(context)(ramp), [1])
 
 
-def test_functions_of_arrays_run_under_jit_vmap_and_pmap_and_on_a_mesh():
+def run(block: str) -> int:
+    exec(block, {})
+    return 0
+
+
+def test_functions_of_arrays_run_under_jit_vmap_and_pmap_and_on_a_mesh(tmp_path):
     (_, tour), (mesh,) = blocks("researcher.md"), blocks("clusters.md")
     flags = "--xla_force_host_platform_device_count=4 --xla_cpu_parallel_codegen_split_count=1"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    command = [sys.executable, "-c", tour + mesh]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    process = begin(run, tour + mesh, said=tmp_path / "said", XLA_FLAGS=flags)
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "said").read_text()
 
 
 def test_a_method_a_countermeasure_and_a_network_are_added_by_one_file_and_one_line_each(tmp_path):

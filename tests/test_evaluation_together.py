@@ -3,9 +3,6 @@
 import dataclasses
 import functools
 import importlib
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +10,7 @@ import numpy as np
 import pytest
 from evaluation_examples import make_evaluation, make_trial, toy
 from flax import linen as nn
-from process_examples import with_devices
+from process_examples import begin, with_devices
 
 from ugejax.app.cache import FolderCache
 from ugejax.countermeasures.adversarial import pgd
@@ -211,21 +208,13 @@ def test_a_cpu_trains_one_after_the_other(monkeypatch):
     assert worthwhile()
 
 
-ON_SEVERAL_DEVICES = """
-import jax, numpy as np
-from test_evaluation_together import different
-from ugejax.evaluation.together import run_together
-assert jax.device_count() == 3
-from test_evaluation_together import Convolutional
-from ugejax.training import Recipe
-trials = different(2, module=Convolutional(), recipe=Recipe(epochs=2, batch_size=5, mirror=True))
-print([score.by_epoch for score in run_together(trials)] == [trial.run()[0].by_epoch for trial in trials])
-"""
+def on_several_devices() -> int:
+    assert jax.device_count() == 3
+    trials = different(2, module=Convolutional(), recipe=Recipe(epochs=2, batch_size=5, mirror=True))
+    return [score.by_epoch for score in run_together(trials)] != [trial.run()[0].by_epoch for trial in trials]
 
 
-def test_batches_of_all_are_spread_over_devices():
-    environment = os.environ | {"XLA_FLAGS": with_devices(3), "PYTHONPATH": os.path.dirname(__file__)}
-    done = subprocess.run(
-        [sys.executable, "-c", ON_SEVERAL_DEVICES], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.split() == ["True"], done.stderr
+def test_batches_of_all_are_spread_over_devices(tmp_path):
+    process = begin(on_several_devices, said=tmp_path / "said", XLA_FLAGS=with_devices(3))
+    process.join(timeout=300)
+    assert process.exitcode == 0, (tmp_path / "said").read_text()

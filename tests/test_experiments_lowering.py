@@ -1,10 +1,12 @@
 """All compiled programs lower to GPU and TPU: a sample is exported here, the whole is in the committed table."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from unittest import mock
 
+from process_examples import begin
+
+from experiments import lowering
 from experiments.lowering import PLATFORMS, programs
 
 ROOT = Path(__file__).parent.parent
@@ -21,11 +23,16 @@ def assert_lowered(rows: list[dict]) -> None:
         assert row["float64"] == 0 and not any("callback" in call for call in row["custom_calls"]), title
 
 
+def export_the_sample(folder: Path) -> int:
+    with mock.patch("sys.argv", ["lowering", "--sample", "--out", str(folder)]):
+        return lowering.main()
+
+
 def test_a_sample_of_every_kind_of_program_is_exported_from_here(tmp_path):
     """In a process of its own, since what is traced for other platforms is not to be found by tests of this one."""
-    command = [sys.executable, "-m", "experiments.lowering", "--sample", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = begin(export_the_sample, tmp_path, said=tmp_path / "said")
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "said").read_text()
     rows = {(row["group"], row["name"]): row for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
     assert rows.keys() == {(program.group, program.name) for program in programs() if program.sample}
     assert {group for group, _ in rows} >= {"update", "release", "view", "train step", "epoch", "together", "transform"}

@@ -3,9 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from process_examples import with_devices
+from process_examples import begin, with_devices
 
 from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.app.protection import Protection
@@ -34,10 +31,10 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
 LABELS = np.arange(50, dtype=np.int32) % 3
 
 
-def test_any_number_of_devices_gives_the_numbers_of_one():
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": with_devices(4)}
-    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
+def test_any_number_of_devices_gives_the_numbers_of_one(tmp_path):
+    process = begin(on_four_devices, said=tmp_path / "said", XLA_FLAGS=with_devices(4))
+    process.join(timeout=900)
+    assert process.exitcode == 0, (tmp_path / "said").read_text()
 
 
 def test_a_ragged_batch_is_filled_up_and_the_filling_taken_out():
@@ -206,7 +203,7 @@ def assert_on_all(
             assert_same(of(*of_checkpoints(began), begun=1)[:2], results[0][:2])
 
 
-def main() -> None:
+def on_four_devices() -> int:
     assert jax.device_count() == 4
     assert_on_all(released, atol=0)
     assert_on_all(trained_together, atol=1e-6, counts=(1, 4))
@@ -215,7 +212,4 @@ def main() -> None:
         assert_on_all(trained, atol=1e-6, folder=Path(folder) / "trained", counts=(1, 3, 4))
         assert_on_all(updated, atol=1e-6, folder=Path(folder) / "updated", counts=(1, 3, 4))
     shards_of_a_batch_are_the_batch()
-
-
-if __name__ == "__main__":
-    main()
+    return 0

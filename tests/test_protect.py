@@ -3,9 +3,8 @@
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import jax
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from process_examples import begin
 
 from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.app.cli import main
@@ -239,8 +239,7 @@ def test_interrupted_while_a_checkpoint_is_written_it_ends_with_the_same_bytes(t
     np.testing.assert_array_equal(released, undisturbed)
 
 
-def test_killed_twice_the_command_ends_with_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")  # it is killed while it compiles
+def test_killed_twice_the_command_ends_with_the_same_bytes(tmp_path):
     images, labels = toy()
     np.savez(tmp_path / "toy.npz", data=images, targets=labels)
 
@@ -254,13 +253,12 @@ def test_killed_twice_the_command_ends_with_the_same_bytes(tmp_path, monkeypatch
     assert main(command("whole")) == 0
     rng = np.random.default_rng(0)
     for stage in ("trajectory/0", "noise"):  # each is followed by a compilation that takes longer than the pause
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ugejax", *command("cut")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = begin(main_without_programs_on_disk, command("cut"), said=tmp_path / "said")
         wait_for(tmp_path / "key-cut" / "runs", stage, process)
         time.sleep(rng.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert not (tmp_path / "cut").exists()
     assert main(command("cut")) == 0
     for file in ("data.npz", "card.json", "manifest.csv"):
@@ -268,10 +266,15 @@ def test_killed_twice_the_command_ends_with_the_same_bytes(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
-def wait_for(folder: Path, name: str, process: subprocess.Popen, seconds: float = 60) -> None:
+def main_without_programs_on_disk(arguments: list[str]) -> int:
+    jax.config.update("jax_enable_compilation_cache", False)  # it is to be killed while it compiles
+    return main(arguments)
+
+
+def wait_for(folder: Path, name: str, process: ForkServerProcess, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not any(folder.glob(f"*/{name}")):
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.exitcode is None, "it ended before it could be killed"
         assert time.monotonic() < deadline, os.listdir(folder.parent)
         time.sleep(0.01)
 

@@ -53,7 +53,9 @@ def run_side_by_side(
     Raises:
         UserError: a job failed, and those that ran beside it are yielded first; or a process was killed.
     """
-    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+    # JAX's threads do not survive a fork: these are of a process that has only imported what all of them need.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ugejax.app.cli.arena_job", "orbax.checkpoint"])
     shares = context.SimpleQueue()
     for share in np.array_split(_cores(), jobs):
         shares.put(share.tolist())
