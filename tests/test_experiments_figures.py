@@ -1,5 +1,6 @@
 """The experiments that draw figures run from end to end on real images; their trainings give scores alone."""
 
+import functools
 import importlib
 import json
 import sys
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from experiments import visual_quality
+from ugejax.data import sources
+from ugejax.data.tfds_source import open_tfds
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.networks import initial_variables
 
@@ -23,6 +26,9 @@ EXPERIMENTS = {
 }
 
 
+opened = functools.cache(open_tfds)  # all take images of one set, whose labels are read for a second
+
+
 @pytest.fixture(autouse=True)
 def _untrained(monkeypatch, tmp_path):
     """Trials end at once, with the weights that they start from."""
@@ -34,6 +40,7 @@ def _untrained(monkeypatch, tmp_path):
         return Score([0.3, 0.2], 1.0), variables
 
     monkeypatch.setattr(Trial, "run", run)
+    monkeypatch.setattr(sources, "open_tfds", opened)
     monkeypatch.setenv("UGEJAX_CACHE", str(tmp_path / "cache"))
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 
@@ -12,6 +13,8 @@ from evaluation_examples import make_evaluation, toy
 from experiments import distillation, generator, several_keys
 from experiments.composed import Job, load_job
 from ugejax.app.keys import build_authorized
+from ugejax.data import sources
+from ugejax.data.tfds_source import open_tfds
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.perturbations.start import class_stripes
 
@@ -29,7 +32,8 @@ def dithered(job) -> Job:
     return dataclasses.replace(job, key=key, network=build_authorized(key).of_release(bytes(16)))
 
 
-def test_unseen_images_are_others(shared_data):
+def test_unseen_images_are_others(shared_data, monkeypatch):
+    monkeypatch.setattr(sources, "open_tfds", functools.cache(open_tfds))  # the same set three times
     arguments = argparse.Namespace(data_dir=str(shared_data / "tfds"), scale="smoke")
     job = load_job(arguments, form="plain")
     unseen = generator.unseen_images(arguments.data_dir, job)
