@@ -376,23 +376,27 @@ def test_convolutional_lock_is_undone_by_its_key_to_a_grey_level_or_two():
 
 def test_contracted_kernels_halve_distances_at_least_and_small_ones_are_left_alone():
     rng = np.random.default_rng(0)
-    eps, y = 0.1, jnp.zeros(20, jnp.int32)
+    eps, y = 0.1, np.zeros(20, np.int32)
     wild = learnability_lock_conv.ConvLock(
-        *(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((1, 27, 16), (1, 16, 16), (1, 144, 3)))
+        *(rng.normal(size=shape).astype(np.float32) for shape in ((1, 27, 16), (1, 16, 16), (1, 144, 3)))
     )
-    x, z = (jnp.asarray(rng.uniform(size=(20, 6, 6, 3)), jnp.float32) for _ in range(2))
-    z = x + 1e-2 * (z - x)  # near enough for tanh not to saturate
+    x, z = rng.uniform(size=(2, 20, 6, 6, 3)).astype(np.float32)
+    z = x + np.float32(1e-2) * (z - x)  # near enough for tanh not to saturate
+    lock, contract = (
+        jax.jit(functools.partial(function, eps=eps))
+        for function in (learnability_lock_conv.lock, learnability_lock_conv.contract)
+    )
 
     def ratio(params):
-        moved = [learnability_lock_conv.lock(params, a, y, eps=eps) - a for a in (x, z)]
+        moved = [np.asarray(lock(params, a, y)) - a for a in (x, z)]
         return np.linalg.norm((moved[0] - moved[1]).reshape(20, -1), axis=1) / np.linalg.norm(
             (x - z).reshape(20, -1), axis=1
         )
 
     assert ratio(wild).max() > 0.5
-    tame = learnability_lock_conv.contract(wild, eps=eps)
+    tame = contract(wild)
     assert 0.005 < ratio(tame).max() <= 0.5
-    for before, after in zip(tame, learnability_lock_conv.contract(tame, eps=eps), strict=True):
+    for before, after in zip(tame, contract(tame), strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-4)
 
 

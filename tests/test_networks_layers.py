@@ -59,13 +59,20 @@ def applied(layer, variables, *arguments):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_relu_is_jax_s_in_value_and_both_derivatives(dtype):
-    x = jnp.array([-jnp.inf, -2.0, -0.0, 0.0, 1e-30, 3.0, jnp.inf, jnp.nan], dtype)
-    tangent = jnp.arange(1.0, 9.0).astype(dtype)
-    for ours, theirs in zip(*(jax.jvp(f, (x,), (tangent,)) for f in (relu, jax.nn.relu)), strict=True):
-        assert ours.dtype == theirs.dtype == dtype
-        np.testing.assert_array_equal(ours[:-1], theirs[:-1])
-    assert jnp.isnan(relu(x)[-1])
-    np.testing.assert_array_equal(*(jax.grad(lambda x, f=f: f(x[:-1]).sum())(x)[:-1] for f in (relu, jax.nn.relu)))
+    x = np.array([-np.inf, -2.0, -0.0, 0.0, 1e-30, 3.0, np.inf, np.nan]).astype(dtype)
+    tangent = np.arange(1.0, 9.0).astype(dtype)
+
+    def value_and_derivatives(f):
+        gradient = jax.grad(lambda x: f(x[:-1]).sum())(x)
+        return *jax.jvp(f, (x,), (tangent,)), gradient
+
+    ours, theirs = (
+        [np.asarray(array) for array in jax.jit(lambda f=f: value_and_derivatives(f))()] for f in (relu, jax.nn.relu)
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.dtype == other.dtype == dtype
+        np.testing.assert_array_equal(mine[:-1], other[:-1])
+    assert np.isnan(ours[0][-1])
 
 
 def test_half_of_the_channels_passes_a_shuffle_block_and_is_interleaved():
@@ -133,7 +140,7 @@ def test_max_pool_is_that_of_flax_in_value_and_gradient(shape, window):
     def theirs(x):
         return nn.max_pool(x, window, strides=window)
 
-    np.testing.assert_array_equal(max_pool(x, window), theirs(x))
+    np.testing.assert_array_equal(*jax.jit(lambda x: (max_pool(x, window), theirs(x)))(x))
     np.testing.assert_array_equal(gradient(lambda x: max_pool(x, window)), gradient(theirs))
 
 
@@ -161,7 +168,8 @@ def test_locality_self_attention_is_attention_to_all_tokens_but_oneself():
     params = variables["params"]
     q, k, v = projections(x, params["to_qkv"]["kernel"], 2)
     others = ~np.eye(5, dtype=bool)[None, None]
-    expected = jax.nn.dot_product_attention(q, k, v, mask=others, scale=1 / np.sqrt(HEAD))
+    attention = functools.partial(jax.nn.dot_product_attention, mask=others, scale=1 / np.sqrt(HEAD))
+    expected = jax.jit(attention)(q, k, v)
     expected = np.asarray(expected).reshape(2, 5, -1) @ params["to_out"]["kernel"]
     np.testing.assert_allclose(applied(layer, variables, x), expected, atol=1e-5)
     first = jax.jit(layer.init, static_argnums=2)(KEY, x, False)["params"]["temperature"]
@@ -176,10 +184,11 @@ def test_heads_that_do_not_talk_are_plain_attention_and_exchanged_ones_swap_weig
         for z, name in ((x, "to_q"), (np.concatenate([x, context], axis=1), "to_kv"))
     )
     keep, swap = np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)[::-1]
+    attention = jax.jit(jax.nn.dot_product_attention)
     apply = jax.jit(lambda mixes: layer.apply({"params": params | mixes}, x, context, False))
     for before, after, values in ((keep, keep, v), (swap, swap, v), (keep, swap, v[:, :, ::-1])):
         # Weights that went to the other head meet the other head's values.
-        y = np.asarray(jax.nn.dot_product_attention(q, k, values))
+        y = np.asarray(attention(q, k, values))
         y = y[:, :, ::-1] if values is not v else y
         got = apply({"mix_before": before, "mix_after": after})
         np.testing.assert_allclose(got, y.reshape(2, 3, -1) @ params["to_out"]["kernel"], atol=1e-5)
@@ -198,7 +207,7 @@ def test_feed_forward_layer_is_dense_gelu_dense_and_drops_out_in_training_alone(
     x, layer = normal(2, 3, 8), FeedForward(hidden=4, dropout=0.5)
     variables = filled(layer, x, False)
     hidden, out = (variables["params"][name]["kernel"] for name in ("Dense_0", "Dense_1"))
-    expected = np.asarray(jax.nn.gelu(x @ hidden, approximate=False)) @ out
+    expected = np.asarray(jax.jit(lambda x: jax.nn.gelu(x, approximate=False))(x @ hidden)) @ out
     np.testing.assert_allclose(applied(layer, variables, x), expected, atol=1e-5)
     dropped = jax.jit(lambda key: layer.apply(variables, x, True, rngs={"dropout": key}))(KEY)
     assert 0.2 < float((dropped == 0).mean()) < 0.8
@@ -236,6 +245,7 @@ def test_group_norm_is_that_of_flax(dtype, apart):
 
     ours, theirs = value_and_gradients(GroupNorm(4)), value_and_gradients(nn.GroupNorm(4, dtype=dtype))
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=apart, rtol=apart), ours, theirs)
-    jax.tree.map(np.testing.assert_array_equal, GroupNorm(4).init(KEY, x), nn.GroupNorm(4).init(KEY, x))
-    grey = GroupNorm(2).apply({"params": {"scale": jnp.ones(4), "bias": jnp.zeros(4)}}, jnp.full((1, 2, 2, 4), 7.0))
+    jax.tree.map(np.testing.assert_array_equal, *(jax.jit(one.init)(KEY, x) for one in (GroupNorm(4), nn.GroupNorm(4))))
+    params = {"scale": np.ones(4, np.float32), "bias": np.zeros(4, np.float32)}
+    grey = jax.jit(GroupNorm(2).apply)({"params": params}, np.full((1, 2, 2, 4), 7, np.float32))
     np.testing.assert_array_equal(grey, 0)

@@ -206,7 +206,7 @@ def test_an_adversary_sees_the_loss_in_eval_mode_and_replaces_the_images():
         logits = Normalised().apply(state.variables, x, train=False)
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
-    attacked = jnp.clip(x + 0.1 * jnp.sign(jax.grad(mean_loss)(x)), 0, 1)
+    attacked = jax.jit(lambda x: jnp.clip(x + 0.1 * jnp.sign(jax.grad(mean_loss)(x)), 0, 1))(x)
     plain, _ = normalised_step(RECIPE)
     moved = np.concatenate([attacked, images[16:] / np.float32(255)])
     expected, expected_loss = jax.jit(plain)(state, moved, labels, order, jax.random.key(0))

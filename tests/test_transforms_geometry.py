@@ -101,14 +101,14 @@ def test_gradient_is_the_transpose(name, images):
     np.testing.assert_allclose(np.sum(kept), np.sum(ALL[name](key, ones)))
 
 
-def test_jit_vmap_and_pmap_agree_with_plain_calls(images):
-    """With `crop_flip`, which contains the others."""
+def test_vmap_and_pmap_agree_with_single_calls(images):
+    """With `crop_flip`, which contains the others; `test_variants` has it without `jax.jit`."""
     keys = jax.random.split(jax.random.key(3), 4)
     shards = images.reshape(4, 4, *images.shape[1:])
-    plain = np.stack([crop_flip(key, shard) for key, shard in zip(keys, shards, strict=True)])
-    assert np.any(crop_flip(keys[1], shards[0]) != plain[0])
-    np.testing.assert_array_equal(jax.jit(crop_flip)(keys[0], shards[0]), plain[0])
-    np.testing.assert_array_equal(jax.vmap(crop_flip)(keys, shards), plain)
+    single = jax.jit(crop_flip)
+    plain = np.stack([single(key, shard) for key, shard in zip(keys, shards, strict=True)])
+    assert np.any(single(keys[1], shards[0]) != plain[0])
+    np.testing.assert_array_equal(jax.jit(jax.vmap(crop_flip))(keys, shards), plain)
     devices = jax.local_devices()[:4]
     count = len(devices)
     np.testing.assert_array_equal(jax.pmap(crop_flip, devices=devices)(keys[:count], shards[:count]), plain[:count])
