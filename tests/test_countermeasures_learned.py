@@ -63,7 +63,7 @@ def test_a_family_of_perturbations_is_undone_and_what_has_none_stays(short):
 
 
 def test_leaked_pairs_train_it_too_and_equal_ones_leave_every_image_alone(short):
-    originals = natural(240)
+    originals = natural(240, size=8)
     released = chequered(originals, 1)
     leaked = {"clean_images": originals[90:], "clean_indices": np.arange(90, 240)}
     prepared = COUNTERMEASURES["leaked-purifier-500"].prepared(data_of(released, **leaked))
