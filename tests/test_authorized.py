@@ -242,7 +242,7 @@ def test_what_a_killed_run_left_of_a_key_does_not_stay(tmp_path):
     place = tmp_path / "place"
     place.mkdir()
     process = begin(write_until_killed, place / "key", said=tmp_path / "said")
-    process.join()
+    process.join(timeout=300)
     assert process.exitcode == -signal.SIGKILL
     assert [path for path in place.rglob("*") if path.is_file() and path.read_text() == "a secret"]
     key = make_key("plain")

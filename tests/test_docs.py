@@ -185,7 +185,7 @@ def test_functions_of_arrays_run_under_jit_vmap_and_pmap_and_on_a_mesh(tmp_path)
     (_, tour), (mesh,) = blocks("researcher.md"), blocks("clusters.md")
     flags = "--xla_force_host_platform_device_count=4 --xla_cpu_parallel_codegen_split_count=1"
     process = begin(run, tour + mesh, said=tmp_path / "said", XLA_FLAGS=flags)
-    process.join()
+    process.join(timeout=300)
     assert process.exitcode == 0, (tmp_path / "said").read_text()
 
 

@@ -31,7 +31,7 @@ def export_the_sample(folder: Path) -> int:
 def test_a_sample_of_every_kind_of_program_is_exported_from_here(tmp_path):
     """In a process of its own, since what is traced for other platforms is not to be found by tests of this one."""
     process = begin(export_the_sample, tmp_path, said=tmp_path / "said")
-    process.join()
+    process.join(timeout=300)
     assert process.exitcode == 0, (tmp_path / "said").read_text()
     rows = {(row["group"], row["name"]): row for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
     assert rows.keys() == {(program.group, program.name) for program in programs() if program.sample}

@@ -82,7 +82,7 @@ def test_the_example_of_own_parts_runs(tmp_path):
     path = ROOT / "examples" / "own_parts.py"
     assert len(path.read_text().splitlines()) <= 60
     process = begin(run_file, path, said=tmp_path / "said")  # one that has not settled yet how many devices it has
-    process.join()
+    process.join(timeout=300)
     said = (tmp_path / "said").read_text()
     assert process.exitcode == 0, said
     before, after = map(float, re.findall(r"\d\.\d+e-\d+", said))
