@@ -7,14 +7,13 @@ aggregate over an image: quickly where the pattern is as small as what its first
 paper's.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ugejax.parallel import summed
 from ugejax.training.step import Batch
 from ugejax.views.derive import Keystream, derive
 from ugejax.views.prf import below, blake2s, chacha20
@@ -40,14 +39,14 @@ class PlacedState:
 
 @dataclass(frozen=True)
 class Placed:
-    """Bands of tiles of patterns in one colour, moved by the sign of the gradient.
+    """Bands of tiles of patterns in one colour, which no gradient moves.
 
-    A band is as high as a pattern. The first begins at a random row above the image, and each at a random column left
-    of it. A tile is a pattern of the class, with a random sign, mirrored or not. A value is -eps, 0 or eps.
+    Moved, they lose what makes them be learned alone, once the class's texture beside them is subtracted. A band is as
+    high as a pattern. The first begins at a random row above the image, and each at a random column left of it. A tile
+    is a pattern of the class, with a random sign, mirrored or not. A value is -eps, 0 or eps.
 
     Attributes:
         eps: budget of a value in units of [0, 1].
-        step: step of the signed gradient as a share of the budget.
         name: of the code among those of a release, each of which has patterns and places of its own.
         colour: how much of it each channel gets, C numbers in [-1, 1].
         side: k, of a pattern in pixels.
@@ -59,7 +58,6 @@ class Placed:
     """
 
     eps: float
-    step: float
     name: str
     colour: tuple[float, ...]
     side: int = 4
@@ -77,10 +75,9 @@ class Placed:
         return PlacedState(jnp.asarray(drawn.reshape(shape), jnp.float32), jnp.asarray(words))
 
     def wanted(self, noise: PlacedState, batch: Batch) -> jax.Array:
-        """The signs of the tiles times eps and colour; the derivative is that of the tiles (straight-through)."""
+        """The signs of the tiles times eps and colour."""
         tiles = jax.vmap(self._tiles, in_axes=(None, 0, 0, None))(noise, batch.y, batch.index, batch.x.shape[1:3])
-        signs = tiles + jax.lax.stop_gradient(jnp.sign(tiles) - tiles)
-        return self.eps * signs[..., None] * jnp.array(self.colour)
+        return self.eps * tiles[..., None] * jnp.array(self.colour)
 
     def _tiles(self, noise: PlacedState, label: jax.Array, index: jax.Array, shape: tuple[int, int]) -> jax.Array:
         """The tiles of one image, [H, W]."""
@@ -109,10 +106,8 @@ class Placed:
     def moved(
         self, noise: PlacedState, batch: Batch, delta: jax.Array, grad: jax.Array, project, axis_name: str | None = None
     ) -> PlacedState:
-        """A step of the patterns by the sign of the gradient, pulled back through the places of the batch's images."""
-        _, pull_back = jax.vjp(lambda patterns: self.wanted(replace(noise, patterns=patterns), batch), noise.patterns)
-        moved = jnp.sign(summed(pull_back(grad)[0], axis_name))
-        return replace(noise, patterns=jnp.clip(noise.patterns - self.step * moved, -2, 2))
+        """The same: patterns stay as drawn."""
+        return noise
 
 
 def draw_patterns(secret: bytes, count: int, *, side: int, cell: int = 1) -> np.ndarray:

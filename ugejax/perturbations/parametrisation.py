@@ -229,7 +229,7 @@ def _codes(method: Method, eps: float, channels: int) -> Summed:
 
     def code(name: str, colour: tuple[float, ...], share: float = method.code_share) -> Placed:
         return Placed(
-            eps, method.step_size, name, colour, method.code_side, method.code_patterns, share, method.code_cell,
+            eps, name, colour, method.code_side, method.code_patterns, share, method.code_cell,
             method.code_columns,
         )  # fmt: skip
 
