@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from process_examples import begin
 
+from ugejax import batches
 from ugejax.app.checkpoint import StepCheckpoints
 from ugejax.app.cli import main
 from ugejax.app.keys import build_authorized
@@ -68,6 +69,14 @@ def test_every_form_releases_images_within_the_budget(form, transforms, tmp_path
         allowed = 0 if form == "keyed-dither" else 4 / 255
         view = job.network.view
         assert np.abs(seen(view, released) - seen(view, images)).max() <= allowed
+
+
+def test_an_update_takes_fewer_images_if_they_are_large(monkeypatch, tmp_path):
+    images, labels = toy()
+    tens = protection("keyed-dither", dataclasses.replace(TINY, batch_size=10)).learn(images, labels, tmp_path / "10")
+    monkeypatch.setattr(batches, "VALUES", 10 * 64 + 63)
+    fewer = protection("keyed-dither").learn(images, labels, tmp_path / "20")
+    np.testing.assert_array_equal(fewer, tens)
 
 
 @pytest.mark.parametrize(

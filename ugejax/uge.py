@@ -287,7 +287,7 @@ def protect(key: jax.Array, x: jax.Array, y: jax.Array, config: Config) -> tuple
         method, network, first, modules, optimizers, jnp.asarray(wrong), terms=config.terms, others=others, space=space
     )
     state = initial_noise(key, method, config.start, x, y, modules, optimizers, config.secret)
-    size, order_key = min(method.batch_size, n), jax.random.fold_in(key, 1)
+    size, order_key = at_a_time(x.shape[1:], most=min(method.batch_size, n)), jax.random.fold_in(key, 1)
     run = run_steps(on_resident(update, size))
     for epoch in range(method.epochs):
         state, _ = run(state, x, y, epoch_order(order_key, epoch, n), order_key, n // size)

@@ -276,7 +276,8 @@ class Protection:
 
     def _noise(self, images, labels, networks, folder, seal, report) -> Any:
         method, key = self.method, jax.random.fold_in(self.prng_key, 1)
-        start, streams, size = self._start(images, labels), _streams(images), min(method.batch_size, len(images))
+        start, streams = self._start(images, labels), _streams(images)
+        size = at_a_time(images.shape[1:], most=min(method.batch_size, len(images)))
         count = len(images) // size
         # Of a stream's noise per image the rows of one batch: the others lie in files.
         rows = labels[:size] if streams and method.epochs else labels

@@ -30,7 +30,7 @@ class Method:
         step_size: signed-gradient step as a share of the same; a generator has none.
         steps_per_batch: steps an update. They share batch, snapshot and transform, hence the clean gradients, and the
             surrogates train once after them.
-        batch_size: images an update.
+        batch_size: images an update; of large images as many as `ugejax.batches.at_a_time` says.
         gradient_matching: w_gm.
         gradient_distance: "l2" (relative, per layer) or "cosine" (per filter).
         feature_distance: w_fd.
