@@ -79,41 +79,46 @@ def accuracies(row: Row) -> list[Any]:
 
 # README: who gets what.
 
+# The default method's settings in the rows of trainings.
+DEFAULT = {"parametrisation": "class-wise"}
 # Countermeasures that need the method's description, and those that need some of the originals.
-KNOWS = ("class-means", "orthogonal-projection", "key-recovery", "spectrum-notch")
-HAS_ORIGINALS = ("clean-", "only-clean-", "fine-tune-", "dfr-")
+KNOWS = ("class-means", "orthogonal-projection", "key-recovery", "spectrum-notch", "purifier", "exact-word")
+HAS_ORIGINALS = ("clean-", "only-clean-", "fine-tune-", "dfr-", "leaked-", "recovery-")
 
 
-def who_gets_what() -> str:
-    """The partner, strangers and the best hacker; sizes of the training sets stand in the last column."""
-    full = {(row["role"], row["countermeasure"]): row for row in rows_of("full-size-cnn")}
-    names = ("small", "more-small", "last-layer-small", "combined-small", "field-small")
-    fought = [row for name in names for row in rows_of(f"countermeasures-{name}") if row["role"] == "hacker"]
-    fought = [row for row in fought if not row["countermeasure"].startswith(HAS_ORIGINALS)]
+def who_gets_what(rows: Sequence[Row]) -> str:
+    """The partner, strangers and the best hackers of either kind against the default, at the first size of the rows.
+
+    Args:
+        rows: of experiments/results/trainings.json.
+    """
+    ((_, group), *_) = sizes(rows)
+    ours = [row for row in group if row["method"] == "uge" and row["settings"] == DEFAULT]
+    left = {
+        name: mean(row["last"] for row in same)
+        for name, same in grouped(ours, lambda row: (row["role"], row["countermeasure"]))
+    }
+
+    def line(who: str, role: str, countermeasure: str) -> list[object]:
+        own = next(row for row in ours if (row["role"], row["countermeasure"]) == (role, countermeasure))
+        of_originals = control(own, group)
+        return [who, left[role, countermeasure], None if of_originals is None else of_originals["last"]]
+
+    fought = [name for role, name in left if role == "hacker" and name != "none" and not name.startswith(HAS_ORIGINALS)]
     without, knowing = (
         max(
-            (row for row in fought if any(name in row["countermeasure"] for name in KNOWS) == knows),
-            key=lambda row: row["protected_accuracy"],
+            (name for name in fought if any(one in name for one in KNOWS) == knows),
+            key=lambda name: left["hacker", name],
         )
         for knows in (False, True)
     )
-    partner = full["authorized", "none"]
     lines = [
-        ("partner: has the key", partner["protected_accuracy"], partner["backbone_accuracy"], "50,000"),
-        ("stranger", *accuracies(full["hacker", "none"])[1::-1], "50,000"),
-        ("stranger: crops and flips", *accuracies(full["hacker", "crop-flip"])[1::-1], "50,000"),
-        (
-            f"stranger, the best without knowing the method: `{without['countermeasure']}`",
-            *accuracies(without)[1::-1],
-            "5,000",
-        ),
-        (
-            f"stranger, the best who knows the method: `{knowing['countermeasure']}`",
-            *accuracies(knowing)[1::-1],
-            "5,000",
-        ),
+        line("partner: has the key", "authorized", "none"),
+        line("stranger", "hacker", "none"),
+        line(f"stranger, the best without knowing the method: `{without}`", "hacker", without),
+        line(f"stranger, the best who knows the method: `{knowing}`", "hacker", knowing),
     ]
-    return table(("who trains", "on the release", "on originals", "images"), lines)
+    return table(("who trains", "on the release", "on originals"), lines)
 
 
 # The trainings at the field's size: methods by countermeasures.
@@ -215,13 +220,13 @@ def summary_cells(line: Mapping[str, Any]) -> list[object]:
     """The cells of a method's line."""
     partner, release = line["partner"], line["release"] or {}
     kept = MISSING if line["retention"] is None else f"{line['retention']:.2f} of clean"
-    psnr, seconds_to_make = release.get("psnr"), release.get("seconds")
+    psnr, seconds_to_make, linf = release.get("psnr"), release.get("seconds"), release.get("linf")
     return [
         line["name"], line["mean"], f"{line['count']} of {JUDGED}", f"{line['worst']}: {line['of_worst']:.3f}",
         MISSING if line["share"] is None else f"{line['share']:.2f}",
         MISSING if line["renamed"] is None else line["renamed"],
         MISSING if partner is None else f"{partner:.3f}, {kept}",
-        budget(release), release.get("linf", MISSING), MISSING if psnr is None else f"{psnr:.1f}",
+        budget(release), MISSING if linf is None else f"{255 * linf:.0f}", MISSING if psnr is None else f"{psnr:.1f}",
         MISSING if seconds_to_make is None else f"{seconds_to_make:.0f}",
     ]  # fmt: skip
 
@@ -334,7 +339,9 @@ def trained_on(row: Row) -> str:
 
 def described(method: Mapping[str, Any]) -> str:
     """A method and those of its settings that are not the defaults."""
-    settings = ", ".join(f"{name}={value}" for name, value in method["settings"].items())
+    settings = ", ".join(
+        f"{name}={'+'.join(value) if isinstance(value, list) else value}" for name, value in method["settings"].items()
+    )
     return f"{method['method']} ({settings})" if settings else method["method"]
 
 
@@ -542,7 +549,7 @@ def together() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "who-gets-what": who_gets_what,
+    "who-gets-what": lambda: who_gets_what(rows_of("trainings")),
     "trainings": lambda: trainings(rows_of("trainings")),
     "trainings-methods": lambda: methods(results("trainings")),
     "trainings-figure": plot,

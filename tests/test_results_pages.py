@@ -9,6 +9,7 @@ from experiments import results_pages
 from experiments.columns import FIELD
 from experiments.results_pages import (
     BLOCK,
+    DEFAULT,
     MISSING,
     PLOT,
     TABLES,
@@ -21,6 +22,7 @@ from experiments.results_pages import (
     points,
     results,
     trainings,
+    who_gets_what,
 )  # fmt: skip
 
 ROOT = Path(__file__).parent.parent
@@ -131,6 +133,25 @@ def test_seeds_are_averaged_and_old_versions_left_out():
     assert trainings([]) == ""
 
 
+def test_the_readme_names_the_best_hacker_of_either_kind_and_none_who_has_originals():
+    def default(*arguments, **named):
+        return row("uge", *arguments, settings=DEFAULT, **named)
+
+    rows = [
+        row("originals", 0.9), row("originals", 0.8, countermeasure="grey"), default(0.89, role="authorized"),
+        default(0.1), default(0.2, countermeasure="grey"), default(0.15, countermeasure="jpeg-10"),
+        default(0.25, countermeasure="class-means-oracle"), default(0.7, countermeasure="leaked-pairs-50"),
+        row("uge", 0.85, countermeasure="grey"),
+    ]  # fmt: skip
+    assert cells(rows, who_gets_what) == {
+        "who trains": ["on the release", "on originals"],
+        "partner: has the key": ["0.890", "0.900"],
+        "stranger": ["0.100", "0.900"],
+        "stranger, the best without knowing the method: `grey`": ["0.200", "0.800"],
+        "stranger, the best who knows the method: `class-means-oracle`": ["0.250", "0.900"],
+    }
+
+
 def test_who_subtracts_what_is_beyond_the_originals_has_the_control_of_none():
     found = cells([row("originals", 0.8), row("ar", 0.2, countermeasure="class-means-oracle")])
     assert found["originals"] == ["0.800 (0.800)", "0.800 (0.800)", "80", MISSING]  # trained once
@@ -140,7 +161,7 @@ def test_who_subtracts_what_is_beyond_the_originals_has_the_control_of_none():
 def release(method, *, psnr, settings=None, **changes):
     """What was measured of a release that rows of `net` knew."""
     known = {"version": 1, "method": method, "settings": settings or {}, "network": "net", "n_train": 1000}
-    return known | {"eps": 8 / 255, "norm": "linf", "linf": 8, "psnr": psnr, "seconds": 61.4} | changes
+    return known | {"eps": 8 / 255, "norm": "linf", "linf": 8 / 255, "psnr": psnr, "seconds": 61.4} | changes
 
 
 def every_column(method, accuracy, **changes):
@@ -156,8 +177,8 @@ def test_methods_are_summed_up_over_the_same_columns():
         row("ops", 0.9, countermeasure="coin"),
     ]  # fmt: skip
     releases = [
-        release("ar", psnr=35.02, eps=1.0, norm="l2", linf=39),
-        release("ops", psnr=34.8, eps=1.0, linf=255, seconds=None),
+        release("ar", psnr=35.02, eps=1.0, norm="l2", linf=39 / 255),
+        release("ops", psnr=34.8, eps=1.0, linf=1.0, seconds=None),
         release("uge", psnr=31.41, settings={"parametrisation": "codes"}),  # of another release than the rows have
     ]
     found = cells({"rows": rows, "releases": releases}, methods)
