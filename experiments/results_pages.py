@@ -82,7 +82,10 @@ def accuracies(row: Row) -> list[Any]:
 # The default method's settings in the rows of trainings.
 DEFAULT = {"parametrisation": "class-wise"}
 # Countermeasures that need the method's description, and those that need some of the originals.
-KNOWS = ("class-means", "orthogonal-projection", "key-recovery", "spectrum-notch", "purifier", "exact-word")
+KNOWS = (
+    "class-means", "orthogonal-projection", "key-recovery", "spectrum-notch", "purifier", "exact-word", "class-spectra",
+    "class-dictionary", "overlaid-codes", "gradient-projection", "matched-pattern",
+)  # fmt: skip
 HAS_ORIGINALS = ("clean-", "only-clean-", "fine-tune-", "dfr-", "leaked-", "recovery-")
 
 

@@ -41,9 +41,8 @@ class PlacedState:
 class Placed:
     """Bands of tiles of patterns in one colour, which no gradient moves.
 
-    Moved, they lose what makes them be learned alone, once the class's texture beside them is subtracted. A band is as
-    high as a pattern. The first begins at a random row above the image, and each at a random column left of it. A tile
-    is a pattern of the class, with a random sign, mirrored or not. A value is -eps, 0 or eps.
+    A band is as high as a pattern. The first begins at a random row above the image, and each at a random column left
+    of it. A tile is a pattern of the class, with a random sign, mirrored or not. A value is -eps, 0 or eps.
 
     Attributes:
         eps: budget of a value in units of [0, 1].
@@ -106,7 +105,7 @@ class Placed:
     def moved(
         self, noise: PlacedState, batch: Batch, delta: jax.Array, grad: jax.Array, project, axis_name: str | None = None
     ) -> PlacedState:
-        """The same: patterns stay as drawn."""
+        """The same: optimised beside a class's texture, patterns are not learned any more once that is subtracted."""
         return noise
 
 
