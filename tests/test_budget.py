@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from ugejax.constraints.budget import box, project_l2, project_linf, realised
+from ugejax.constraints.budget import amplitude, box, project_l2, project_linf, realised
 
 EPS = 8 / 255
 linf_ball = jax.jit(project_linf)
@@ -91,6 +91,11 @@ def test_box_gives_images_exactly(seed):
     assert np.all(x + boxed >= 0) and np.all(x + boxed <= 1)
     inside = (x + delta > 0) & (x + delta < 1)
     np.testing.assert_array_equal(np.where(inside, boxed, 0), np.where(inside, delta, 0))
+
+
+def test_amplitude_worked_constants():
+    assert amplitude(0.5, "linf", (4, 4, 1)) == 0.5
+    assert amplitude(0.5, "l2", (4, 4, 1)) == 0.125  # sixteen values that all have it have 0.5 together
 
 
 def test_realised_worked_constants():

@@ -125,6 +125,14 @@ def test_a_damaged_checkpoint_is_refused(damage, tmp_path, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_keys_of_a_checkpoints_metadata_that_nobody_knows_are_refused(tmp_path):
+    StepCheckpoints(tmp_path / "steps").save(3, TREE)
+    metadata = tmp_path / "steps" / "3" / "_CHECKPOINT_METADATA"
+    metadata.write_text(metadata.read_text().replace("timestamp", "times4amp"))  # of two keys
+    with pytest.raises(UserError, match=r"steps: what is written about its checkpoints is damaged \(ValueError\)"):
+        StepCheckpoints(tmp_path / "steps")
+
+
 def test_a_checkpoint_of_an_earlier_version_has_no_checksum(tmp_path):
     StepCheckpoints(tmp_path).save(1, TREE)
     (tmp_path / "1" / "sha256").unlink()

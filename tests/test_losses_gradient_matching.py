@@ -14,6 +14,7 @@ from ugejax.losses import (
     filter_cosine,
     gradient_matching,
     gradient_matching_and_grad,
+    gradient_matching_to,
     relative_l2,
 )
 
@@ -147,6 +148,11 @@ def test_forward_over_reverse_equals_the_gradient_of_a_gradient(x64, distance):
     np.testing.assert_allclose(sum(map(np.sum, values.values())), value(x_u), rtol=1e-12)
     np.testing.assert_allclose(dx, jax.jit(jax.grad(value))(x_u), rtol=0, atol=1e-9 * np.max(np.abs(dx)))
     assert np.max(np.abs(dx)) > 1e-3
+    loss = gradient_matching_to(target, loss_fn, params, y, distance=distance)
+    thrice, dx_of_thrice = jax.jit(jax.value_and_grad(lambda images: 3 * loss(images)))(x_u)
+    np.testing.assert_allclose(thrice, 3 * value(x_u), rtol=1e-12)
+    np.testing.assert_allclose(dx_of_thrice, 3 * dx, rtol=1e-9)
+    np.testing.assert_allclose(jax.jit(loss)(x_u), value(x_u), rtol=1e-12)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ugejax.constraints.rounding import round_to_8bit, stochastic_round_to_8bit
+from ugejax.constraints.rounding import round_to_8bit, round_within, stochastic_round_to_8bit
+from ugejax.views import BlindSet
+from ugejax.views.identity import IdentityView
 
 SHAPE = (2, 6, 6, 3)
 stochastic = jax.jit(stochastic_round_to_8bit)
@@ -131,3 +133,44 @@ def test_key_decides_and_jit_and_vmap_agree_with_plain_calls():
     np.testing.assert_array_equal(jax.jit(fn)(keys[0]), plain[0])
     np.testing.assert_array_equal(jax.jit(jax.vmap(fn))(keys), plain)
     assert np.any(plain[0] != plain[1])
+
+
+def test_a_ball_leaves_room_for_rounding_at_random():
+    """Perturbations are shortened by what rounding adds on average, and few images leave the ball all the same."""
+    x_u8 = np.full((200, 8, 8, 3), 128, np.uint8)
+    delta = np.zeros(x_u8.shape, np.float32)
+    delta[:, ::2, ::2, 0] = 10 / 255  # 16 values: 40 levels in all
+    keys = jax.random.split(jax.random.key(0), len(x_u8))
+    x_u = round_within(keys, x_u8, delta, IdentityView(), eps=40 / 255, norm="l2")
+    moved = difference(x_u, x_u8)
+    assert np.sum(moved**2, axis=(1, 2, 3)).max() <= 40**2
+    # 192 values, a quarter of a squared level each, of 1,600; the standard error of the mean is below 0.01.
+    np.testing.assert_allclose(moved[:, ::2, ::2, 0].mean(), 10 * np.sqrt(1 - 192 / 4 / 40**2), atol=0.03)
+    small = round_within(keys, x_u8, delta / 8, IdentityView(), eps=5 / 255, norm="l2")
+    np.testing.assert_array_equal(difference(small, x_u8), np.trunc(10 * (delta > 0) / 8))  # no room: towards zero
+
+
+def test_the_largest_budget_reaches_black_and_white():
+    x_u8 = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    keys = jax.random.split(jax.random.key(0), 1)
+    for delta, reached in ((-1.0, 0), (1.0, 255)):
+        x_u = round_within(keys, x_u8, jnp.full(x_u8.shape, delta), IdentityView(), eps=1.0, norm="linf")
+        np.testing.assert_array_equal(x_u, np.full(x_u8.shape, reached))
+
+
+class OddIsLost(BlindSet):
+    """Images keep their blind set where an even number of values moved; two draws, so that some images have neither."""
+
+    draws = 2
+
+    def keeps(self, x, x_u):
+        return jnp.sum(x != x_u, axis=(1, 2, 3)) % 2 == 0
+
+
+def test_an_image_of_which_no_draw_keeps_the_blind_set_stays_as_it_was():
+    x_u8 = np.full((400, 4, 4, 1), 128, np.uint8)
+    keys = jax.random.split(jax.random.key(0), len(x_u8))
+    x_u = round_within(keys, x_u8, jnp.full(x_u8.shape, 0.5 / 255), OddIsLost(), eps=8 / 255, norm="linf")
+    moved = (difference(x_u, x_u8) != 0).sum(axis=(1, 2, 3))
+    assert not np.any(moved % 2)
+    assert 0.15 < np.mean(moved == 0) < 0.35  # a quarter of the images has two odd draws

@@ -165,6 +165,10 @@ class StepCheckpoints:
             path: folder.
             keep: how many of the last steps to keep; None keeps all.
             seal: of the steps, which have to be encrypted where it requires that, and otherwise may be.
+
+        Raises:
+            OSError: the folder cannot be made or read.
+            UserError: what is written about a step is damaged.
         """
         import orbax.checkpoint as ocp
 
@@ -177,7 +181,15 @@ class StepCheckpoints:
             max_to_keep=keep, create=False, cleanup_tmp_directories=leads(), read_only=not leads(),
             enable_async_checkpointing=False, multiprocessing_options=_own(),
         )  # fmt: skip
-        self._manager = ocp.CheckpointManager(path.absolute(), options=options)
+        try:
+            self._manager = ocp.CheckpointManager(path.absolute(), options=options)
+        except OSError:
+            raise
+        except Exception as error:  # Orbax raises plain ones too
+            raise UserError(
+                f"{path}: what is written about its checkpoints is damaged ({type(error).__name__}); remove the newest, "
+                "and the same command goes on from what is left"
+            ) from error
         self._keep, self._seal = keep, seal
 
     def steps(self) -> list[int]:
