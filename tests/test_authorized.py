@@ -28,6 +28,7 @@ from ugejax.errors import UserError
 from ugejax.patches import patchify, unpatchify
 from ugejax.training import default_recipe
 from ugejax.views import FORMS, IdentityView, content_view, default_step, dither_view, linear_view
+from ugejax.views.dither import anchors_of
 
 # One program each in place of one for each operation; `test_variants` has the same without.
 feasible = jax.jit(constraints.feasible, static_argnames=("eps", "norm"))
@@ -125,6 +126,16 @@ def test_content_picks_the_same_subspace_before_and_after_and_not_one_alone():
     delta = feasible(jax.random.normal(jax.random.key(0), x.shape), x, view, eps=EPS)
     np.testing.assert_array_equal(view.select(x), view.select(x + delta))
     assert len(set(np.asarray(view.select(x)).tolist())) > 1
+
+
+def test_exported_weights_of_a_fixed_subspace_are_of_each_patch_and_channel():
+    arrays = linear_view(b"secret", (8, 4, 3)).export().arrays
+    assert arrays["bases"].shape == (1, 2, 48, 16) and arrays["hash_weights"].shape == (1, 2 * 3)
+
+
+@pytest.mark.parametrize(("shape", "count"), [((32, 32, 3), 16), ((2, 12, 1), 3), ((12, 2, 1), 3), ((2, 2, 1), 1)])
+def test_small_images_have_fewer_anchors(shape, count):
+    assert anchors_of(shape) == count
 
 
 def test_the_dither_depends_on_the_image_and_on_the_secret():
