@@ -128,9 +128,10 @@ def test_content_picks_the_same_subspace_before_and_after_and_not_one_alone():
     assert len(set(np.asarray(view.select(x)).tolist())) > 1
 
 
-def test_exported_weights_of_a_fixed_subspace_are_of_each_patch_and_channel():
-    arrays = linear_view(b"secret", (8, 4, 3)).export().arrays
-    assert arrays["bases"].shape == (1, 2, 48, 16) and arrays["hash_weights"].shape == (1, 2 * 3)
+@pytest.mark.parametrize(("view_of", "count"), [(linear_view, 1), (content_view, 4)])
+def test_a_third_of_each_patch_is_hidden_and_exported(view_of, count):
+    arrays = view_of(b"secret", (8, 4, 3)).export().arrays
+    assert arrays["bases"].shape == (count, 2, 48, 16) and arrays["hash_weights"].shape == (count, 2 * 3)
 
 
 @pytest.mark.parametrize(("shape", "count"), [((32, 32, 3), 16), ((2, 12, 1), 3), ((12, 2, 1), 3), ((2, 2, 1), 1)])
