@@ -299,7 +299,8 @@ def test_frozen_backbone_trains_its_head_alone():
     assert set(trained) == {"head"} and set(frozen) == {"body"}
 
 
-def test_images_that_do_not_divide_are_refused():
-    key = dataclasses.replace(make_key("keyed-linear"), image_shape=(10, 10, 1))
+@pytest.mark.parametrize("shape", [(10, 8, 1), (8, 10, 1)])
+def test_images_that_do_not_divide_are_refused(shape):
+    key = dataclasses.replace(make_key("keyed-linear"), image_shape=shape)
     with pytest.raises(UserError, match="keyed-dither"):
         build_authorized(key)
