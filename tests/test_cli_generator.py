@@ -109,6 +109,10 @@ def test_a_damaged_generator_is_refused(made, tmp_path, capsys):
     command = ["apply", str(generator), str(place / "new.npz"), "--out", str(tmp_path / "R2")]
     for content, says in (
         (described[:40], "cannot be read as a generator"),
+        (described.replace('"generator"', '"genevator"'), "cannot be read as a generator"),
+        (described.replace('"generator"', '"codes"'), "cannot be read as a generator"),
+        (described.replace('"period": 14', '"period": "14"'), "cannot be read as a generator"),
+        (described.replace('"0"', "0"), "cannot be read as a generator"),
         (described.replace('"key_fingerprint": "', '"key_fingerprint": "0'), "was made with another key"),
         (described.replace('"0"', '"0",\n    "3"'), "the checkpoint is"),
     ):

@@ -187,8 +187,8 @@ class StepCheckpoints:
             raise
         except Exception as error:  # Orbax raises plain ones too
             raise UserError(
-                f"{path}: what is written about its checkpoints is damaged ({type(error).__name__}); remove the newest, "
-                "and the same command goes on from what is left"
+                f"{path}: what is written about its checkpoints is damaged ({type(error).__name__}); remove the newest "
+                "one, and the same command goes on from what is left"
             ) from error
         self._keep, self._seal = keep, seal
 

@@ -86,6 +86,7 @@ def read_generator(path: Path, image_shape: tuple[int, int, int], seal: Seal | N
         }
         method, class_names = Method(**settings), tuple(content["class_names"])
         fingerprint = content["key_fingerprint"]
+        _check(method, class_names)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: cannot be read as a generator ({error!r})") from error
     textures = jax.ShapeDtypeStruct((len(class_names), *image_shape), jnp.float32)
@@ -96,6 +97,18 @@ def read_generator(path: Path, image_shape: tuple[int, int, int], seal: Seal | N
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(arrays)):
         raise UserError(f"{path}: its weights are non-finite; it is damaged")
     return StoredGenerator(method, class_names, fingerprint, GeneratorState(**arrays, opt_state=None))
+
+
+def _check(method: Method, class_names: tuple[Any, ...]) -> None:
+    """Raise a ValueError where settings that were read are not those of a generator, or not of their types."""
+    if method.parametrisation != "generator":
+        raise ValueError(f"parametrisation {method.parametrisation!r}")
+    for name, value in vars(method).items():
+        usual = getattr(Method, name)
+        if not isinstance(value, (int, float) if isinstance(usual, float) else type(usual)):
+            raise ValueError(f"{name} {value!r}")
+    if not all(isinstance(name, str) for name in class_names):
+        raise ValueError("names of classes are no text")
 
 
 def is_generator(path: Path) -> bool:
