@@ -97,7 +97,7 @@ def _change(node: ast.AST) -> None:
 
 def is_killed(mutant: Mutant | None, tests: tuple[str, ...]) -> bool:
     """Whether a test fails on the project with this change; in a process of its own, of a copy of the project."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "project"
         copy.mkdir()
         for part in ("ugejax", "tests", "pyproject.toml"):
