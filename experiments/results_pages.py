@@ -80,7 +80,7 @@ def accuracies(row: Row) -> list[Any]:
 # README: who gets what.
 
 # The default method's settings in the rows of trainings.
-DEFAULT = {"parametrisation": "class-wise"}
+DEFAULT = {"parametrisation": "codes"}
 # Countermeasures that need the method's description, and those that need some of the originals.
 KNOWS = (
     "class-means", "orthogonal-projection", "key-recovery", "spectrum-notch", "purifier", "exact-word", "class-spectra",

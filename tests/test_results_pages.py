@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments import results_pages
-from experiments.columns import FIELD
+from experiments.columns import FIELD, control_of
 from experiments.results_pages import (
     BLOCK,
     DEFAULT,
@@ -156,6 +156,7 @@ def test_who_subtracts_what_is_beyond_the_originals_has_the_control_of_none():
     found = cells([row("originals", 0.8), row("ar", 0.2, countermeasure="class-means-oracle")])
     assert found["originals"] == ["0.800 (0.800)", "0.800 (0.800)", "80", MISSING]  # trained once
     assert found["ar"][:2] == [MISSING, "0.200 (0.200), 0.25"]
+    assert control_of("class-means-oracle+grey") == "grey"
 
 
 def release(method, *, psnr, settings=None, **changes):

@@ -108,7 +108,8 @@ def test_what_a_form_says_fits_together(form):
 def test_settings_of_a_form_give_way_to_those_that_are_given():
     assert method_of(["plain"], epochs=3).epochs == 3
     assert method_of(["keyed-content", "plain"]) == Method(period=4, epochs=15)
-    assert method_of(["keyed-dither"]) == Method()
+    assert method_of(["keyed-dither"]) == Method(parametrisation="codes")
+    assert method_of(["keyed-dither"], parametrisation="class-wise") == Method()
     with pytest.raises(UserError, match="unknown authorized form 'plane'"):
         method_of(["plane"])
 

@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ugejax.countermeasures.hacker_data import HackerData
-from ugejax.countermeasures.known_codes import known_codes, texture_beside
 from ugejax.countermeasures.natural import Natural, half_waves, natural_statistics
 from ugejax.errors import UserError
-from ugejax.perturbations.method import Method
 from ugejax.perturbations.start import stripe_codes
 from ugejax.training import decode
 
-# Of the middle wave in pixels, where stripes are all there is: the default's, and those that some settings shorten to.
+# Of the middle wave in pixels: the default's, and those that some settings shorten to.
 PERIODS = (14, 8, 4)
 LEAST = 6.0  # standard deviations by which a class's stripes stand out of its mean image; others are left alone
 
@@ -28,8 +26,7 @@ class Stripes:
     """The stripes of one kind, and what a matched filter behind natural variation makes of them.
 
     Attributes:
-        signs: by bands, from the top: float32 [A, H, W, C] of -1, 0 and 1, each code in its band, as far as it is seen
-            there, and 0 elsewhere.
+        signs: by bands, from the top: float32 [A, H, W, C] of -1, 0 and 1, each code in its band, and 0 elsewhere.
     """
 
     signs: list[np.ndarray]
@@ -57,25 +54,23 @@ class Stripes:
         return np.sum([codes[chosen] for codes, chosen in zip(self.signs, words.T, strict=True)], axis=0)
 
 
-def stripes_of(num_classes: int, shape: tuple[int, ...], *, period: int, seen: np.ndarray | None = None) -> Stripes:
+def stripes_of(num_classes: int, shape: tuple[int, ...], *, period: int) -> Stripes:
     """The stripes that `num_classes` classes of images [H, W, C] can have.
 
     Args:
         num_classes: K.
         shape: (H, W, C).
         period: of the middle wave in pixels.
-        seen: where the stripes are seen, bool [W, C]; None for everywhere.
 
     Raises:
         UserError: the image is too small for so many classes to differ.
     """
     h, w, channels = shape
     alphabets, colour = stripe_codes(num_classes, (h, w, channels), period=period)
-    colours = np.broadcast_to(colour, (w, channels)) if seen is None else seen * colour
     signs, top = [], 0
     for codes in alphabets:
         placed = np.zeros((len(codes), *shape), np.float32)
-        placed[:, top : top + codes.shape[1]] = codes[..., None] * colours
+        placed[:, top : top + codes.shape[1]] = codes[..., None] * colour
         signs.append(placed)
         top += codes.shape[1]
     return Stripes(signs)
@@ -113,11 +108,10 @@ def subtract_exact_words(data: HackerData) -> HackerData:
 
 
 def _known(num_classes: int, shape: tuple[int, ...]) -> Iterator[Stripes]:
-    """The stripes of releases that hold nothing else, by their periods, and those under codes."""
-    under = texture_beside(known_codes(shape), shape[1])
-    for period, seen in [*((period, None) for period in PERIODS), (Method.period, under)]:
+    """The stripes of releases, by their periods."""
+    for period in PERIODS:
         with contextlib.suppress(UserError):  # of images that small there is no such release
-            yield stripes_of(num_classes, shape, period=period, seen=seen)
+            yield stripes_of(num_classes, shape, period=period)
 
 
 def _scores(spectra: np.ndarray, codes: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Hackers who know how codes are laid, but not where: they estimate each tile of each image, and subtract it.
+"""Hackers who know how the code is laid, but not where: they estimate each tile of each image, and subtract it.
 
-What they know is the program, with its defaults: which colours the codes have, how large the tiles are, how many of
+What they know is the program, with its defaults: which colour the code has, how large the tiles are, how many of
 them are there. The pattern of a class is learned from the release, or taken from all originals, which no hacker has.
 It costs minutes of a CPU, most of them for learning.
 """
@@ -15,11 +15,12 @@ import numpy as np
 
 from ugejax.batches import at_a_time
 from ugejax.countermeasures.hacker_data import HackerData
-from ugejax.countermeasures.known_codes import known_codes, texture_beside
 from ugejax.countermeasures.natural import TINY, Natural, natural_statistics, to_frequencies
 from ugejax.countermeasures.spectrum import ENOUGH
 from ugejax.countermeasures.tiles import lay, sum_of_tiles
 from ugejax.perturbations.codes import Placed
+from ugejax.perturbations.method import Method
+from ugejax.perturbations.parametrisation import Summed, parametrise
 from ugejax.training import decode
 
 AMPLITUDE = 6 / 255  # that the hacker expects of a code: the usual budget, less what cells take of it
@@ -69,33 +70,33 @@ def view_along(colour: np.ndarray, x: np.ndarray, natural: Natural, side: int) -
     return View(weighted.astype(np.float32), precision.astype(np.float64))
 
 
-# (code, label, view of all images along its colour, how much of it is seen [N, H, W]) -> pattern.
-Find = Callable[[Placed, int, View, np.ndarray], np.ndarray | None]
+# (label, view of all images along the code's colour) -> pattern.
+Find = Callable[[int, View], np.ndarray | None]
 
 
 def subtract_known_patterns(data: HackerData) -> HackerData:
     """Subtract from every training image its tiles, whose pattern is known exactly: a bound.
 
-    The pattern of a class and code is the commonest square of signs among the differences of its images from the
-    originals, all of which he holds; their mean size where codes lie is the amplitude. Where tiles lie, and with which
-    sign, he estimates from the released image alone. What the codes leave has the mean of the differences of its class,
+    The pattern of a class is the commonest square of signs among the differences of its images from the originals, all
+    of which he holds; their mean size in the channels of the code is the amplitude. Where tiles lie, and with which
+    sign, he estimates from the released image alone. What the tiles leave has the mean of the differences of its class,
     which is subtracted too. Test images stay as they are.
     """
-    x, codes = decode(data.images), placed_codes(data.images.shape[1:])
-    if not codes:
+    x, code = decode(data.images), placed_code(data.images.shape[1:])
+    if code is None:
         return data
     differences = np.zeros_like(x)
     differences[data.clean_indices] = x[data.clean_indices] - decode(data.clean_images)
-    amplitude = float(np.abs(differences[:, :, ~texture_beside(codes, x.shape[2])]).mean())
+    colour = np.sign(code.colour).astype(np.float32)
+    amplitude = float(np.abs(differences[..., colour != 0]).mean())
     if not amplitude:
         return data
 
-    def find(code: Placed, label: int, view: View, seen: np.ndarray) -> np.ndarray | None:
-        return commonest_square(differences[data.labels == label], np.sign(code.colour), code.side)
+    def find(label: int, view: View) -> np.ndarray | None:
+        return commonest_square(differences[data.labels == label], colour, code.side)
 
-    natural = natural_statistics(decode(data.reference))
-    added, covers = estimated_codes(x, data.labels, natural, codes, find, amplitude)
-    images, open_to_texture = x - added, _left_by(covers, codes)
+    added, cover = estimated_code(x, data.labels, natural_statistics(decode(data.reference)), code, find, amplitude)
+    images, open_to_texture = x - added, 1 - cover[..., None] * (colour != 0)
     for label in np.unique(data.labels):
         own = data.labels == label
         left, rest = open_to_texture[own], differences[own] - added[own]
@@ -113,80 +114,73 @@ def subtract_learned_patterns(data: HackerData) -> HackerData:
     natural images do. Classes of fewer than `ENOUGH` images are left alone, and so are test images.
     """
     x, labels = decode(data.images), data.labels
-    codes, rng = placed_codes(x.shape[1:]), np.random.default_rng(data.seed)
-    if not codes:
+    code, rng = placed_code(x.shape[1:]), np.random.default_rng(data.seed)
+    if code is None:
         return data
 
-    def find(code: Placed, label: int, view: View, seen: np.ndarray) -> np.ndarray | None:
+    def find(label: int, view: View) -> np.ndarray | None:
         own, others = np.flatnonzero(labels == label), np.flatnonzero(labels != label)
         if len(own) < ENOUGH or not len(others):
             return None
-        pattern, count = likeliest_pattern(view.of(own), seen[own], share=code.share, rng=rng), min(MANY, len(own))
+        pattern, count = likeliest_pattern(view.of(own), share=code.share, rng=rng), min(MANY, len(own))
         ours, theirs = (
-            laid_in_batches([view.of(some)], seen[some], pattern, AMPLITUDE, code.share).evidence.mean()
+            laid_in_batches([view.of(some)], pattern, AMPLITUDE, code.share).evidence.mean()
             for some in (own[:count], rng.permutation(others)[:count])
         )
         return pattern if ours - theirs > LEAST else None
 
-    added, _ = estimated_codes(x, labels, natural_statistics(decode(data.reference)), codes, find, AMPLITUDE)
+    added, _ = estimated_code(x, labels, natural_statistics(decode(data.reference)), code, find, AMPLITUDE)
     return replace(data, images=x - added)
 
 
-def placed_codes(shape: tuple[int, ...]) -> list[Placed]:
-    """The codes of the default settings for images [H, W, C], those first that lie over others; none in small images.
+def placed_code(shape: tuple[int, ...]) -> Placed | None:
+    """The code of the default settings for images [H, W, C]; None in small images.
 
     A tile that may be anywhere has to fit into the image whole. `share` is below 1, so that its logarithm is a number.
     """
-    codes = known_codes(shape)
-    return [replace(code, share=min(code.share, MOST)) for code in codes if min(shape[:2]) >= 2 * code.side - 1]
+    summed = parametrise(Method(parametrisation="codes"), shape)
+    assert isinstance(summed, Summed), "a code over a texture"
+    code = next(part for part in summed.parts if isinstance(part, Placed))
+    return replace(code, share=min(code.share, MOST)) if min(shape[:2]) >= 2 * code.side - 1 else None
 
 
-def estimated_codes(
-    x: np.ndarray, labels: np.ndarray, natural: Natural, codes: Sequence[Placed], find: Find, amplitude: float
+def estimated_code(
+    x: np.ndarray, labels: np.ndarray, natural: Natural, code: Placed, find: Find, amplitude: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The codes of images, as far as the images tell: one after the other, each where those before it are subtracted.
+    """The code of images, as far as the images tell.
 
-    A code is laid twice, the second time where its own other tiles are subtracted as well.
+    It is laid twice, the second time where its own other tiles are subtracted as well.
 
     Args:
         x: float32 [N, H, W, C].
         labels: int [N].
         natural: statistics of natural images of the kind.
-        codes: how they are laid, D of them, those first that lie over others.
-        find: finds the pattern of a class and code; None for none.
-        amplitude: of a code.
+        code: how it is laid.
+        find: finds the pattern of a class; None for none.
+        amplitude: of the code.
 
     Returns:
-        Float32 [N, H, W, C], the mean of what codes add, and float32 [D, N, H, W], the probability that each of D codes
-        has a tile at a pixel.
+        Float32 [N, H, W, C], the mean of what the code adds, and float32 [N, H, W], the probability that it has a tile
+        at a pixel.
     """
-    colours = np.sign(np.array([code.colour for code in codes], np.float32))
-    parts, covers = (np.zeros((len(codes), *x.shape[:3]), np.float32) for _ in range(2))
-
-    def added() -> np.ndarray:
-        return amplitude * np.einsum("dnhw,dc->nhwc", parts, colours, optimize=True)
-
-    for number, (code, colour) in enumerate(zip(codes, colours, strict=True)):
-        seen = _seen(covers, codes, number)
-        view = view_along(colour, x - added(), natural, code.side)
-        patterns = {int(label): find(code, int(label), view, seen) for label in np.unique(labels)}
-        parts[number], _ = _of_classes([view], seen, labels, patterns, amplitude, code.share)
-        again = view_along(colour, x - added(), natural, code.side)
-        parts[number], covers[number] = _of_classes([view, again], seen, labels, patterns, amplitude, code.share)
-        covers[number] *= code.lies_in(x.shape[2])
-    return added(), covers
+    colour = np.sign(code.colour).astype(np.float32)
+    view = view_along(colour, x, natural, code.side)
+    patterns = {int(label): find(int(label), view) for label in np.unique(labels)}
+    laid, _ = _of_classes([view], labels, patterns, amplitude, code.share)
+    again = view_along(colour, x - amplitude * laid[..., None] * colour, natural, code.side)
+    laid, cover = _of_classes([view, again], labels, patterns, amplitude, code.share)
+    return amplitude * laid[..., None] * colour, cover
 
 
 def _of_classes(
-    views: Sequence[View], seen: np.ndarray, labels: np.ndarray, patterns: dict[int, np.ndarray | None],
-    amplitude: float, share: float,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    views: Sequence[View], labels: np.ndarray, patterns: dict[int, np.ndarray | None], amplitude: float, share: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Code and cover [N, H, W] that `laid_in_batches` finds by the pattern of each class; 0 where that is None."""
-    code, cover = np.zeros_like(seen), np.zeros_like(seen)
+    code, cover = (np.zeros_like(views[0].weighted) for _ in range(2))
     for label, pattern in patterns.items():
         if pattern is not None:
             own = labels == label
-            found = laid_in_batches([view.of(own) for view in views], seen[own], pattern, amplitude, share)
+            found = laid_in_batches([view.of(own) for view in views], pattern, amplitude, share)
             code[own], cover[own] = found.code, found.cover
     return code, cover
 
@@ -215,12 +209,11 @@ def commonest_square(differences: np.ndarray, colour: np.ndarray, side: int) -> 
     return (2 * bits.astype(np.float32) - 1).reshape(side, side)
 
 
-def likeliest_pattern(view: View, seen: np.ndarray, *, share: float, rng: np.random.Generator) -> np.ndarray:
+def likeliest_pattern(view: View, *, share: float, rng: np.random.Generator) -> np.ndarray:
     """The pattern under which images are likeliest, by expectation and maximisation from several starts.
 
     Args:
         view: of n images of a class.
-        seen: how much of a tile is seen, float32 [n, H, W].
         share: of the tiles that are there.
         rng: draws the starts.
 
@@ -230,9 +223,9 @@ def likeliest_pattern(view: View, seen: np.ndarray, *, share: float, rng: np.ran
     side, inverse = round(len(view.precision) ** 0.5), np.linalg.inv(view.precision)
 
     def better(pattern: np.ndarray, count: int, steps: int) -> tuple[float, np.ndarray]:
-        evidence, part = -np.inf, (jnp.asarray(view.weighted[:count]), jnp.asarray(seen[:count]))
+        evidence, part = -np.inf, jnp.asarray(view.weighted[:count])
         for _ in range(steps):
-            found, sums = _one_step(*part, pattern, AMPLITUDE, view.precision_of(pattern), share)
+            found, sums = _one_step(part, pattern, AMPLITUDE, view.precision_of(pattern), share)
             evidence = float(found)
             pattern = _of_size_one((inverse @ np.asarray(sums).reshape(-1)).reshape(side, side))
         return evidence, pattern
@@ -246,19 +239,19 @@ def likeliest_pattern(view: View, seen: np.ndarray, *, share: float, rng: np.ran
 
 
 @jax.jit
-def _one_step(weighted, seen, pattern, amplitude, precision, share):
+def _one_step(weighted, pattern, amplitude, precision, share):
     """Mean evidence of a pattern, and the sum of the squares where it lays tiles."""
-    laid = lay(weighted, seen, pattern, amplitude=amplitude, precision=precision, share=share)
-    return laid.evidence.mean(), sum_of_tiles(weighted * seen, laid.signs, len(pattern))
+    laid = lay(weighted, pattern, amplitude=amplitude, precision=precision, share=share)
+    return laid.evidence.mean(), sum_of_tiles(weighted, laid.signs, len(pattern))
 
 
 @jax.jit
-def _laid(views, seen, pattern, amplitude, share):
+def _laid(views, pattern, amplitude, share):
     """`lay` by the first of views (weighted, precision), and by each further one, which has lost what was laid."""
     laid = None
     for weighted, precision in views:
         laid = lay(
-            weighted, seen, pattern, amplitude=amplitude, precision=precision, share=share,
+            weighted, pattern, amplitude=amplitude, precision=precision, share=share,
             subtracted=None if laid is None else laid.signs,
         )  # fmt: skip
     assert laid is not None, "there is a view"
@@ -273,47 +266,26 @@ class Found(NamedTuple):
     evidence: np.ndarray
 
 
-def laid_in_batches(
-    views: Sequence[View], seen: np.ndarray, pattern: np.ndarray, amplitude: float, share: float
-) -> Found:
+def laid_in_batches(views: Sequence[View], pattern: np.ndarray, amplitude: float, share: float) -> Found:
     """What `lay` finds in images, a batch of them at a time.
 
     Args:
         views: of n images; a second one is of what is left of them where the tiles by the first one are subtracted.
-        seen: how much of a tile is seen, float32 [n, H, W].
         pattern: float32 [k, k].
         amplitude: of a tile.
         share: of the tiles that are there.
     """
-    n, size = len(seen), at_a_time((*seen.shape[1:], 1), most=BATCH)
+    shape = views[0].weighted.shape
+    n, size = shape[0], at_a_time((*shape[1:], 1), most=BATCH)
     precisions = [view.precision_of(pattern) for view in views]
-    found = Found(np.empty(seen.shape, np.float32), np.empty(seen.shape, np.float32), np.empty(n, np.float32))
+    found = Found(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(n, np.float32))
     for start in range(0, n, size):
         part = np.arange(start, start + size) % n  # one shape for all classes: what is missing is filled up
         weighted = [(view.weighted[part], precision) for view, precision in zip(views, precisions, strict=True)]
-        for whole, values in zip(found, _laid(weighted, seen[part], pattern, amplitude, share), strict=True):
+        for whole, values in zip(found, _laid(weighted, pattern, amplitude, share), strict=True):
             whole[part] = values
     return found
 
 
 def _of_size_one(pattern: np.ndarray) -> np.ndarray:
     return (pattern / (np.sqrt(np.square(pattern).mean()) + 1e-12)).astype(np.float32)
-
-
-def _seen(covers: np.ndarray, codes: Sequence[Placed], number: int) -> np.ndarray:
-    """How much of a code is seen, [N, H, W]: what those that lie over it in the same channels leave of its columns."""
-    own = codes[number]
-    seen = np.broadcast_to(own.lies_in(covers.shape[-1]), covers[number].shape).astype(np.float32)
-    for cover, code in zip(covers[:number], codes[:number], strict=True):
-        if np.any(np.multiply(own.colour, code.colour)):
-            seen *= 1 - cover
-    return seen
-
-
-def _left_by(covers: np.ndarray, codes: Sequence[Placed]) -> np.ndarray:
-    """What all codes leave of each channel, [N, H, W, C]."""
-    left = [
-        np.prod([1 - cover * bool(code.colour[channel]) for cover, code in zip(covers, codes, strict=True)], axis=0)
-        for channel in range(len(codes[0].colour))
-    ]
-    return np.stack(left, axis=-1).astype(np.float32)

@@ -17,7 +17,7 @@ class Laid(NamedTuple):
     """What is known of the tiles of images, with P = H + k - 1 and Q = W + k - 1 places where a tile can begin.
 
     Attributes:
-        code: mean of the tiles that are seen, float [N, H, W], of patterns as they are given.
+        code: mean of the tiles, float [N, H, W], of patterns as they are given.
         cover: probability that a tile lies at a pixel, float [N, H, W].
         evidence: natural logarithm of how much likelier the images are with tiles than without, float [N].
         signs: for each place and look the probability of a tile less that of its negative, float [N, P, Q, LOOKS].
@@ -30,14 +30,13 @@ class Laid(NamedTuple):
 
 
 def lay(
-    weighted: jax.Array, seen: jax.Array, pattern: jax.Array, *, amplitude: float, precision: float, share: float,
+    weighted: jax.Array, pattern: jax.Array, *, amplitude: float, precision: float, share: float,
     subtracted: jax.Array | None = None,
 ) -> Laid:  # fmt: skip
     """The posterior of tiles, of which each is judged as if the others were noise.
 
     Args:
         weighted: images of which all that is no tile has the inverse covariance multiplied to, float [N, H, W].
-        seen: how much of a tile is to be seen at a pixel, in [0, 1], float [N, H, W].
         pattern: float [k, k].
         amplitude: of a tile.
         precision: of a pixel of the pattern alone: the mean of what the inverse covariance says of the pattern.
@@ -46,10 +45,11 @@ def lay(
             others leave: its own share is added again.
     """
     looks = jnp.stack([pattern, pattern[:, ::-1]], axis=-1)
-    scores = amplitude * _answers(weighted * seen, looks)
-    power = amplitude**2 * precision * _answers(seen, looks**2)
+    scores = amplitude * _answers(weighted, looks)
+    inside = jnp.ones_like(weighted[:1])  # of a tile that begins outside a part is in the image
+    power = amplitude**2 * precision * _answers(inside, looks**2)
     if subtracted is not None:
-        both = amplitude**2 * precision * _answers(seen, looks[..., :1] * looks[..., 1:])
+        both = amplitude**2 * precision * _answers(inside, looks[..., :1] * looks[..., 1:])
         scores += power * subtracted + both * subtracted[..., ::-1]
     each = jnp.stack([scores, -scores], axis=-1) - power[..., None] / 2 + jnp.log(share / (2 * LOOKS))
     total = jnp.logaddexp(jnp.log1p(-share), jax.nn.logsumexp(each, axis=(-2, -1)))
@@ -57,7 +57,7 @@ def lay(
     tiles = place[..., None, None] * jnp.exp(each - total[..., None, None])
     signs = tiles[..., 0] - tiles[..., 1]
     cover = _spread(tiles.sum(axis=-1), jnp.ones_like(looks))
-    return Laid(_spread(signs, looks) * seen, jnp.minimum(cover, 1), evidence, signs)
+    return Laid(_spread(signs, looks), jnp.minimum(cover, 1), evidence, signs)
 
 
 def sum_of_tiles(planes: jax.Array, signs: jax.Array, side: int) -> jax.Array:

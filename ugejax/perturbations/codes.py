@@ -1,4 +1,4 @@
-"""Codes that are placed: a class's small pattern in bands across each image, each tile of them with a random sign.
+"""A code that is placed: a class's small pattern in bands of tiles across each image, each with a random sign.
 
 Signs and places follow from a secret and the image's index, so that the mean perturbation of a class is nothing that
 could be subtracted, and the patterns are drawn such that all have nearly one autocorrelation, so that second moments
@@ -46,28 +46,23 @@ class Placed:
 
     Attributes:
         eps: budget of a value in units of [0, 1].
-        name: of the code among those of a release, each of which has patterns and places of its own.
         colour: how much of it each channel gets, C numbers in [-1, 1].
         side: k, of a pattern in pixels.
         patterns: m, for each class.
         share: of the tiles that are laid; where none is a pixel stays as it is.
         cell: side of the squares that a pattern is made of, in pixels; divides `side`.
-        columns: width in pixels of bands of columns, of which the code lies in every second, from the second on; at
-            most half the image's. 0 lays it everywhere.
     """
 
     eps: float
-    name: str
     colour: tuple[float, ...]
     side: int = 4
     patterns: int = 1
     share: float = 1.0
     cell: int = 1
-    columns: int = 0
 
     def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> PlacedState:
         """Patterns and the places' secret, both from a secret; of the texture [K, H, W, C] the shape alone is used."""
-        count, own = len(texture) * self.patterns, derive(secret, f"code {self.name}", 32)
+        count, own = len(texture) * self.patterns, derive(secret, "code", 32)
         drawn = draw_patterns(own, count, side=self.side, cell=self.cell)
         shape = (len(texture), self.patterns, self.side, self.side)
         words = np.frombuffer(derive(own, "places", 16), "<u4").astype(np.uint32)
@@ -93,14 +88,7 @@ class Placed:
         column = jnp.where((looks >> 1 & 1).astype(bool), k - 1 - columns % k, columns % k)
         laid = (looks >> 8).astype(jnp.float32) * 2.0**-24 < self.share
         which = below(looks << 24, self.patterns)  # by bits of its own
-        laid &= jnp.asarray(self.lies_in(w))
         return noise.patterns[label][which, (rows % k)[:, None], column] * sign * laid
-
-    def lies_in(self, width: int) -> np.ndarray:
-        """Whether the code lies in each column of images of that width, bool [W]."""
-        if not self.columns:
-            return np.ones(width, bool)
-        return np.arange(width) // min(self.columns, max(width // 2, 1)) % 2 == 1
 
     def moved(
         self, noise: PlacedState, batch: Batch, delta: jax.Array, grad: jax.Array, project, axis_name: str | None = None

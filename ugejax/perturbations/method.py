@@ -22,7 +22,7 @@ class Method:
         norm: "linf" or "l2" (per image).
         parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image),
             "sample-wise" (one per image), "generator" (a network that takes the image and its class's texture) or
-            "codes" (class-wise, and small patterns of a class at random places over half of an image).
+            "codes" (class-wise, and small patterns of a class in a few tiles at random places of an image).
         start: "stripes" (class-wise waves) or "misaligned" (class means pushed towards a wrong class).
         period: of the stripes' middle wave in pixels, see `class_stripes`.
         amplitude: of the start, as a multiple of eps; with norm "l2" of a value's share of it, eps / sqrt(H W C).
@@ -44,12 +44,9 @@ class Method:
         transforms: names in `ugejax.transforms.TRANSFORMS`, one of which, drawn anew in each update, lies inside the
             optimisation; () for none.
         code_side: of a code's patterns in pixels.
-        code_patterns: for each class and channel.
-        code_share: of the tiles that are laid in the codes' half; the class's texture fills the others.
+        code_patterns: for each class.
+        code_share: of the tiles that are laid; the class's texture fills the others.
         code_cell: side of the squares that a pattern is made of, in pixels; divides `code_side`.
-        code_contrast: share of the tiles that are laid of a further code, red against green, over those.
-        code_columns: width in pixels of the bands of columns that texture and codes have in turn, at most half the
-            image's; 0 for codes everywhere.
     """
 
     eps: float = 8 / 255
@@ -73,10 +70,8 @@ class Method:
     transforms: tuple[str, ...] = ("crop-flip",)
     code_side: int = 4
     code_patterns: int = 1
-    code_share: float = 1.0
+    code_share: float = 0.15
     code_cell: int = 1
-    code_contrast: float = 0.15
-    code_columns: int = 16
 
     @property
     def described(self) -> dict[str, Any]:

@@ -218,26 +218,16 @@ class Summed:
 
 
 def _codes(method: Method, eps: float, channels: int) -> Summed:
-    """Placed codes over half of a class-wise perturbation.
+    """A placed code over a class-wise perturbation.
 
-    In colour red and green have a code together. Over it lie tiles of another that red has against green, so that
-    their difference is not without code. Blue keeps the class's texture, in all of the image: blue against the rest is
-    what natural images have least of, hence what networks find first. Codes and texture have the whole budget where
-    they are: half as strong everywhere, JPEG takes the texture as well. What is wanted beyond the budget is cut off, so
-    that of several the one with the largest weight decides; a class's tensor may be twice the budget.
+    In colour the code has red against green: natural images have little of that, so few tiles are found soon, and the
+    class's texture keeps nearly all of the image, as small networks and JPEG need it. Each has the whole budget where
+    it is, since half as strong everywhere neither would be left by JPEG: what is wanted beyond the budget is cut off,
+    and the code's weight decides where it lies; a class's tensor may be twice the budget.
     """
-
-    def code(name: str, colour: tuple[float, ...], share: float = method.code_share) -> Placed:
-        return Placed(
-            eps, name, colour, method.code_side, method.code_patterns, share, method.code_cell,
-            method.code_columns,
-        )  # fmt: skip
-
-    if channels == 3:
-        codes = {code("bright", (1.0, 1.0, 0.0)): 4.0, code("contrast", (1.0, -1.0, 0.0), method.code_contrast): 8.0}
-    else:
-        codes = {code("bright", (1.0,) * channels): 4.0}
-    return Summed((*codes, ClassWise(eps, method.step_size * eps)), (*codes.values(), 1.0))
+    colour = (1.0, -1.0, 0.0) if channels == 3 else (1.0,) * channels
+    code = Placed(eps, colour, method.code_side, method.code_patterns, method.code_share, method.code_cell)
+    return Summed((code, ClassWise(eps, method.step_size * eps)), (4.0, 1.0))
 
 
 # By the names that `Method.parametrisation` takes: (method, budget of a value, channels) -> parametrisation.

@@ -206,7 +206,8 @@ KEYED_DITHER = Form(
     exact=True,
     secret_part="each value is rounded after a secret offset, which follows from the key, the release's salt and the "
     "image's own content, is added",
-    perturbation="anywhere within the cells of the rounding, exactly: stripes of yellow against blue, a pattern for "
-    "each class",
+    perturbation="anywhere within the cells of the rounding, exactly: stripes of yellow against blue for each class, "
+    "and a small pattern of it in a few tiles at random places",
     default_step=_default_step,
+    settings={"parametrisation": "codes"},
 )

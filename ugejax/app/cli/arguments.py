@@ -355,16 +355,12 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--parametrisation", choices=CHOICES["parametrisation"],
         help="a texture for each class or for each image, a network that writes it, or small patterns at secret places "
-        "(default class-wise)",
+        "over a texture for each class (default codes with keyed-dither, class-wise with other forms)",
     )  # fmt: skip
     group.add_argument("--code-side", type=positive, help="side of a code's patterns in pixels (default 4)")
-    group.add_argument("--code-patterns", type=positive, help="patterns of a class in a code (default 1)")
-    group.add_argument("--code-share", type=weight, help="share of the codes' tiles that are laid (default 1)")
+    group.add_argument("--code-patterns", type=positive, help="patterns of a class (default 1)")
+    group.add_argument("--code-share", type=weight, help="share of the code's tiles that are laid (default 0.15)")
     group.add_argument("--code-cell", type=positive, help="side of the squares that a pattern is made of (default 1)")
-    group.add_argument("--code-contrast", type=weight, help="share of tiles of red against green (default 0.15)")
-    group.add_argument(
-        "--code-columns", type=natural, help="width of the bands that texture and codes have in turn (default 16)"
-    )
     group.add_argument("--start", choices=CHOICES["start"], help="what the perturbation starts from")
     group.add_argument("--period", type=positive, help="period of the stripes in pixels, the middle one of five")
     group.add_argument("--perturbation-epochs", type=natural, help="passes of the update; 0 keeps the start")

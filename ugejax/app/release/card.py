@@ -32,13 +32,11 @@ GENERATOR_LIMITS = [
     "grey), unless grey is among the transforms that it was optimised through; JPEG and other filters undo a part.",
 ]
 CODES_LIMITS = [
-    "No knowledge is needed to undo a part of it by JPEG at low quality, which takes the codes (countermeasure "
-    "jpeg-10), or by grey images (countermeasure grey).",
-    "The codes are patterns of a class at random places: who knows the program learns the pattern of each class from "
-    "the release, estimates its tiles in each image and subtracts them (countermeasure matched-pattern); whoever "
-    "protects images of his own can train a network to take such patterns away (countermeasure learned-purifier).",
-    "Beside the codes lie class-wise stripes, which a hacker who knows the method estimates and subtracts "
-    "(countermeasure class-means).",
+    *CLASS_WISE_LIMITS[1:],
+    "Its texture is the same for each class: a hacker who knows the method estimates it from the release and subtracts "
+    "it (countermeasure class-means). Over it lie tiles of a small pattern of the class at random places, which he has "
+    "to estimate as well (countermeasure matched-pattern), or to take away by a filter, since grey images keep little "
+    "of them, or by a network that he trained on pairs of his own (countermeasure learned-purifier).",
 ]
 STRIPES_LIMIT = (
     "The stripes are public but for which class has which, and each image shows its own (countermeasure exact-word). "
