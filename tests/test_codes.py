@@ -50,6 +50,11 @@ def test_patterns_are_balanced_and_differ_at_every_shift_mirrored_or_not(side, c
         assert like.max() <= (0.7 if cell == 1 else 1.0) * side**2
 
 
+def test_cells_divide_a_pattern():
+    with pytest.raises(ValueError, match="cell=3: does not divide side=8"):
+        draw_patterns(SECRET, 2, side=8, cell=3)
+
+
 def test_patterns_have_more_nearly_one_autocorrelation_than_any_that_are_drawn():
     def spread(patterns):
         spectra = np.abs(np.fft.rfft2(patterns, (16, 16))) ** 2

@@ -16,6 +16,7 @@ from folder_examples import pixels
 from PIL import Image
 
 from ugejax.data import Source, load
+from ugejax.data.kinds import format_of
 from ugejax.errors import UserError
 
 LABELS = np.arange(12) % 3
@@ -137,8 +138,13 @@ def test_mnist_as_it_is_published(tmp_path, packed):
     damaged = next(folder.glob("train-images*"))
     damaged.write_bytes(damaged.read_bytes()[:-30])
     assert "not a whole idx file" in refusal(folder)
+    damaged.write_bytes(idx(pixels(12, 5, 4)).replace(b"\0\0\x08", b"\0\0\x0d", 1))  # of floats
+    assert "not a whole idx file of bytes" in refusal(folder)
     damaged.unlink()
     assert "no train images in the form idx" in refusal(folder)
+    for name in ("letters-train-images-idx3-ubyte", "digits-train-images-idx3-ubyte"):
+        (folder / name).write_bytes(idx(pixels(12, 5, 4)))
+    assert "holds several sets (digits-train-images-idx3-ubyte" in refusal(folder)
 
 
 class Python2:
@@ -225,6 +231,36 @@ def test_a_pickle_that_would_run_something_is_decoded_and_not_run(tmp_path):
     assert "data_batch_2: is no whole pickle" in refusal(tmp_path)
 
 
+OTHER_ENCODING = b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x05\0\0\0utf-8\x86R."
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("batches.meta", pickle.dumps({"label_names": "airplane"}), "no names of classes in it"),
+        ("data_batch_2", pickle.dumps([1]), "holds no table of names"),
+        ("data_batch_2", pickle.dumps({"labels": [0]}), "holds no images [N, 3072] with a list of labels"),
+        ("data_batch_2", OTHER_ENCODING, "encodes what is no text of bytes"),
+        (
+            "data_batch_2",
+            Python2.table(data=Python2.array(pixels(1, 3072)), labels=Python2.texts([b"bird"])),
+            "its labels are no whole numbers",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_batch_of_cifar_is_told(tmp_path, file, content, says):
+    write_cifar(tmp_path)
+    (tmp_path / file).write_bytes(content)
+    assert f"{tmp_path / file}: {says}" in refusal(tmp_path)
+
+
+def test_cifar_without_train_images_is_told(tmp_path):
+    write_cifar(tmp_path)
+    for batch in tmp_path.glob("data_batch_*"):
+        batch.unlink()
+    assert "no train images of CIFAR-10 beside batches.meta" in refusal(tmp_path)
+
+
 def table(n: int, seed: int, *, names: bool = True) -> pa.Table:
     """A table as `datasets` writes it."""
     images = [{"bytes": png(pixels(4, 4, 3, seed=100 * seed + i)), "path": None} for i in range(n)]
@@ -279,6 +315,29 @@ def test_tables_that_cannot_be_made_sense_of(tmp_path):
     (tmp_path / "test-0.parquet").write_bytes(path.read_bytes())
     path.unlink()
     assert "tables of test, but none of train" in refusal(tmp_path)
+    of_classes = table(3, 1)
+    pyarrow.parquet.write_table(of_classes, tmp_path / "train-0.parquet")
+    other = of_classes.replace_schema_metadata(
+        {"huggingface": of_classes.schema.metadata[b"huggingface"].replace(b"cow", b"dog")}
+    )
+    pyarrow.parquet.write_table(other, tmp_path / "test-0.parquet")
+    assert "test: has other classes than the train images" in refusal(tmp_path)
+    (tmp_path / "test-0.parquet").unlink()
+    pyarrow.parquet.write_table(of_classes.rename_columns(["image", "kind"]), tmp_path / "train-1.parquet")
+    assert "its tables differ in their columns" in refusal(tmp_path)
+    (tmp_path / "train-1.parquet").unlink()
+    floats = of_classes.set_column(1, "label", pa.array([0.0, 1.5, 2.0]))
+    pyarrow.parquet.write_table(floats, tmp_path / "train-0.parquet")
+    assert "the column 'label' holds no whole numbers" in refusal(tmp_path)
+    elsewhere = pa.array([{"bytes": None, "path": "a.png"}] * 3, of_classes.schema.field("image").type)
+    pyarrow.parquet.write_table(of_classes.set_column(0, "image", elsewhere), tmp_path / "train-0.parquet")
+    assert "image 0: its bytes are not in the table" in refusal(tmp_path)
+
+
+def test_an_arrow_file_with_a_directory_at_its_end(tmp_path):
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table(3, 1).schema) as writer:
+        writer.write_table(table(3, 1))
+    np.testing.assert_array_equal(load(Source(str(tmp_path / "a.arrow"))).train.images[2], pixels(4, 4, 3, seed=102))
 
 
 def write_tar(path: Path, n: int, *, labels: bool = True, names: tuple[str, ...] = ("0", "1", "2")) -> None:
@@ -304,8 +363,20 @@ def test_archives_of_webdataset(tmp_path):
     assert load(Source(str(tmp_path / "b.tar"))).train.class_names == ("ant", "cat", "dog")
     write_tar(tmp_path / "c.tar", 3, labels=False)
     assert "an archive; unpack it and give the folder" in refusal(tmp_path / "c.tar")
+    with tarfile.open(tmp_path / "b.tar", "a") as archive:
+        archive.add(tmp_path, "folder", recursive=False)  # is passed over
+        archive.add(tmp_path / "c.tar", "more.png")
+    assert "more.png: has no label beside it (.cls)" in refusal(tmp_path / "b.tar")
+    (tmp_path / "val").mkdir()
+    write_tar(tmp_path / "val" / "val-0.tar", 3)
+    assert len(load(Source(str(tmp_path / "val"))).train.images) == 3  # of no others they are the train images
     (tmp_path / "c.tar").write_bytes(b"no archive" * 100)
     assert "not a whole .tar archive" in refusal(tmp_path / "c.tar")
+
+
+def test_files_of_other_kinds_have_their_names():
+    kinds = {bytes(128) + b"DICM": "DICOM", b'<?xml version="1.0"?><svg': "SVG", b"\0" * 132: None}
+    assert {head: format_of(head) for head in kinds} == kinds
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,10 @@ def test_settings_of_a_form_give_way_to_those_that_are_given():
     assert method_of(["keyed-dither"], parametrisation="class-wise") == Method()
     with pytest.raises(UserError, match="unknown authorized form 'plane'"):
         method_of(["plane"])
+    with pytest.raises(UserError, match="code_cell does not divide code_side"):
+        method_of(["keyed-dither"], code_cell=3)
+    with pytest.raises(UserError, match="is not of parametrisation class-wise; leave it out"):
+        method_of(["keyed-dither"], parametrisation="class-wise", code_cell=2)
 
 
 def test_a_form_that_quantises_needs_a_step():
