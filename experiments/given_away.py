@@ -72,7 +72,7 @@ def measure(job: Job) -> list[dict]:
 
 
 def release(job: Job, salt: bytes | None, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The default method's release of images with a salt."""
+    """The release of images with a salt, by stripes alone."""
     protection = replace(job.protection(Method()), network=job.network.of_release(salt))
     return protection.release(images, labels, jnp.asarray(EPS * texture(job), jnp.float32))
 

@@ -35,7 +35,7 @@ from ugejax import UserError
 from ugejax.app.allocator import keep_freed_memory
 from ugejax.registry import split_names
 
-# The texture beside codes, optimised for one pass.
+# The texture under codes, optimised for one pass.
 OPTIMISED: dict[str, Any] = {"epochs": 1, "surrogates": ["cnn"], "transforms": ["crop-flip", "grey", "jpeg-10"]}
 # What is compared, by worth: a method, and those of its settings that are not the defaults. A surrogate is a residual
 # network, as in the field, and trains on all images of the release.

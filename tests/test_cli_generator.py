@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -112,6 +113,8 @@ def test_a_damaged_generator_is_refused(made, tmp_path, capsys):
         (described.replace('"generator"', '"genevator"'), "cannot be read as a generator"),
         (described.replace('"generator"', '"codes"'), "cannot be read as a generator"),
         (described.replace('"period": 14', '"period": "14"'), "cannot be read as a generator"),
+        (described.replace('"linf"', '"l3"'), "norm must be one of linf, l2, not 'l3'"),
+        (re.sub('"eps": [0-9.]+', '"eps": 8.0', described), "write 8/255 and not 8"),
         (described.replace('"0"', "0"), "cannot be read as a generator"),
         (described.replace('"key_fingerprint": "', '"key_fingerprint": "0'), "was made with another key"),
         (described.replace('"0"', '"0",\n    "3"'), "the checkpoint is"),

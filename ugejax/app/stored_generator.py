@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ugejax.app.checkpoint import restore_tree, save_tree, sealed
 from ugejax.app.files import private, published, sync_tree
+from ugejax.app.protection import check_budget, method_of
 from ugejax.app.seal import Seal
 from ugejax.errors import UserError
 from ugejax.perturbations.method import Method
@@ -84,7 +85,7 @@ def read_generator(path: Path, image_shape: tuple[int, int, int], seal: Seal | N
         settings: dict[str, Any] = {
             name: tuple(v) if isinstance(v, list) else v for name, v in content["method"].items()
         }
-        method, class_names = Method(**settings), tuple(content["class_names"])
+        method, class_names = method_of((), **settings), tuple(content["class_names"])
         fingerprint = content["key_fingerprint"]
         _check(method, class_names)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -100,13 +101,14 @@ def read_generator(path: Path, image_shape: tuple[int, int, int], seal: Seal | N
 
 
 def _check(method: Method, class_names: tuple[Any, ...]) -> None:
-    """Raise a ValueError where settings that were read are not those of a generator, or not of their types."""
+    """Raise a ValueError where what was read is not of a generator, not of its types, or has no budget."""
     if method.parametrisation != "generator":
         raise ValueError(f"parametrisation {method.parametrisation!r}")
     for name, value in vars(method).items():
         usual = getattr(Method, name)
         if not isinstance(value, (int, float) if isinstance(usual, float) else type(usual)):
             raise ValueError(f"{name} {value!r}")
+    check_budget(method.eps, method.norm)
     if not all(isinstance(name, str) for name in class_names):
         raise ValueError("names of classes are no text")
 

@@ -187,7 +187,7 @@ COUNTERMEASURES: Registry[Countermeasure] = Registry(
             clean_share=1.0,
         ),
         "exact-word": Countermeasure(
-            "subtracts the stripes of the default method, or those beside its codes, found class by class",
+            "subtracts the stripes of the default method, found class by class",
             subtract_exact_words,
         ),
         "orthogonal-projection": Countermeasure(
