@@ -112,8 +112,10 @@ def test_settings_of_a_form_give_way_to_those_that_are_given():
     assert method_of(["keyed-dither"], parametrisation="class-wise") == Method()
     with pytest.raises(UserError, match="unknown authorized form 'plane'"):
         method_of(["plane"])
-    with pytest.raises(UserError, match="code_cell does not divide code_side"):
+    with pytest.raises(UserError, match="`code_cell` 3: does not divide 4, the side of a pattern"):
         method_of(["keyed-dither"], code_cell=3)
+    with pytest.raises(UserError, match=r"`code_share` 1.5: is not in \[0, 1\]"):
+        method_of(["keyed-dither"], code_share=1.5)
     with pytest.raises(UserError, match="is not of parametrisation class-wise; leave it out"):
         method_of(["keyed-dither"], parametrisation="class-wise", code_cell=2)
 

@@ -80,8 +80,6 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
     for name, choices in CHOICES.items():
         if name in settings and settings[name] not in choices:
             raise UserError(f"settings: {name} must be one of {', '.join(choices)}, not {settings[name]!r}")
-    if settings.get("code_side", Method.code_side) % settings.get("code_cell", Method.code_cell):
-        raise UserError("settings: code_cell does not divide code_side")
     defaults: dict[str, Any] = {}
     if settings.get("parametrisation") == "generator":  # which has to be trained
         defaults["epochs"] = 15
@@ -90,6 +88,12 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
     method = Method(**defaults | settings)
     if unused := [name for name in settings if method.unused(name)]:
         raise UserError(f"is not of parametrisation {method.parametrisation}; leave it out", argument=unused[0])
+    if method.code_side % method.code_cell:
+        raise UserError(
+            f"does not divide {method.code_side}, the side of a pattern", argument="code_cell", value=method.code_cell
+        )
+    if not 0 <= method.code_share <= 1:
+        raise UserError("is not in [0, 1]", argument="code_share", value=method.code_share)
     return method
 
 
