@@ -7,20 +7,15 @@ import pytest
 
 from experiments import results_pages
 from experiments.columns import FIELD, control_of
-from experiments.results_pages import (
-    BLOCK,
+from experiments.results_pages import BLOCK, PLOT, TABLES, filled, pages, results
+from experiments.tables import MISSING
+from experiments.training_tables import (
     DEFAULT,
-    MISSING,
-    PLOT,
-    TABLES,
     beside_published,
     draw,
     drawn,
-    filled,
     methods,
-    pages,
     points,
-    results,
     trainings,
     who_gets_what,
 )  # fmt: skip
