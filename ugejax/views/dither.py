@@ -14,6 +14,7 @@ Our choice, not the paper's. Dithered quantisers as a secret code: Chen & Wornel
 Transactions on Information Theory 47(4), 2001.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -52,9 +53,10 @@ class DitheredQuantiser(View):
         """The secret dither u of each image, int32 [..., H, W, C] in {0, ..., step - 1}."""
         return _dither(self, to_levels(x))
 
+    @abstractmethod
     def dither_of_one(self, levels: jax.Array) -> jax.Array:
         """The dither of one image of int32 levels [H, W, C]; int32 of the same shape."""
-        raise NotImplementedError
+        ...
 
     def _cells(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The levels of x, and the lowest level of each cell, both int32."""
