@@ -1,6 +1,7 @@
 """The columns of a table of trainings: named groups of countermeasures, by worth, and what stands beside each."""
 
-from ugejax.countermeasures import parse_countermeasures
+from ugejax.countermeasures import countermeasure_of, parse_countermeasures
+from ugejax.errors import UserError
 from ugejax.registry import split_names
 
 # What published tables compare methods by. A method is judged by the worse of `EITHER`, which counts as one column.
@@ -18,10 +19,13 @@ def parse_columns(names: str) -> tuple[str, ...]:
     """A comma-separated list of countermeasures and of names in `GROUPS`, checked; each comes once.
 
     Raises:
-        UserError: a name is unknown, or they do not go together.
+        UserError: a name is unknown, they do not go together, or one trains several networks.
     """
     chosen = [one for name in split_names(names) for one in GROUPS.get(name, (name,))]
-    return tuple(dict.fromkeys(parse_countermeasures(",".join(chosen))))
+    columns = tuple(dict.fromkeys(parse_countermeasures(",".join(chosen))))
+    if several := [name for name in columns if countermeasure_of(name).members > 1]:
+        raise UserError(f"{several[0]}: trains several networks, and a row is of one training")
+    return columns
 
 
 def control_of(countermeasure: str) -> str:

@@ -15,7 +15,7 @@ from experiments import calibration, detectability, search, trainings
 from experiments.columns import EITHER, FIELD, GROUPS, JUDGED, TODAY, judged, parse_columns
 from experiments.search import METHODS, PLANS, SCALES, planned
 from experiments.trainings import LOCK, RESULTS, Training, hours, hours_of_making, unlocked
-from ugejax.countermeasures import countermeasure_of, learned_purifier
+from ugejax.countermeasures import COUNTERMEASURES, countermeasure_of, learned_purifier
 from ugejax.evaluation.trial import Score, Trial
 from ugejax.networks import build
 
@@ -181,10 +181,21 @@ def test_what_is_there_is_not_trained_again(run, monkeypatch, tmp_path, capsys):
     assert len(begun) == 5
 
 
+def test_what_is_fitted_in_place_of_a_network_is_a_row(run, tmp_path):
+    run("--methods", "stripes", "--countermeasures", "ridge")
+    hacker, control = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert (hacker["method"], hacker["countermeasure"], control["method"]) == ("uge", "ridge", "originals")
+    assert len(hacker["by_epoch"]) == 1 and hacker["last"] == hacker["peak"]
+
+
 def test_wrong_names_are_told(run, capsys):
     with pytest.raises(SystemExit):
         run("--methods", "codes,strips")
     assert "strips: choose from codes, stripes" in capsys.readouterr().err
+    (several, *_) = [name for name, one in COUNTERMEASURES.items() if one.members > 1]
+    with pytest.raises(SystemExit):
+        run("--countermeasures", f"none,{several}")
+    assert f"{several}: trains several networks" in capsys.readouterr().err
 
 
 def test_committed_rows_are_of_planned_trainings():
