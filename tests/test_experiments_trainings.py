@@ -204,7 +204,10 @@ def test_committed_rows_are_of_planned_trainings():
     assert all(method in [("originals", {}), *METHODS.values()] for method in methods)
     keys = [json.dumps({name: row[name] for name in SMALL.described}, sort_keys=True) for row in rows]
     assert len(set(keys)) == len(keys)
-    assert all(row["peak"] == max(row["by_epoch"]) and len(row["by_epoch"]) == row["recipe"]["epochs"] for row in rows)
+    for row in rows:
+        fitted = countermeasure_of(row["countermeasure"]).classifier is not None
+        assert len(row["by_epoch"]) == (1 if fitted else row["recipe"]["epochs"])
+        assert row["peak"] == max(row["by_epoch"])
 
 
 def test_a_release_and_a_training_are_estimated_by_their_arithmetic(monkeypatch):
