@@ -26,7 +26,7 @@ import numpy as np
 
 from experiments.scales import checked
 from experiments.tables import table_head, table_row
-from ugejax import Method, Protector, Source
+from ugejax import Protector, Source
 from ugejax.app.allocator import keep_freed_memory
 from ugejax.app.imitation import imitation_of
 from ugejax.app.protection import method_of
@@ -43,6 +43,7 @@ from ugejax.views import DEFAULT_FORM, default_step
 CANDIDATES: dict[str, dict[str, Any]] = {
     "stripes": {"parametrisation": "class-wise"},
     "codes": {"parametrisation": "codes"},
+    "strong": {"strength": "strong"},
 }
 COLUMNS = "none,grey,class-means-oracle,jpeg-10"
 
@@ -88,10 +89,10 @@ def told(
     held = hacker.originals_of(len(train.images), len(train.class_names))
     pairs = None
     if hacker.knows_method:
-        step = default_step(DEFAULT_FORM, Method.eps)
-        described = method_of([DEFAULT_FORM], **settings).described
+        method = method_of([DEFAULT_FORM], **settings)
+        step = default_step(DEFAULT_FORM, method.eps)
         form = {"form": DEFAULT_FORM, "network": "mlp", "step": step}
-        card = {"method": "uge", "eps": Method.eps, "settings": described, "authorized": form}
+        card = {"method": "uge", "eps": method.eps, "settings": method.described, "authorized": form}
         imitation = imitation_of(card, len(own.class_names))
         assert imitation is not None, "the card of a key's release"
         pairs = functools.partial(own_pairs, imitation, own, 0)

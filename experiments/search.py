@@ -42,6 +42,7 @@ OPTIMISED: dict[str, Any] = {"epochs": 1, "surrogates": ["cnn"], "transforms": [
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "codes": ("uge", {"parametrisation": "codes"}),
     "stripes": ("uge", {"parametrisation": "class-wise"}),
+    "strong": ("uge", {"strength": "strong"}),
     "codes-optimised": ("uge", {"parametrisation": "codes", **OPTIMISED}),
     "ar": ("ar", {}),
     "tap": ("tap", {"surrogate": "r20", "epochs": 15}),

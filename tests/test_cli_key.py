@@ -34,13 +34,13 @@ def test_a_key_is_shown_without_its_secret(name, made, capsys):
     output = capsys.readouterr().out
     text, found = output[: output.index("{")], json.loads(output[output.index("{") :])
     described = {
-        "form": "keyed-dither", "network": "mlp", "image_shape": [8, 8, 1], "num_classes": 3, "step": 96, "version": 2,
+        "form": "keyed-dither", "network": "mlp", "image_shape": [8, 8, 1], "num_classes": 3, "step": 64, "version": 2,
         "from_seed": True, "fingerprint": key.fingerprint, "locked": name == "locked",
     }  # fmt: skip
     assert {field: found[field] for field in described} == described
     (release,) = found["releases"]
     assert (release["name"], release["salt"]) == (f"R-{name}", card["salt"])
-    for told in (key.fingerprint, "keyed-dither, step 96", "8x8x1, 3 classes", f"R-{name}, salt {card['salt']}"):
+    for told in (key.fingerprint, "keyed-dither, step 64", "8x8x1, 3 classes", f"R-{name}, salt {card['salt']}"):
         assert told in text
     assert ("encrypted by a passphrase" in text) == (name == "locked") and "follows from a seed" in text
     assert not any(form in output.encode() for form in forms_of_secret(key.secret))

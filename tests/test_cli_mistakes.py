@@ -32,6 +32,15 @@ MISTAKES = {
         "--dither-step",
     ),
     "dither of l2": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--norm", "l2"], "--dither-step"),
+    "strength": (["protect", "toy.npz", "--out", "new", "--key", "new-key", "--strength", "stronger"], "--strength"),
+    "strength in l2": (
+        ["protect", "toy.npz", "--out", "new", "--key", "new-key", "--norm", "l2", "--strength", "strong"],
+        "--eps: has a budget for norm linf alone",
+    ),
+    "strength of a baseline": (
+        ["protect", "toy.npz", "--out", "new", "--method", "lsp", "--strength", "strong"],
+        "--strength: --method lsp has no use for it",
+    ),
     "key inside release": (["protect", "toy.npz", "--out", "new", "--key", "new/key", *TINY], "--key new/key"),
     "release inside key": (["protect", "toy.npz", "--out", "new/R", "--key", "new", *TINY], "--key new"),
     "key is no key": (["protect", "toy.npz", "--out", "new", "--key", "toy.npz", *TINY], "no key folder"),

@@ -95,6 +95,26 @@ def test_a_few_tiles_of_red_against_green_lie_over_stripes_that_images_of_a_clas
     np.testing.assert_allclose(np.where(laid, 0, wanted), np.where(laid, 0, np.asarray(stripes)[batch.y]))
 
 
+def test_layers_share_the_budget_and_brightness_stays_when_the_mean_of_a_class_goes():
+    method = Method(parametrisation="layered", eps=16 / 255)
+    texture = class_stripes(SECRET, 2, (32, 32, 3), amplitude=method.eps, period=14)
+    batch = batch_of((32, 32, 3), 400, 2)
+    how, noise = start_of(method, (32, 32, 3), 2, texture=texture)
+    wanted, tiles, brightness = (np.asarray(part) / method.eps for part in laid_by(how, noise, batch, (0, 1)))
+    beside = tiles[..., 0] == 0
+    assert (~beside).mean() == pytest.approx(0.15, abs=0.01)
+    np.testing.assert_allclose(np.abs(brightness), 1)
+    np.testing.assert_array_equal(brightness[..., 0], brightness[..., 2])
+    stripes = np.asarray(texture)[batch.y] / method.eps
+    np.testing.assert_allclose(wanted[beside], (brightness + stripes)[beside] / 2, atol=1e-6)
+    # The two codes have patterns, places and signs of their own.
+    assert (np.asarray(noise[0].patterns) != np.asarray(noise[1].patterns)).mean() > 0.3
+    assert abs(np.corrcoef(tiles[..., 0].ravel(), brightness[..., 0].ravel())[0, 1]) < 0.01
+    feasible = np.clip(wanted, -1, 1)
+    rest = feasible[::2] - feasible[::2].mean(axis=0)  # of one class
+    assert np.corrcoef(rest.mean(axis=-1).ravel(), brightness[::2, ..., 0].ravel())[0, 1] > 0.8
+
+
 def test_a_code_has_no_mean_and_an_image_places_of_its_own():
     whole = Method(parametrisation="codes", code_share=1.0)
     how, noise = start_of(whole, (32, 32, 3), 2)

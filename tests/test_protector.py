@@ -1,5 +1,6 @@
 """The protector: what `ugejax protect` makes, through the interfaces of scikit-learn and ART."""
 
+import json
 import pickle
 
 import numpy as np
@@ -36,9 +37,24 @@ def test_it_releases_what_the_command_releases(fitted, tmp_path):
     assert fitted.key_ == read_key(tmp_path / "K")
 
 
+def test_its_strength_is_that_of_the_command(tmp_path):
+    np.savez(tmp_path / "x.npz", data=X, targets=Y)
+    command = ["protect", str(tmp_path / "x.npz"), "--out", str(tmp_path / "R"), "--key", str(tmp_path / "K")]
+    assert main([*command, "--strength", "strong", "--network", "mlp", "--seed", "3"]) == 0
+    strong = Protector(strength="strong", network="mlp", seed=3).fit(X, Y)
+    assert strong.key_ == read_key(tmp_path / "K") and strong.key_.step == 32
+    card = json.loads((tmp_path / "R" / "card.json").read_text())
+    assert (card["eps"], card["settings"]["parametrisation"]) == (16 / 255, "layered")
+    assert any("Beside and over it" in limit for limit in card["limits"])
+    with np.load(tmp_path / "R" / "data.npz") as data:
+        np.testing.assert_array_equal(strong.released_, data["data"])
+    distance = np.abs(strong.released_.astype(int) - X)
+    assert 8 < distance.max() <= 16
+
+
 def test_its_parameters_are_those_of_an_estimator():
     protector = Protector(**PARAMETERS)
-    assert protector.get_params() == {"authorized": "keyed-dither", **PARAMETERS}
+    assert protector.get_params() == {"strength": "standard", "authorized": "keyed-dither", **PARAMETERS}
     assert clone(protector).get_params() == protector.get_params()
     assert protector.set_params(eps=0.1).eps == 0.1
     with pytest.raises(NotFittedError):

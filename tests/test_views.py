@@ -120,6 +120,23 @@ def test_settings_of_a_form_give_way_to_those_that_are_given():
         method_of(["keyed-dither"], parametrisation="class-wise", code_cell=2)
 
 
+def test_a_strength_is_a_budget_and_what_fills_it():
+    assert method_of(["keyed-dither"], "standard") == method_of(["keyed-dither"])
+    assert method_of(["keyed-dither"], "strong") == Method(eps=16 / 255, parametrisation="layered")
+    given = method_of(["keyed-dither"], "strong", eps=12 / 255, code_share=0.5)
+    assert (given.eps, given.parametrisation, given.code_share) == (12 / 255, "layered", 0.5)
+    assert method_of(["plain"], "strong").epochs == 15  # what a form sets besides
+    with pytest.raises(UserError, match="`strength` weak: must be one of standard, strong"):
+        method_of(["keyed-dither"], "weak")
+    with pytest.raises(UserError, match="`eps`: has a budget for norm linf alone"):
+        method_of(["keyed-dither"], "strong", norm="l2")
+
+
+def test_steps_of_large_budgets_cost_the_partner_less():
+    steps = [default_step("keyed-dither", levels / 255) for levels in (0.5, 1, 4, 8, 10, 12, 16, 100, 200)]
+    assert steps == [2, 3, 12, 24, 24, 24, 32, 200, 255]
+
+
 def test_a_form_that_quantises_needs_a_step():
     key = new_key(
         b"seed 0", form="keyed-dither", network="mlp", image_shape=(8, 8, 3), num_classes=3, step=None,

@@ -41,7 +41,7 @@ from ugejax.losses import class_prototypes
 from ugejax.memory import OutOfMemory
 from ugejax.networks import build
 from ugejax.parallel import here, in_bulk, on_all_devices
-from ugejax.perturbations.method import CHOICES, Method
+from ugejax.perturbations.method import CHOICES, STRENGTHS, Method
 from ugejax.perturbations.parametrisation import initial_noise, parametrise
 from ugejax.perturbations.start import STARTS, class_means, nearest_wrong_class
 from ugejax.reporting import Report
@@ -69,12 +69,14 @@ def check_budget(eps: float, norm: str) -> None:
         )
 
 
-def method_of(forms: Iterable[str], **settings: Any) -> Method:
-    """The method with these settings; what is not given is set by the defaults of the authorized networks' forms.
+def method_of(forms: Iterable[str], strength: str = "standard", **settings: Any) -> Method:
+    """The method with these settings; others are those of the strength, then of the authorized networks' forms.
 
     Raises:
-        UserError: a form, a setting, or one of its values, is unknown.
+        UserError: a form, a strength, a setting, or one of its values, is unknown.
     """
+    if strength not in STRENGTHS:
+        raise UserError(f"must be one of {', '.join(STRENGTHS)}", argument="strength", value=strength)
     if unknown := set(settings) - {known.name for known in fields(Method)}:
         raise UserError(f"settings: unknown {min(unknown)!r}; they are the fields of ugejax.uge.Method")
     for name, choices in CHOICES.items():
@@ -85,7 +87,9 @@ def method_of(forms: Iterable[str], **settings: Any) -> Method:
         defaults["epochs"] = 15
     for form in forms:
         defaults |= find_form(form).settings
-    method = Method(**defaults | settings)
+    method = Method(**defaults | STRENGTHS[strength] | settings)
+    if method.norm != "linf" and "eps" in STRENGTHS[strength] and "eps" not in settings:
+        raise UserError("has a budget for norm linf alone; give one", argument="eps")
     if unused := [name for name in settings if method.unused(name)]:
         raise UserError(f"is not of parametrisation {method.parametrisation}; leave it out", argument=unused[0])
     if method.code_side % method.code_cell:

@@ -49,7 +49,8 @@ class Protector(TransformerMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        eps: float = 8 / 255,
+        strength: str = "standard",
+        eps: float | None = None,
         authorized: str = DEFAULT_FORM,
         network: str = "cnn",
         settings: Mapping[str, Any] | None = None,
@@ -58,12 +59,14 @@ class Protector(TransformerMixin, BaseEstimator):
         """Set the parameters; they are checked by `fit`.
 
         Args:
-            eps: budget in units of [0, 1].
+            strength: "standard", 8/255, or "strong", 16/255 with patterns all over the image.
+            eps: budget in units of [0, 1]; None for that of the strength.
             authorized: authorized form, see `ugejax.views.FORMS`.
             network: backbone of the authorized network, see `ugejax.networks.NETWORKS`.
-            settings: further fields of `ugejax.uge.Method`.
+            settings: further fields of `ugejax.uge.Method`, before which these two give way.
             seed: derive the key from it, reproducible and hence guessable; None takes the system's entropy.
         """
+        self.strength = strength
         self.eps = eps
         self.authorized = authorized
         self.network = network
@@ -84,7 +87,8 @@ class Protector(TransformerMixin, BaseEstimator):
         self.classes_, labels = np.unique(class_indices(np.asarray(y)), return_inverse=True)
         train = Dataset(images, labels.astype(np.int32), tuple(str(label) for label in self.classes_))
         check_dataset(train, "x and y")
-        method = method_of([self.authorized], eps=self.eps, **(self.settings or {}))
+        given = {} if self.eps is None else {"eps": self.eps}
+        method = method_of([self.authorized], **{"strength": self.strength, **given, **(self.settings or {})})
         check_budget(method.eps, method.norm)
         size = amplitude(method.eps, method.norm, images.shape[1:])
         self.key_ = new_key(

@@ -51,6 +51,7 @@ class Placed:
         patterns: m, for each class.
         share: of the tiles that are laid; where none is a pixel stays as it is.
         cell: side of the squares that a pattern is made of, in pixels; divides `side`.
+        label: of its own secrets, by which two codes of a sum differ in patterns, places and signs.
     """
 
     eps: float
@@ -59,10 +60,11 @@ class Placed:
     patterns: int = 1
     share: float = 1.0
     cell: int = 1
+    label: str = "code"
 
     def start(self, key: jax.Array, texture: jax.Array, labels: jax.Array, secret: bytes = b"") -> PlacedState:
         """Patterns and the places' secret, both from a secret; of the texture [K, H, W, C] the shape alone is used."""
-        count, own = len(texture) * self.patterns, derive(secret, "code", 32)
+        count, own = len(texture) * self.patterns, derive(secret, self.label, 32)
         drawn = draw_patterns(own, count, side=self.side, cell=self.cell)
         shape = (len(texture), self.patterns, self.side, self.side)
         words = np.frombuffer(derive(own, "places", 16), "<u4").astype(np.uint32)

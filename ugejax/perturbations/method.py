@@ -6,11 +6,14 @@ from typing import Any
 # Of the settings those that are a choice; what each name stands for is in the registry that it is looked up in.
 CHOICES = {
     "norm": ("linf", "l2"),
-    "parametrisation": ("class-wise", "sample-wise", "generator", "codes"),
+    "parametrisation": ("class-wise", "sample-wise", "generator", "codes", "layered"),
     "start": ("stripes", "misaligned"),
     "gradient_distance": ("l2", "cosine"),
     "feature_loss": ("error-min", "error-max", "distance"),
 }
+
+# Settings by how much of the images an owner gives for protection; a form's own defaults fill in the rest.
+STRENGTHS: dict[str, dict[str, Any]] = {"standard": {}, "strong": {"eps": 16 / 255, "parametrisation": "layered"}}
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,9 @@ class Method:
         eps: budget in units of [0, 1].
         norm: "linf" or "l2" (per image).
         parametrisation: "class-wise" (one free tensor per class, brought into the feasible set of each image),
-            "sample-wise" (one per image), "generator" (a network that takes the image and its class's texture) or
-            "codes" (class-wise, and small patterns of a class in a few tiles at random places of an image).
+            "sample-wise" (one per image), "generator" (a network that takes the image and its class's texture),
+            "codes" (class-wise, and small patterns of a class in a few tiles at random places of an image) or "layered"
+            (the same, at half the budget beside patterns of brightness all over the image).
         start: "stripes" (class-wise waves) or "misaligned" (class means pushed towards a wrong class).
         period: of the stripes' middle wave in pixels, see `class_stripes`.
         amplitude: of the start, as a multiple of eps; with norm "l2" of a value's share of it, eps / sqrt(H W C).
@@ -80,4 +84,4 @@ class Method:
 
     def unused(self, name: str) -> bool:
         """Whether a setting says nothing of this parametrisation."""
-        return name.startswith("code_") and self.parametrisation != "codes"
+        return name.startswith("code_") and self.parametrisation not in ("codes", "layered")

@@ -230,12 +230,24 @@ def _codes(method: Method, eps: float, channels: int) -> Summed:
     return Summed((code, ClassWise(eps, method.step_size * eps)), (4.0, 1.0))
 
 
+def _layered(method: Method, eps: float, channels: int) -> Summed:
+    """A class-wise perturbation and a code of brightness everywhere, half the budget each, under the tiles of `_codes`.
+
+    No value is left to one of them alone, so a small network finds the texture all over the image, and grey images
+    still have the code once class means are subtracted. At 8/255 neither half would be found before the picture.
+    """
+    tiles, texture = _codes(method, eps, channels).parts
+    brightness = Placed(eps, (1.0,) * channels, method.code_side, method.code_patterns, label="code of brightness")
+    return Summed((tiles, brightness, texture), (4.0, 0.5, 0.5))
+
+
 # By the names that `Method.parametrisation` takes: (method, budget of a value, channels) -> parametrisation.
 PARAMETRISATIONS: dict[str, Callable[[Method, float, int], Parametrisation]] = {
     "class-wise": lambda method, eps, channels: ClassWise(eps, method.step_size * eps),
     "sample-wise": lambda method, eps, channels: SampleWise(method.step_size * eps),
     "generator": lambda method, eps, channels: Generated(eps),
     "codes": _codes,
+    "layered": _layered,
 }
 
 

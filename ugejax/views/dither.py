@@ -195,11 +195,12 @@ def anchors_of(shape: tuple[int, int, int]) -> int:
 
 
 def _default_step(eps: float) -> int:
-    """3 eps: a cell leaves a perturbation of one sign 5/6 of its budget on average (with 2 eps, 3/4 of it).
+    """3 eps, which leave a perturbation of one sign 5/6 of its budget on average; beyond 24 levels 2 eps, or 3/4 of it.
 
-    At least 2 levels, which leave a perturbation anything at all.
+    A wide step costs the partner more than the perturbation has from it. At least 2 levels, which leave it anything.
     """
-    return min(255, max(2, round(3 * 255 * eps)))
+    levels = 255 * eps
+    return min(255, max(2, round(2 * levels), min(24, round(3 * levels))))
 
 
 KEYED_DITHER = Form(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ugejax import __version__
-from ugejax.perturbations.method import CHOICES
+from ugejax.perturbations.method import CHOICES, STRENGTHS
 
 
 class Parser(argparse.ArgumentParser):
@@ -342,7 +342,8 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--dither-step", type=step,
-        help="step of the quantiser in grey levels, of a form that has one (default 3 eps; none with --norm l2)",
+        help="step of the quantiser in grey levels, of a form that has one (default 3 eps, beyond 24 levels 2 eps; "
+        "none with --norm l2)",
     )  # fmt: skip
     parser.add_argument(
         "--network", default="cnn",
@@ -350,12 +351,17 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--epochs", type=positive, help="epochs of the authorized network's training")
     group = parser.add_argument_group("perturbation", "what is not given is set by the defaults of the form")
+    group.add_argument(
+        "--strength", choices=list(STRENGTHS),
+        help="strong: a budget of 16/255 and patterns all over the image, where the change may show (default standard)",
+    )  # fmt: skip
     group.add_argument("--eps", type=fraction, help="budget, such as 8/255 (default)")
     group.add_argument("--norm", choices=CHOICES["norm"], help="norm of the budget (default linf)")
     group.add_argument(
         "--parametrisation", choices=CHOICES["parametrisation"],
         help="a texture for each class or for each image, a network that writes it, or small patterns at secret places "
-        "over a texture for each class (default codes with keyed-dither, class-wise with other forms)",
+        "over a texture for each class, a few or in layers (default codes with keyed-dither, class-wise with other "
+        "forms)",
     )  # fmt: skip
     group.add_argument("--code-side", type=positive, help="side of a code's patterns in pixels (default 4)")
     group.add_argument("--code-patterns", type=positive, help="patterns of a class (default 1)")

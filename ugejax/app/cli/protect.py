@@ -108,7 +108,7 @@ def method_from(arguments: argparse.Namespace) -> Method:
         given.setdefault("surrogates", ())
     elif arguments.prototypes is not None:
         raise UserError("--prototypes: lie in a feature space; name it with --feature-space")
-    method = method_of(form_names(arguments.authorized), **given)
+    method = method_of(form_names(arguments.authorized), arguments.strength or "standard", **given)
     if arguments.period is not None and method.start != "stripes":
         raise UserError(f"--period: is of --start stripes, not of {method.start}; leave it out")
     return method

@@ -38,6 +38,13 @@ CODES_LIMITS = [
     "to estimate as well (countermeasure matched-pattern), or to take away by a filter, since grey images keep little "
     "of them, or by a network that he trained on pairs of his own (countermeasure learned-purifier).",
 ]
+LAYERED_LIMITS = [
+    *CODES_LIMITS[:-1],
+    "Its texture is the same for each class: a hacker who knows the method estimates it from the release and subtracts "
+    "it (countermeasure class-means). Beside and over it lie small patterns of the class at random places, which he "
+    "has to estimate as well, or to take away by a network that he trained on pairs of his own (countermeasure "
+    "learned-purifier); matched-pattern looks for the tiles of red against green alone.",
+]
 STRIPES_LIMIT = (
     "The stripes are public but for which class has which, and each image shows its own (countermeasure exact-word). "
     "A filter that removes waves of their periods undoes a part of the protection, or all where they are short."
@@ -123,6 +130,11 @@ def _describe(key: Key) -> dict:
 def _limits(method: Method) -> list[str]:
     if method.parametrisation == "sample-wise":
         return []
-    limits = {"class-wise": CLASS_WISE_LIMITS, "generator": GENERATOR_LIMITS, "codes": CODES_LIMITS}
+    limits = {
+        "class-wise": CLASS_WISE_LIMITS,
+        "generator": GENERATOR_LIMITS,
+        "codes": CODES_LIMITS,
+        "layered": LAYERED_LIMITS,
+    }
     limits = limits[method.parametrisation]
     return [*limits, STRIPES_LIMIT] if method.start == "stripes" else limits
