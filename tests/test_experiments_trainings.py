@@ -226,10 +226,11 @@ def test_a_release_and_a_training_are_estimated_by_their_arithmetic(monkeypatch)
 RECORDED = {
     "stripes": (1, "420d3b3d037f75c4", [5 / 12, 1, 1]),
     "codes": (4, "bc29e0a9cfd46e83", [5 / 12, 1, 1]),
+    "strong": (1, "8dde8f0e6ea58815", [5 / 12, 1, 1]),
 }
 
 
-@pytest.mark.parametrize("name", ["stripes", "codes"])
+@pytest.mark.parametrize("name", list(RECORDED))
 def test_a_change_of_what_rows_say_raises_their_version(name, tmp_path):
     """Where this fails, what rows say has changed: raise `VERSION` and record here what the test found."""
     write_toy(tmp_path / "toy.npz")
@@ -259,9 +260,9 @@ def design_tool(tmp_path, monkeypatch, capsys):
 def test_the_design_tool_tells_of_each_cell_what_is_read_and_what_is_seen(design_tool):
     head, _, *rows = design_tool("--countermeasures", "none,class-means-oracle").splitlines()
     assert head == "| candidate | none | class-means-oracle |"
-    assert [row.split(" | ")[0] for row in rows] == ["| stripes", "| codes"]
+    assert [row.split(" | ")[0] for row in rows] == ["| stripes", "| codes", "| strong"]
     cells = re.findall(r"(\d\.\d\d) / (\d\.\d\d)", "".join(rows))
-    assert len(cells) == 4 and all(0 <= float(figure) <= 1 for cell in cells for figure in cell)
+    assert len(cells) == 6 and all(0 <= float(figure) <= 1 for cell in cells for figure in cell)
 
 
 def test_the_design_tool_reads_by_another_network_with_crops_and_flips(design_tool, monkeypatch):
@@ -273,8 +274,8 @@ def test_the_design_tool_reads_by_another_network_with_crops_and_flips(design_to
 
     monkeypatch.setattr(Trial, "run", run)
     shown = design_tool("--countermeasures", "none", "--network", "mlp")
-    assert re.findall(r"^\| (\w+) \| \d\.\d\d / \d\.\d\d \|$", shown, re.MULTILINE) == ["stripes", "codes"]
-    assert len(begun) == 2
+    assert re.findall(r"^\| (\w+) \| \d\.\d\d / \d\.\d\d \|$", shown, re.MULTILINE) == ["stripes", "codes", "strong"]
+    assert len(begun) == 3
     for trial in begun:
         assert trial.module == build("mlp", len(np.unique(trial.labels)))
         assert trial.recipe.augment == ("crop-flip",) and trial.recipe.epochs == 2

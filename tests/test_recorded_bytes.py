@@ -63,6 +63,8 @@ def test_the_default_form():
     )
     assert sha256(released(job)) == "ce4f5533183aae1304747a63cf3482bfec5ade25302dc375104f33ab6fa3f444"
     stripes = replace(job, method=Method())
+    strong = replace(job, method=method_of(["keyed-dither"], "strong"))
+    assert sha256(released(strong)) == "64de8b0d65b02c814e13cf0629f6ec20cca5f6c0f794ffc70b092a4bb785fdad"
     assert sha256(released(stripes)) == "e724d160c7a8efa232e6d40b8256127e0ae2c6c5788465519dde87bde93a4148"
 
 
