@@ -63,7 +63,7 @@ class Protector(TransformerMixin, BaseEstimator):
             eps: budget in units of [0, 1]; None for that of the strength.
             authorized: authorized form, see `ugejax.views.FORMS`.
             network: backbone of the authorized network, see `ugejax.networks.NETWORKS`.
-            settings: further fields of `ugejax.uge.Method`, before which these two give way.
+            settings: further fields of `ugejax.uge.Method`; they go before strength and budget.
             seed: derive the key from it, reproducible and hence guessable; None takes the system's entropy.
         """
         self.strength = strength
